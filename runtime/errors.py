@@ -1,0 +1,105 @@
+"""Every error a user can meet, in one tree.
+
+    EffbertError
+    |- BundleError                a bundle that cannot be trusted or read
+    |  |- ManifestError           effbert.json: bad JSON, bad field, limit exceeded
+    |  |- VersionError            written by a format version this reader does not know
+    |  |- IntegrityError          size or sha256 differs from the manifest
+    |  |- PathError               a name that is not a plain file inside the bundle
+    |  `- UnsafeContentError      control flow, foreign operators, stray external data
+    |- ExportError                a checkpoint that cannot be exported
+    |  |- CheckpointError         unreadable, incomplete or unknown checkpoint
+    |  |- OutputExistsError       the bundle is there already
+    |  `- ParityError             the bundle differs from the torch model (exit code 1)
+    |- InputError                 texts, ids or knobs that do not fit (also a ValueError)
+    |- RunError                   a run that failed
+    |  |- NumericalError          logits are not finite
+    |  |- ResourceError           out of memory or disk
+    |  |- CancelledError          cancelled by the caller
+    |  `- EngineError             the engine failed; its own text is the __cause__ (exit code 1)
+    `- MissingDependencyError     an extra is not installed (also an ImportError)
+
+Messages are one sentence: what is wrong, where, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class EffbertError(Exception):
+    """Root of all errors raised on purpose; `exit_code` is what the commands return."""
+
+    exit_code = 2
+
+
+class BundleError(EffbertError):
+    """A bundle that cannot be trusted or read."""
+
+
+class ManifestError(BundleError):
+    """effbert.json is not a valid manifest."""
+
+
+class VersionError(BundleError):
+    """The bundle needs another version of effbert."""
+
+
+class IntegrityError(BundleError):
+    """A file differs from what the manifest says."""
+
+
+class PathError(BundleError):
+    """A file name that is not a plain file inside the bundle."""
+
+
+class UnsafeContentError(BundleError):
+    """A segment holds something a bundle must not hold."""
+
+
+class ExportError(EffbertError):
+    """A checkpoint that cannot be exported."""
+
+
+class CheckpointError(ExportError):
+    """A checkpoint that cannot be read or recognised."""
+
+
+class OutputExistsError(ExportError):
+    """The bundle folder exists already."""
+
+
+class ParityError(ExportError):
+    """The exported segments do not compute what the torch model computes."""
+
+    exit_code = 1
+
+
+class InputError(EffbertError, ValueError):
+    """Texts, token ids or knobs that do not fit the bundle."""
+
+
+class RunError(EffbertError):
+    """A run that could not be finished."""
+
+
+class NumericalError(RunError):
+    """An exit produced logits that are not finite."""
+
+
+class ResourceError(RunError):
+    """Memory or disk ran out."""
+
+    exit_code = 1
+
+
+class CancelledError(RunError):
+    """The caller cancelled the run."""
+
+
+class EngineError(RunError):
+    """The engine refused a segment or failed while running it."""
+
+    exit_code = 1
+
+
+class MissingDependencyError(EffbertError, ImportError):
+    """A library that an optional feature needs is not installed."""
