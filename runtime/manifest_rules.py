@@ -1,0 +1,3 @@
+"""temporary"""
+def find_problems(manifest):
+    return []
