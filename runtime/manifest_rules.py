@@ -1,3 +1,245 @@
-"""temporary"""
-def find_problems(manifest):
-    return []
+"""What must hold between the records of a manifest, beyond the type of each field.
+
+Every rule yields sentences that start with the JSON path they are about.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from effbert.runtime.paths import name_problem
+
+if TYPE_CHECKING:
+    from effbert.runtime.manifest import Knob, Manifest, Tensor
+
+MAX_BUNDLE_BYTES = 1 << 36
+_OUTPUTS = {
+    "text-classification": {"logits": 2},
+    "token-classification": {"logits": 3},
+    "question-answering": {"start_logits": 2, "end_logits": 2},
+}
+
+
+def find_problems(manifest: Manifest) -> list[str]:
+    """Returns every contradiction in a manifest whose fields have the right types."""
+    rules = (_files, _names, _axes, _chain, _outputs, _tokens, _knobs, _points, _golden, _parity)
+    return [problem for rule in rules for problem in rule(manifest)]
+
+
+def _files(manifest: Manifest) -> Iterator[str]:
+    for name in manifest.files:
+        problem = name_problem(name)
+        if problem:
+            yield f"$.files: {name!r} {problem}"
+        if name.lower() == "effbert.json":
+            yield f"$.files: {name!r} is the manifest itself"
+    if len({name.lower() for name in manifest.files}) < len(manifest.files):
+        yield "$.files: two names differ only in upper and lower case"
+    total = sum(file.size for file in manifest.files.values())
+    if total > MAX_BUNDLE_BYTES:
+        yield f"$.files: {total} bytes together, more than the {MAX_BUNDLE_BYTES} allowed"
+    for k, segment in enumerate(manifest.segments):
+        if segment.file not in manifest.files:
+            yield f"$.segments[{k}].file: {segment.file!r} is not in $.files"
+    if manifest.tokenizer and manifest.tokenizer.file not in manifest.files:
+        yield f"$.tokenizer.file: {manifest.tokenizer.file!r} is not in $.files"
+
+
+def _names(manifest: Manifest) -> Iterator[str]:
+    names = [record.name for record in (*manifest.inputs, *manifest.states, *manifest.knobs)]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield f"$: {name!r} names two of the inputs, states and knobs"
+    points = [point.name for point in manifest.operating_points]
+    for name in sorted({name for name in points if points.count(name) > 1}):
+        yield f"$.operating_points: two are named {name!r}"
+    if len(set(manifest.outputs)) < len(manifest.outputs):
+        yield "$.outputs: a name occurs twice"
+    for k, segment in enumerate(manifest.segments):
+        tensors = [tensor.name for tensor in (*segment.inputs, *segment.outputs)]
+        for name in sorted({name for name in tensors if tensors.count(name) > 1}):
+            yield f"$.segments[{k}]: {name!r} names two of its inputs and outputs"
+
+
+def _axes(manifest: Manifest) -> Iterator[str]:
+    knobs = {knob.name for knob in manifest.knobs}
+    records = [("$.inputs", manifest.inputs), ("$.states", manifest.states)]
+    for k, segment in enumerate(manifest.segments):
+        records.append((f"$.segments[{k}].inputs", segment.inputs))
+        records.append((f"$.segments[{k}].outputs", segment.outputs))
+    for path, tensors in records:
+        for tensor in tensors:
+            if tensor.name in knobs and path.endswith("inputs"):
+                continue
+            if tensor.axes.count("batch") != 1 or tensor.axes[0] != "batch":
+                yield f"{path}: the first axis of {tensor.name!r}, and no other, must be 'batch'"
+
+
+def _chain(manifest: Manifest) -> Iterator[str]:
+    """Every input of a segment exists when the segment runs, and has the type it expects."""
+    known: dict[str, Tensor] = {t.name: t for t in (*manifest.inputs, *manifest.states)}
+    scalars = {knob.name: (knob.dtype, []) for knob in manifest.knobs}
+    layer = 0
+    for k, segment in enumerate(manifest.segments):
+        if segment.layer < layer:
+            yield f"$.segments[{k}].layer: {segment.layer} comes after {layer}"
+        layer = segment.layer
+        for tensor in segment.inputs:
+            found = scalars.get(tensor.name) or _kind(known.get(tensor.name))
+            if found is None:
+                yield (
+                    f"$.segments[{k}].inputs: {tensor.name!r} is no input, state or knob, and no "
+                    "earlier segment carries it"
+                )
+            elif found != _kind(tensor):
+                yield f"$.segments[{k}].inputs: {_mismatch(tensor, found)}"
+        outputs = {tensor.name: tensor for tensor in segment.outputs}
+        for name, source in segment.carries.items():
+            if source not in outputs:
+                yield f"$.segments[{k}].carries.{name}: {source!r} is no output of the segment"
+            elif name in scalars:
+                yield f"$.segments[{k}].carries.{name}: a knob cannot be carried"
+            elif name in known and _kind(known[name]) != _kind(outputs[source]):
+                problem = _mismatch(outputs[source], _kind(known[name]))
+                yield f"$.segments[{k}].carries.{name}: {problem}"
+            else:
+                known[name] = outputs[source]
+
+
+def _kind(tensor: Tensor | None) -> tuple[str, list[Any]] | None:
+    return None if tensor is None else (tensor.dtype, list(tensor.axes))
+
+
+def _mismatch(tensor: Tensor, expected: Any) -> str:
+    return f"{tensor.name!r} is {tensor.dtype} {tensor.axes}, expected {expected[0]} {expected[1]}"
+
+
+def _outputs(manifest: Manifest) -> Iterator[str]:
+    expected = _OUTPUTS[manifest.task]
+    if set(manifest.outputs) != set(expected):
+        yield f"$.outputs: {manifest.task} has {sorted(expected)}"
+        return
+    if manifest.task == "text-classification" and manifest.problem is None:
+        yield "$.problem: text-classification needs one"
+    known: dict[str, Any] = {"exit": ("bool", ["batch"]), "signal": ("float32", ["batch"])}
+    for k, segment in enumerate(manifest.segments):
+        outputs = {tensor.name: tensor for tensor in segment.outputs}
+        for name in ("exit", "signal", *manifest.outputs):
+            if name not in outputs:
+                yield f"$.segments[{k}].outputs: {name!r} is missing"
+            elif _kind(outputs[name]) != known.setdefault(name, _kind(outputs[name])):
+                yield f"$.segments[{k}].outputs: {_mismatch(outputs[name], known[name])}"
+    for name, rank in expected.items():
+        dtype, axes = known.get(name, ("float32", ["batch"] * rank))
+        if dtype != "float32" or len(axes) != rank:
+            yield f"$.segments[0].outputs: {name!r} must be float32 with {rank} axes"
+        elif rank == 3 and axes[1] != "sequence":
+            yield f"$.segments[0].outputs: the second axis of {name!r} must be 'sequence'"
+        elif name == "logits" and manifest.labels and axes[-1] != len(manifest.labels):
+            yield f"$.labels: {len(manifest.labels)} labels for {axes[-1]} logits"
+
+
+def _tokens(manifest: Manifest) -> Iterator[str]:
+    limits, tokenizer = manifest.limits, manifest.tokenizer
+    if limits.pad_id >= limits.vocab_size:
+        yield f"$.limits.pad_id: {limits.pad_id} is not below vocab_size {limits.vocab_size}"
+    if manifest.inputs and "input_ids" not in {tensor.name for tensor in manifest.inputs}:
+        yield "$.inputs: 'input_ids' is missing"
+    if tokenizer is None:
+        return
+    if tokenizer.vocab_size > limits.vocab_size:
+        yield (
+            f"$.tokenizer.vocab_size: {tokenizer.vocab_size} tokens, but the model has only "
+            f"{limits.vocab_size}"
+        )
+    if tokenizer.max_length > limits.max_length:
+        yield f"$.tokenizer.max_length: {tokenizer.max_length} is above {limits.max_length}"
+    for token, index in tokenizer.special_ids.items():
+        if index >= tokenizer.vocab_size:
+            yield f"$.tokenizer.special_ids: {token!r} is {index}, outside the vocabulary"
+
+
+def _knobs(manifest: Manifest) -> Iterator[str]:
+    for k, state in enumerate(manifest.states):
+        if state.dtype != "float32" and not float(state.initial).is_integer():
+            yield f"$.states[{k}].initial: {state.initial} is not an integer"
+    for k, knob in enumerate(manifest.knobs):
+        for field in ("minimum", "maximum", "default", "never"):
+            problem = _value_problem(knob, getattr(knob, field))
+            if problem:
+                yield f"$.knobs[{k}].{field}: {problem}"
+
+
+def _points(manifest: Manifest) -> Iterator[str]:
+    knobs = {knob.name: knob for knob in manifest.knobs}
+    for k, point in enumerate(manifest.operating_points):
+        for name, value in point.knobs.items():
+            path = f"$.operating_points[{k}].knobs.{name}"
+            if name not in knobs:
+                yield f"{path}: there is no such knob"
+                continue
+            values = value if isinstance(value, list) else [value]
+            if isinstance(value, list) and not knobs[name].per_exit:
+                yield f"{path}: the knob takes one value, not a list"
+            elif isinstance(value, list) and len(value) != len(manifest.segments):
+                yield f"{path}: {len(value)} values for {len(manifest.segments)} exits"
+            for item in values:
+                problem = _value_problem(knobs[name], item)
+                if problem:
+                    yield f"{path}: {problem}"
+
+
+def _value_problem(knob: Knob, value: float | str) -> str | None:
+    low, high, found = float(knob.minimum), float(knob.maximum), float(value)
+    if not low <= found <= high:  # also when one of them is nan
+        return f"{found} is outside {low}..{high}"
+    if knob.dtype == "int64" and not (math.isfinite(found) and found.is_integer()):
+        return f"{found} is not an integer"
+    if knob.dtype == "float32" and math.isfinite(found) and abs(found) > 3.4028234663852886e38:
+        return f"{found} is too large for float32"
+    return None
+
+
+def _golden(manifest: Manifest) -> Iterator[str]:
+    axes = {t.name: t.axes for t in manifest.segments[0].outputs}
+    for k, row in enumerate(manifest.golden):
+        path, length = f"$.golden[{k}]", len(row.input_ids)
+        if row.text is not None and len(row.text) not in (1, 2):
+            yield f"{path}.text: expected one text or a pair"
+        if row.text is not None and manifest.tokenizer is None:
+            yield f"{path}.text: the bundle has no tokenizer"
+        if length > manifest.limits.max_length:
+            yield f"{path}.input_ids: {length} tokens, the limit is {manifest.limits.max_length}"
+        if not all(0 <= token < manifest.limits.vocab_size for token in row.input_ids):
+            yield f"{path}.input_ids: an id is outside the vocabulary"
+        if row.token_type_ids is not None and len(row.token_type_ids) != length:
+            yield f"{path}.token_type_ids: {len(row.token_type_ids)} for {length} tokens"
+        if set(row.outputs) != set(manifest.outputs):
+            yield f"{path}.outputs: expected {sorted(manifest.outputs)}"
+            continue
+        for name, values in row.outputs.items():
+            sizes = [length if axis == "sequence" else axis for axis in axes.get(name, [])[1:]]
+            if not _has_shape(values, [len(manifest.segments), *sizes]):
+                yield f"{path}.outputs.{name}: expected numbers of shape exits, {sizes}"
+
+
+def _has_shape(value: Any, shape: list[Any]) -> bool:
+    if not shape:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return (
+        isinstance(value, list)
+        and len(value) == shape[0]
+        and all(_has_shape(item, shape[1:]) for item in value)
+    )
+
+
+def _parity(manifest: Manifest) -> Iterator[str]:
+    parity = manifest.parity
+    if parity and len(parity.max_abs_diff) != len(manifest.segments):
+        yield (
+            f"$.parity.max_abs_diff: {len(parity.max_abs_diff)} values for "
+            f"{len(manifest.segments)} exits"
+        )
+    if parity and not 0 < parity.atol < math.inf:
+        yield f"$.parity.atol: {parity.atol} is not a positive number"
