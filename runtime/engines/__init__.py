@@ -1,0 +1,88 @@
+"""Engines by name. An engine makes a segment executable; each is one module, imported when chosen.
+
+A new engine is one line in `ENGINES` and one module with a class that follows `Engine`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, NamedTuple, Protocol
+
+from numpy import ndarray
+
+from effbert.runtime.errors import InputError, MissingDependencyError
+
+
+class Runnable(Protocol):
+    """One loaded segment. `run` may be called from many threads at the same time."""
+
+    def run(self, feeds: Mapping[str, ndarray], options: Any = None) -> dict[str, ndarray]:
+        """Computes the outputs; `options` is what `Engine.options` or `Engine.trimming` gave."""
+
+
+class Engine(Protocol):
+    """What a session needs of an engine. Errors are EngineError and ResourceError only."""
+
+    def __init__(self, threads: int | None) -> None: ...
+
+    def load(self, name: str, model: bytes, weights: bytes | None) -> Runnable:
+        """Makes a segment executable.
+
+        Args:
+            name: File name of the segment, for messages.
+            model: The ONNX file.
+            weights: Content of `weights.bin`, needed until `load` returns.
+        """
+
+    def options(self) -> Any:
+        """Options of one call, with an attribute `terminate` that stops it when set to True."""
+
+    def trimming(self) -> Any:
+        """Options of a call after which unused memory goes back to the system."""
+
+
+class Entry(NamedTuple):
+    """Where an engine is (`module:Class`), the library it needs and how to get that."""
+
+    target: str
+    library: str
+    install: str
+
+
+ENGINES = {
+    "onnxruntime": Entry(
+        "effbert.runtime.engines.onnxruntime:OnnxRuntime",
+        "onnxruntime",
+        'pip install "effbert[cpu]"',
+    ),
+}
+
+
+def open_engine(name: str, threads: int | None = None) -> Engine:
+    """Imports and creates an engine.
+
+    Args:
+        name: A key of `ENGINES`.
+        threads: Threads that compute one segment; None is the engine's own choice.
+
+    Raises:
+        InputError: There is no such engine, or `threads` is not a positive integer.
+        MissingDependencyError: Its library is not installed.
+    """
+    if name not in ENGINES:
+        raise InputError(f"There is no engine {name!r}; choose one of: {', '.join(ENGINES)}.")
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int)):
+        raise InputError(f"Threads: got {threads!r}, expected a positive integer or None.")
+    if threads is not None and threads < 1:
+        raise InputError(f"Threads: got {threads}, expected a positive integer or None.")
+    entry = ENGINES[name]
+    module, _, cls = entry.target.partition(":")
+    try:
+        engine: Engine = getattr(import_module(module), cls)(threads)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"Engine {name!r} needs {entry.library}, which cannot be imported ({error}); "
+            f"install it with: {entry.install}."
+        ) from error
+    return engine

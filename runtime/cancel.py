@@ -1,0 +1,68 @@
+"""Stopping a run: by the caller, from any thread, or at a deadline."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from effbert.runtime.errors import CancelledError, EngineError, InputError
+
+
+class Cancel:
+    """Hand it to a call as `cancel=`; `cancel()` from any thread stops that call.
+
+    The call raises CancelledError, the session stays usable. One Cancel may serve several calls;
+    once used it stays cancelled.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[Any] = set()
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        """Stops every call that holds this object, also in the middle of a segment."""
+        with self._lock:
+            self.cancelled = True
+            for options in self._running:
+                options.terminate = True
+
+    @contextmanager
+    def stopping(self, options: Any) -> Iterator[None]:
+        """While inside, `cancel` sets `options.terminate`, and the failure that follows is ours."""
+        with self._lock:
+            self._running.add(options)
+        try:
+            yield
+        except EngineError as error:
+            self.check(error)
+            raise
+        finally:
+            with self._lock:
+                self._running.discard(options)
+
+    def check(self, cause: Exception | None = None) -> None:
+        """Raises CancelledError if `cancel` was called."""
+        if self.cancelled:
+            raise CancelledError("The run was cancelled by the caller.") from cause
+
+
+class Deadline:
+    """A moment `milliseconds` from now; None never comes."""
+
+    def __init__(self, milliseconds: float | None) -> None:
+        if milliseconds is None:
+            self._moment = float("inf")
+            return
+        if isinstance(milliseconds, bool) or not isinstance(milliseconds, (int, float)):
+            raise InputError(f"deadline_ms: got {milliseconds!r}, expected milliseconds or None.")
+        if not milliseconds >= 0:
+            raise InputError(f"deadline_ms: got {milliseconds}, expected 0 or more.")
+        self._moment = time.monotonic() + milliseconds / 1000
+
+    def passed(self) -> bool:
+        """Whether the moment is over."""
+        return time.monotonic() >= self._moment

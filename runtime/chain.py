@@ -1,0 +1,176 @@
+"""The loop over the segments: run, keep the rows that stop, go on with the others.
+
+This file is the meaning of a bundle; `docs/bundle.md` says the same in words.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from effbert.runtime.cancel import Cancel, Deadline
+from effbert.runtime.engines import Runnable
+from effbert.runtime.errors import NumericalError
+from effbert.runtime.inputs import MASK
+from effbert.runtime.knobs import Values
+from effbert.runtime.manifest import Manifest, Segment, Tensor
+from effbert.runtime.results import Result, ExitOutputs
+
+Tensors = dict[str, np.ndarray]
+SHORTEST = 2  # tokens a row that every segment accepts
+
+
+class Step:
+    """One segment, its lists of names prepared so that a run does as little as possible."""
+
+    def __init__(self, index: int, segment: Segment, runnable: Runnable, manifest: Manifest):
+        self.index = index
+        self.layer = segment.layer
+        self._runnable = runnable
+        knobs = {knob.name for knob in manifest.knobs}
+        self._knobs = [item.name for item in segment.inputs if item.name in knobs]
+        self._data = [item.name for item in segment.inputs if item.name not in knobs]
+        self._carries = list(segment.carries.items())
+        self._answers = [
+            (item.name, sequence_axis(item) is not None)
+            for item in segment.outputs
+            if item.name in manifest.outputs
+        ]
+
+    def run(self, tensors: Tensors, knobs: Tensors, options: Any) -> Tensors:
+        """Runs the segment and moves its carries into `tensors`."""
+        feeds = {name: tensors[name] for name in self._data}
+        for name in self._knobs:
+            feeds[name] = knobs[name]
+        out = self._runnable.run(feeds, options)
+        for name, source in self._carries:
+            tensors[name] = out[source]
+        return out
+
+    def check_finite(self, out: Tensors, mask: np.ndarray, rows: np.ndarray) -> None:
+        """Raises NumericalError if an answer of a row holds NaN or infinity (padding aside)."""
+        for name, has_sequence in self._answers:
+            finite = np.isfinite(out[name])
+            if has_sequence and not finite.all():
+                real = mask != 0
+                finite |= ~real.reshape(real.shape + (1,) * (finite.ndim - 2))
+            if not finite.all():
+                bad = rows[~finite.reshape(len(rows), -1).all(axis=1)].tolist()
+                raise NumericalError(
+                    f"Rows {bad[:16]} have {name} that are not finite at exit {self.index} "
+                    f"(layer {self.layer}); the weights or the precision of this bundle are broken."
+                )
+
+
+class Chain:
+    """The segments of a bundle in order."""
+
+    def __init__(self, manifest: Manifest, runnables: list[Runnable]) -> None:
+        self.steps = [
+            Step(index, segment, runnable, manifest)
+            for index, (segment, runnable) in enumerate(zip(manifest.segments, runnables))
+        ]
+        self._states = manifest.states
+        self._may_trim = manifest.padding_free
+        tensors = [*manifest.inputs, *manifest.states]
+        tensors += [item for segment in manifest.segments for item in segment.inputs]
+        self._sequence = {item.name: sequence_axis(item) for item in tensors}
+        self._sequence[MASK] = 1
+        outputs = [item for segment in manifest.segments for item in segment.outputs]
+        self._trim_first = self._may_trim and not any(
+            sequence_axis(item) is not None
+            for item in outputs
+            if item.name in (*manifest.outputs, "exit_layer")
+        )
+
+    def run(
+        self,
+        inputs: Tensors,
+        rows: np.ndarray,
+        knobs: Values,
+        result: Result,
+        deadline: Deadline,
+        cancel: Cancel | None = None,
+        options: Any = None,
+    ) -> None:
+        """Result `rows`; each takes the first exit that fires.
+
+        Args:
+            inputs: Name to int64 [rows, sequence].
+            rows: Places of these rows in `result`.
+            knobs: Values for each segment.
+            result: Filled at `rows`.
+            deadline: Once passed, the rows left get the answer of the exit just run.
+            cancel: Checked between segments.
+            options: Handed to the engine.
+        """
+        tensors = self._start(inputs)
+        if self._trim_first:
+            self._trim(tensors)
+        final = len(self.steps) - 1
+        for step in self.steps:
+            if cancel is not None:
+                cancel.check()
+            out = step.run(tensors, knobs[step.index], options)
+            step.check_finite(out, tensors[MASK], rows)
+            done = out["exit"]
+            stopped = done.all() if len(rows) > 1 else done[0]
+            if stopped or step.index == final:
+                result.put(rows, step, out)
+                return
+            if deadline.passed():
+                result.put(rows, step, out)
+                result.deadline_hit[rows[~done]] = True
+                return
+            if len(rows) > 1 and done.any():
+                result.put(rows[done], step, out, done)
+                rows = rows[~done]
+                self._compact(tensors, ~done)
+
+    def run_all(
+        self, inputs: Tensors, rows: np.ndarray, knobs: Values, outputs: ExitOutputs
+    ) -> None:
+        """Runs every segment on all rows, whatever the exits say, and keeps every answer."""
+        tensors = self._start(inputs)
+        for step in self.steps:
+            out = step.run(tensors, knobs[step.index], None)
+            step.check_finite(out, tensors[MASK], rows)
+            outputs.put(rows, step, out)
+
+    def _start(self, inputs: Tensors) -> Tensors:
+        tensors = dict(inputs)
+        rows, length = inputs[MASK].shape
+        extents = {"batch": rows, "sequence": length}
+        for state in self._states:
+            shape = [extents.get(axis, axis) for axis in state.axes]  # type: ignore[call-overload]
+            tensors[state.name] = np.full(shape, float(state.initial)).astype(state.dtype)
+        return tensors
+
+    def _compact(self, tensors: Tensors, keep: np.ndarray) -> None:
+        for name, value in tensors.items():
+            tensors[name] = value[keep]
+        if self._may_trim:
+            self._trim(tensors)
+
+    def _trim(self, tensors: Tensors) -> None:
+        """Drops the last columns if they are padding in all rows."""
+        mask = tensors[MASK]
+        length = mask.shape[1]
+        used = np.flatnonzero(mask.any(axis=0))
+        wanted = max(int(used[-1]) + 1 if len(used) else 0, SHORTEST)
+        if wanted >= length:
+            return
+        for name, value in tensors.items():
+            axis = self._sequence.get(name)
+            # A segment that drops tokens leaves tensors of another length; they are no longer
+            # column by column what the mask describes.
+            if axis is not None and value.shape[axis] == length:
+                part = [slice(None)] * value.ndim
+                part[axis] = slice(wanted)
+                tensors[name] = np.ascontiguousarray(value[tuple(part)])
+
+
+def sequence_axis(tensor: Tensor) -> int | None:
+    """Which axis of a tensor is the sequence."""
+    return tensor.axes.index("sequence") if "sequence" in tensor.axes else None

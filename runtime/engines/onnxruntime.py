@@ -1,0 +1,104 @@
+"""Segments as onnxruntime sessions on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import onnxruntime
+from numpy import ndarray
+
+from effbert.runtime.errors import EngineError, MissingDependencyError, ResourceError
+from effbert.runtime.manifest import WEIGHTS_NAME
+
+ERRORS_ONLY = 3
+OUT_OF_MEMORY = ("failed to allocate memory", "bad_alloc", "bad allocation", "out of memory")
+# External data is looked up in memory first and then in this folder: only `weights.bin` as it was
+# checked can be found, never a file of the current folder, whatever a segment refers to.
+NOWHERE = "/effbert/no-external-files"
+
+
+class OnnxRuntime:
+    """Opens segments with thread pools of their own.
+
+    The pools must not spin: with default settings every segment's idle pool keeps the cores busy
+    while the next segment runs, which costs a factor of 4 to 6. The global pool of onnxruntime
+    would avoid that too, but it breaks every other session of the host process.
+    """
+
+    def __init__(self, threads: int | None) -> None:
+        self._threads = threads or 0
+
+    def load(self, name: str, model: bytes, weights: bytes | None) -> OnnxRuntimeSegment:
+        """Opens a segment from its checked bytes; see `Engine.load`."""
+        try:
+            session = onnxruntime.InferenceSession(
+                model,
+                self._session_options(weights),
+                providers=["CPUExecutionProvider"],
+                enable_fallback=0,
+            )
+        except Exception as error:
+            raise _translated(error, name, "open") from error
+        # The Python object keeps the model for a fallback that is switched off; without this line
+        # every segment would be in memory twice.
+        session._model_bytes = None
+        return OnnxRuntimeSegment(name, session)
+
+    def options(self) -> onnxruntime.RunOptions:
+        """Options of one call; setting `terminate` stops it within about a millisecond."""
+        return onnxruntime.RunOptions()
+
+    def trimming(self) -> onnxruntime.RunOptions:
+        """Options that shrink the memory arena after the call."""
+        options = onnxruntime.RunOptions()
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        return options
+
+    def _session_options(self, weights: bytes | None) -> onnxruntime.SessionOptions:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = ERRORS_ONLY
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        # Keeps weight-only quantized MatMuls in float32; the default rounds activations to int8.
+        options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", NOWHERE
+        )
+        if weights is not None:
+            if not hasattr(options, "add_external_initializers_from_files_in_memory"):
+                raise MissingDependencyError(
+                    f"{WEIGHTS_NAME} needs a newer onnxruntime than {onnxruntime.__version__}; "
+                    'upgrade it with: pip install --upgrade "effbert[cpu]".'
+                )
+            options.add_external_initializers_from_files_in_memory(
+                [WEIGHTS_NAME], [weights], [len(weights)]
+            )
+        return options
+
+
+class OnnxRuntimeSegment:
+    """One segment. onnxruntime allows concurrent runs, so nothing is locked."""
+
+    def __init__(self, name: str, session: onnxruntime.InferenceSession) -> None:
+        self._name = name
+        self._session = session
+        self._outputs = [output.name for output in session.get_outputs()]
+
+    def run(self, feeds: Mapping[str, ndarray], options: Any = None) -> dict[str, ndarray]:
+        """Computes the outputs of the segment by name."""
+        try:
+            values = self._session.run(self._outputs, feeds, options)
+        except Exception as error:
+            raise _translated(error, self._name, "run") from error
+        return dict(zip(self._outputs, values))
+
+
+def _translated(error: Exception, name: str, action: str) -> Exception:
+    if isinstance(error, MissingDependencyError):
+        return error
+    text = str(error)
+    if isinstance(error, MemoryError) or any(part in text.lower() for part in OUT_OF_MEMORY):
+        return ResourceError(f"onnxruntime ran out of memory while it tried to {action} {name}.")
+    return EngineError(f"onnxruntime could not {action} {name}: {' '.join(text.split())[:300]}")

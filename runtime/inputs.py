@@ -1,0 +1,126 @@
+"""Checks token ids, masks and token types before any engine sees them.
+
+Engines accept too much: onnxruntime lets a negative token id wrap around, answers a sequence of
+length zero, and takes the bytes of a big-endian array as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from effbert.runtime.errors import InputError
+from effbert.runtime.manifest import Manifest
+
+IDS, MASK, TYPES = "input_ids", "attention_mask", "token_type_ids"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Checked inputs: name -> contiguous int64 [rows, length]; always with an attention mask."""
+
+    tensors: dict[str, np.ndarray]
+    rows: int
+    length: int
+
+
+class InputCheck:
+    """What the inputs of one bundle must look like."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._limits = manifest.limits
+        self._missing = {item.name: item.missing for item in manifest.inputs}
+        self._missing.setdefault(MASK, 1)
+
+    def __call__(self, inputs: Mapping[str, Any]) -> Batch:
+        """Checks and normalises the inputs of one call.
+
+        Args:
+            inputs: Name to integers [batch, sequence]: arrays of any integer dtype, byte order and
+                strides, or nested lists. The mask may be bool. What is missing and has a default
+                in the manifest (mask: ones, token types: zeros) is filled in.
+
+        Raises:
+            InputError: A name, dtype, rank, shape or value does not fit; says which and why.
+        """
+        if not isinstance(inputs, Mapping):
+            raise InputError(
+                f"Inputs: got {type(inputs).__name__}, expected a dict of name: integers "
+                "[batch, sequence]; call the session itself to pass texts."
+            )
+        for name in inputs:
+            if name not in self._missing:
+                raise InputError(f"Unknown input {name!r}; known are: {', '.join(self._missing)}.")
+        if IDS not in inputs:
+            raise InputError(f"Input '{IDS}' is missing.")
+        ids = self._integers(IDS, inputs[IDS])
+        self._check_range(IDS, ids, self._limits.vocab_size, "token ids")
+        tensors = {IDS: ids}
+        for name, missing in self._missing.items():
+            if name == IDS:
+                continue
+            if name not in inputs:
+                tensors[name] = self._filled(name, missing, ids)
+                continue
+            tensors[name] = value = self._integers(name, inputs[name])
+            if value.shape != ids.shape:
+                raise InputError(
+                    f"Input '{name}': got shape {list(value.shape)}, expected that of '{IDS}', "
+                    f"{list(ids.shape)}."
+                )
+            if name == MASK:
+                _check_mask(value)
+            elif name == TYPES:
+                self._check_range(name, value, max(1, self._limits.type_vocab_size), "token types")
+        return Batch(tensors, *ids.shape)
+
+    def _integers(self, name: str, value: Any) -> np.ndarray:
+        longest = self._limits.max_length
+        expected = f"expected integers [batch, 2..{longest}]"
+        try:
+            array = np.asarray(value)
+        except Exception as error:  # ragged lists, tensors on another device, ...
+            raise InputError(
+                f"Input '{name}': got {type(value).__name__} that is no array, {expected}."
+            ) from error
+        kinds = "iub" if name == MASK else "iu"
+        ready = array.dtype.kind in kinds or (array.size == 0 and isinstance(value, list))
+        if not ready or array.ndim != 2:
+            raise InputError(f"Input '{name}': got {array.dtype} {list(array.shape)}, {expected}.")
+        if not 2 <= array.shape[1] <= longest:
+            raise InputError(
+                f"Input '{name}': got {array.shape[1]} tokens a row, {expected}; "
+                "cut the rows, or pass texts, which are truncated."
+            )
+        if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
+            raise InputError(f"Input '{name}': got {array.max()}, which is not an int64.")
+        return np.ascontiguousarray(array, dtype=np.int64)
+
+    def _filled(self, name: str, missing: int | None, ids: np.ndarray) -> np.ndarray:
+        if missing is None:
+            raise InputError(f"Input '{name}' is missing.")
+        return np.full(ids.shape, missing, dtype=np.int64)
+
+    def _check_range(self, name: str, values: np.ndarray, count: int, what: str) -> None:
+        if not values.size or (values.min() >= 0 and values.max() < count):
+            return
+        row, column = np.argwhere((values < 0) | (values >= count))[0]
+        raise InputError(
+            f"Input '{name}': got {values[row, column]} at [{row}, {column}], expected {what} "
+            f"from 0 to {count - 1}."
+        )
+
+
+def _check_mask(mask: np.ndarray) -> None:
+    odd = np.argwhere((mask != 0) & (mask != 1))
+    if len(odd):
+        row, column = odd[0]
+        raise InputError(
+            f"Input '{MASK}': got {mask[row, column]} at [{row}, {column}], expected 0 or 1."
+        )
+    empty = np.flatnonzero(~mask.any(axis=1))
+    if len(empty):
+        raise InputError(f"Input '{MASK}': row {empty[0]} has no 1, so there is nothing to read.")

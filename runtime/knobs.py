@@ -1,0 +1,105 @@
+"""Knob values of one call: defaults, then the operating point, then what the call says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
+from effbert.runtime.errors import InputError
+from effbert.runtime.manifest import Knob, Manifest
+
+KnobValue = float | int | Sequence[float | int]
+Values = list[dict[str, np.ndarray]]  # segment -> knob name -> scalar array
+
+
+class Knobs:
+    """Turns knob values into what each segment is fed, as arrays of rank 0."""
+
+    def __init__(self, manifest: Manifest, operating_point: str | None = None) -> None:
+        self._knobs = {knob.name: knob for knob in manifest.knobs}
+        self._segments = len(manifest.segments)
+        merged: dict[str, Any] = {knob.name: float(knob.default) for knob in manifest.knobs}
+        if operating_point is not None:
+            merged |= _point(manifest, operating_point)
+        self._defaults = self._arrays(merged)
+        self.never = self._arrays({knob.name: float(knob.never) for knob in manifest.knobs})
+
+    def merged(self, values: Mapping[str, KnobValue] | None) -> Values:
+        """The values of one call.
+
+        Args:
+            values: Knob name to a number, or for a knob with one value an exit to a list of them.
+
+        Returns:
+            For each segment the value of every knob as an array of rank 0.
+
+        Raises:
+            InputError: A name is unknown, or a value has the wrong type, range or length.
+        """
+        if not values:
+            return self._defaults
+        if not isinstance(values, Mapping):
+            raise InputError(f"Knobs: got {type(values).__name__}, expected a dict of name: value.")
+        changed = self._arrays(values)
+        return [old | new for old, new in zip(self._defaults, changed)]
+
+    def _arrays(self, values: Mapping[str, Any]) -> Values:
+        columns = {name: self._column(name, value) for name, value in values.items()}
+        return [
+            {name: column[index] for name, column in columns.items()}
+            for index in range(self._segments)
+        ]
+
+    def _column(self, name: str, value: Any) -> list[np.ndarray]:
+        knob = self._knobs.get(name)
+        if knob is None:
+            known = ", ".join(self._knobs) or "none"
+            raise InputError(f"Unknown knob {name!r}; this bundle has: {known}.")
+        if isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim):
+            if not knob.per_exit:
+                raise InputError(f"Knob {name!r}: got a list, expected {_allowed(knob)}.")
+            if len(value) != self._segments:
+                raise InputError(
+                    f"Knob {name!r}: got {len(value)} values, expected one value or "
+                    f"{self._segments}, one an exit."
+                )
+            return [_scalar(knob, item) for item in value]
+        return [_scalar(knob, value)] * self._segments
+
+
+def _point(manifest: Manifest, name: str) -> dict[str, Any]:
+    for point in manifest.operating_points:
+        if point.name == name:
+            return {
+                knob: [float(item) for item in value] if isinstance(value, list) else float(value)
+                for knob, value in point.knobs.items()
+            }
+    known = ", ".join(repr(point.name) for point in manifest.operating_points) or "none"
+    raise InputError(f"Unknown operating point {name!r}; this bundle has: {known}.")
+
+
+def _scalar(knob: Knob, value: Any) -> np.ndarray:
+    if isinstance(value, np.ndarray):
+        value = value.item() if value.ndim == 0 else value
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real) or math.isnan(value):
+        raise _refused(knob, value)
+    whole = isinstance(value, Integral) or float(value).is_integer()
+    if knob.dtype == "int64" and not whole:
+        raise _refused(knob, value)
+    low, high, never = float(knob.minimum), float(knob.maximum), float(knob.never)
+    if not (low <= value <= high or value == never):
+        raise _refused(knob, value)
+    return np.array(value, dtype=knob.dtype)
+
+
+def _refused(knob: Knob, value: Any) -> InputError:
+    return InputError(f"Knob {knob.name!r}: got {value!r}, expected {_allowed(knob)}.")
+
+
+def _allowed(knob: Knob) -> str:
+    kind = "an integer" if knob.dtype == "int64" else "a number"
+    return f"{kind} from {knob.minimum} to {knob.maximum} ({knob.never} never exits early)"

@@ -1,0 +1,103 @@
+"""What a run returns, and the arrays it is collected in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from effbert.runtime.errors import InputError
+from effbert.runtime.manifest import Manifest
+
+if TYPE_CHECKING:
+    from effbert.runtime.chain import Step
+
+
+class Result:
+    """What `Session.run` returns; row i answers row i of the inputs.
+
+    Attributes:
+        outputs: Output name -> float32 [batch, ...]; columns that are padding may be zeros.
+        exit_index: int64 [batch], 0-based place of the exit in the chain.
+        exit_layer: int64 [batch], 1-based encoder layer; [batch, sequence] for bundles whose
+            tokens exit on their own.
+        signal: float32 [batch], what the exit policy compared.
+        deadline_hit: bool [batch], the answer is the last one before the deadline.
+        truncated: bool [batch], the text was longer than the model reads.
+    """
+
+    def __init__(self, manifest: Manifest, rows: int, length: int) -> None:
+        segment = manifest.segments[0]
+        self.outputs = {
+            item.name: np.zeros(_shape(item.axes, rows, length), dtype=np.float32)
+            for item in segment.outputs
+            if item.name in manifest.outputs
+        }
+        tokens_exit = any(
+            item.name == "exit_layer" for part in manifest.segments for item in part.outputs
+        )
+        self.exit_index = np.zeros(rows, dtype=np.int64)
+        self.exit_layer = np.zeros((rows, length) if tokens_exit else rows, dtype=np.int64)
+        self.signal = np.zeros(rows, dtype=np.float32)
+        self.deadline_hit = np.zeros(rows, dtype=bool)
+        self.truncated = np.zeros(rows, dtype=bool)
+
+    @property
+    def logits(self) -> np.ndarray:
+        """The output `logits`, float32 [batch, ...]."""
+        if "logits" not in self.outputs:
+            raise InputError(f"This bundle has no logits; its outputs are {list(self.outputs)}.")
+        return self.outputs["logits"]
+
+    def put(
+        self,
+        rows: np.ndarray,
+        step: Step,
+        out: dict[str, np.ndarray],
+        chosen: np.ndarray | None = None,
+    ) -> None:
+        """Stores the answers of one exit; `chosen` marks the rows of `out` that stop there."""
+        if chosen is not None:
+            out = {
+                name: out[name][chosen]
+                for name in (*self.outputs, "signal", "exit_layer")
+                if name in out
+            }
+        for name, target in self.outputs.items():
+            _store(target, rows, out[name])
+        self.exit_index[rows] = step.index
+        if "exit_layer" in out:
+            _store(self.exit_layer, rows, out["exit_layer"])
+        else:
+            self.exit_layer[rows] = step.layer
+        self.signal[rows] = out["signal"]
+
+
+class ExitOutputs:
+    """What every exit says: `outputs` is name -> float32 [exits, batch, ...]."""
+
+    def __init__(self, manifest: Manifest, rows: int, length: int) -> None:
+        self.outputs = {
+            item.name: np.zeros(
+                (len(manifest.segments), *_shape(item.axes, rows, length)), dtype=np.float32
+            )
+            for item in manifest.segments[0].outputs
+            if item.name in manifest.outputs
+        }
+
+    def put(self, rows: np.ndarray, step: Step, out: dict[str, np.ndarray]) -> None:
+        """Stores the answers of one exit."""
+        for name, target in self.outputs.items():
+            _store(target[step.index], rows, out[name])
+
+
+def _shape(axes: list[str | int], rows: int, length: int) -> tuple[int, ...]:
+    extents = {"batch": rows, "sequence": length}
+    return tuple(extents[axis] if isinstance(axis, str) else axis for axis in axes)
+
+
+def _store(target: np.ndarray, rows: np.ndarray, value: np.ndarray) -> None:
+    if target.ndim > 1 and value.shape[1] < target.shape[1]:
+        target[rows, : value.shape[1]] = value
+    else:
+        target[rows] = value

@@ -1,0 +1,297 @@
+"""A bundle, opened and ready to answer."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from effbert.runtime.bundle import Bundle, open_bundle
+from effbert.runtime.cancel import Cancel, Deadline
+from effbert.runtime.chain import Chain
+from effbert.runtime.engines import Engine, Runnable, open_engine
+from effbert.runtime.errors import InputError, ResourceError, RunError
+from effbert.runtime.inputs import IDS, MASK, Batch, InputCheck
+from effbert.runtime.knobs import Knobs, KnobValue, Values
+from effbert.runtime.manifest import WEIGHTS_NAME, Knob
+from effbert.runtime.predictions import Prediction, predictions
+from effbert.runtime.results import ExitOutputs, Result
+from effbert.runtime.tokenization import Text, TextEncoder
+
+ROWS_OF_TEXT = 32  # texts are run in batches of at most this many rows
+
+
+class Exit(NamedTuple):
+    """One exit: its 0-based place in the chain, its 1-based encoder layer, its segment's file."""
+
+    index: int
+    layer: int
+    file: str
+
+
+class Session:
+    """Answers texts or token ids with the segments of a bundle.
+
+    One session may be used from many threads; nothing is shared between calls but the loaded
+    segments. Pickling stores the path and the options, and opens the bundle again.
+
+    Attributes:
+        bundle: The open bundle; `bundle.manifest` holds everything known about it.
+        exits: The exits in order.
+        knobs: Knob name -> what it is, with range, default and the value that never exits.
+    """
+
+    def __init__(
+        self,
+        bundle: str | os.PathLike[str] | Bundle,
+        engine: str = "onnxruntime",
+        threads: int | None = None,
+        operating_point: str | None = None,
+        max_batch_tokens: int = 16_384,
+    ) -> None:
+        """Opens a bundle, comparing every file with the manifest, and loads its segments.
+
+        Args:
+            bundle: Folder of the bundle, or what `open_bundle` returned.
+            engine: What runs the segments.
+            threads: Threads that compute one segment; None is the engine's own choice.
+            operating_point: Knob values to start from, by name; None is the defaults.
+            max_batch_tokens: Larger batches are split; bounds memory.
+
+        Raises:
+            BundleError: The bundle is damaged or written by a newer version.
+            InputError: No such engine or operating point, or an option out of range.
+            MissingDependencyError: The engine's library is not installed.
+            EngineError, ResourceError: A segment cannot be loaded.
+        """
+        if not isinstance(max_batch_tokens, int) or max_batch_tokens < 1:
+            raise InputError(f"max_batch_tokens: got {max_batch_tokens!r}, expected 1 or more.")
+        opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+        manifest = opened.manifest
+        self.bundle = opened
+        self.exits = [
+            Exit(index, segment.layer, segment.file)
+            for index, segment in enumerate(manifest.segments)
+        ]
+        self.knobs: dict[str, Knob] = {knob.name: knob for knob in manifest.knobs}
+        self._reopen = partial(
+            Session,
+            str(opened.path),
+            engine,
+            threads,
+            operating_point,
+            max_batch_tokens,
+        )
+        self._max_batch_tokens = max_batch_tokens
+        self._knobs = Knobs(manifest, operating_point)
+        self._check = InputCheck(manifest)
+        self._encoder = TextEncoder(opened) if manifest.tokenizer else None
+        self._engine = open_engine(engine, threads)
+        self._chain = Chain(manifest, _load(opened, self._engine))
+        self._idle = threading.Condition()
+        self._calls = 0
+        self._closed = False
+        self._process = os.getpid()
+
+    def run(
+        self,
+        inputs: Mapping[str, Any],
+        knobs: Mapping[str, KnobValue] | None = None,
+        deadline_ms: float | None = None,
+        cancel: Cancel | None = None,
+    ) -> Result:
+        """Answers token ids; every row takes the first exit that fires.
+
+        Args:
+            inputs: `input_ids` and, if the bundle has them, `attention_mask` (missing: ones) and
+                `token_type_ids` (missing: zeros), integers [batch, sequence].
+            knobs: Knob values for this call, over those of the operating point.
+            deadline_ms: Milliseconds after which rows still running get the answer of the exit
+                they reached last; the first segment always runs.
+            cancel: Stops the call from another thread.
+
+        Returns:
+            The answers in the order of the rows.
+
+        Raises:
+            InputError: Inputs or knobs do not fit the bundle.
+            NumericalError: Answers are not finite.
+            CancelledError: `cancel.cancel()` was called.
+            ResourceError, EngineError: The engine failed.
+        """
+        with self._call():
+            deadline = Deadline(deadline_ms)
+            return self._answer(self._check(inputs), self._knobs.merged(knobs), deadline, cancel)
+
+    def run_exits(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Answers token ids at every exit; nothing stops and knobs are at their `never` values.
+
+        Args:
+            inputs: As for `run`.
+
+        Returns:
+            Output name -> float32 [exits, batch, ...].
+        """
+        with self._call():
+            batch = self._check(inputs)
+            outputs = ExitOutputs(self.bundle.manifest, batch.rows, batch.length)
+            for rows, part in self._parts(batch):
+                self._chain.run_all(part, rows, self._knobs.never, outputs)
+            return outputs.outputs
+
+    def __call__(
+        self,
+        texts: Sequence[Text],
+        knobs: Mapping[str, KnobValue] | None = None,
+        deadline_ms: float | None = None,
+        cancel: Cancel | None = None,
+    ) -> list[Prediction]:
+        """Answers texts.
+
+        Args:
+            texts: A list of texts or (text, text) pairs; for question answering pairs of
+                (question, context). Texts too long are cut, which the prediction reports.
+            knobs, deadline_ms, cancel: As for `run`.
+
+        Returns:
+            One prediction a text, in their order.
+
+        Raises:
+            InputError: Something is not a text, or the bundle has no tokenizer.
+            RunError: As for `run`.
+        """
+        with self._call():
+            deadline = Deadline(deadline_ms)
+            values = self._knobs.merged(knobs)
+            if self._encoder is None:
+                raise InputError(
+                    "This bundle has no tokenizer, so it answers token ids only; export it again "
+                    "with: effbert-export CHECKPOINT BUNDLE --tokenizer DIR."
+                )
+            encodings = self._encoder.encode(texts)
+            answers: list[Prediction] = [None] * len(encodings)  # type: ignore[list-item]
+            shortest_first = sorted(range(len(encodings)), key=lambda i: len(encodings[i].ids))
+            for start in range(0, len(encodings), ROWS_OF_TEXT):
+                places = shortest_first[start : start + ROWS_OF_TEXT]
+                part = [encodings[place] for place in places]
+                batch = self._check(self._encoder.padded(part))
+                result = self._answer(batch, values, deadline, cancel)
+                result.truncated[:] = [item.truncated for item in part]
+                found = predictions(self.bundle.manifest, part, result)
+                for place, prediction in zip(places, found):
+                    answers[place] = prediction
+            return answers
+
+    def close(self) -> None:
+        """Waits for the calls that are running, then frees the segments; a second time is fine."""
+        with self._idle:
+            self._closed = True
+            self._idle.wait_for(lambda: self._calls == 0)
+            self._chain.steps.clear()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._reopen, ()
+
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        if self._process != os.getpid():
+            raise RunError(
+                "This session was opened before the process forked, and its threads stayed there; "
+                "open the bundle in the child, or start the child with spawn."
+            )
+        with self._idle:
+            if self._closed:
+                raise RunError("This session is closed; open the bundle again.")
+            self._calls += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._calls -= 1
+                if self._closed:
+                    self._idle.notify_all()
+
+    def _answer(
+        self, batch: Batch, knobs: Values, deadline: Deadline, cancel: Cancel | None
+    ) -> Result:
+        result = Result(self.bundle.manifest, batch.rows, batch.length)
+        options = None if cancel is None else self._engine.options()
+        with nullcontext() if cancel is None else cancel.stopping(options):
+            for rows, part in self._parts(batch):
+                run = partial(
+                    self._chain.run,
+                    knobs=knobs,
+                    result=result,
+                    deadline=deadline,
+                    cancel=cancel,
+                    options=options,
+                )
+                _run_halving(run, part, rows)
+        return result
+
+    def _parts(self, batch: Batch) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+        """Rows to run together: few enough, and of equal length if padding would be seen."""
+        if self.bundle.manifest.padding_free:
+            groups = [(np.arange(batch.rows), batch.length)]
+        else:
+            groups = _equal_lengths(batch.tensors[MASK])
+        for members, length in groups:
+            size = max(1, self._max_batch_tokens // length)
+            for start in range(0, len(members), size):
+                rows = members[start : start + size]
+                if len(rows) == batch.rows and length == batch.length:
+                    yield rows, batch.tensors
+                else:
+                    yield (
+                        rows,
+                        {
+                            name: np.ascontiguousarray(value[rows, :length])
+                            for name, value in batch.tensors.items()
+                        },
+                    )
+
+
+def _load(bundle: Bundle, engine: Engine) -> list[Runnable]:
+    manifest = bundle.manifest
+    weights = bundle.read(WEIGHTS_NAME) if WEIGHTS_NAME in manifest.files else None
+    return [engine.load(item.file, bundle.read(item.file), weights) for item in manifest.segments]
+
+
+def _run_halving(run: Any, tensors: dict[str, np.ndarray], rows: np.ndarray) -> None:
+    """Runs the rows together, or in halves if memory does not suffice for all of them."""
+    try:
+        run(tensors, rows)
+    except ResourceError:
+        if len(rows) == 1:
+            raise
+        middle = len(rows) // 2
+        for part in (slice(middle), slice(middle, None)):
+            half = {name: value[part] for name, value in tensors.items()}
+            _run_halving(run, half, rows[part])
+
+
+def _equal_lengths(mask: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
+    lengths = mask.sum(axis=1)
+    if not np.array_equal(mask, np.arange(mask.shape[1]) < lengths[:, None]):
+        raise InputError(
+            "Input 'attention_mask': this model computes padding too, so rows are run at their own "
+            "length; expected ones followed by zeros in every row."
+        )
+    if (lengths < 2).any():
+        raise InputError(
+            f"Input 'attention_mask': row {int(np.argmin(lengths))} has one token, expected 2 or "
+            "more."
+        )
+    for length in np.unique(lengths):
+        yield np.flatnonzero(lengths == length), int(length)
