@@ -18,6 +18,7 @@ help:  ## list the targets
 venv: $(VENV)/.installed  ## create .venv with everything the targets below need
 
 $(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "Installing into $(VENV): a few minutes, 1.5 GB with torch for the CPU."
 	$(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) -e '.[export,cpu,dev]'
 	touch $@

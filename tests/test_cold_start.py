@@ -1,0 +1,99 @@
+"""Commands start fast, and those for the device run where torch was never installed."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tiny_bundle import build_tiny_bundle
+
+BIN = Path(sys.executable).parent
+# Puts a wall in front of these imports, then runs the installed `effbert` command.
+WALLED_COMMAND = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class Wall(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "transformers", "onnx", "onnx_ir", "onnxscript"}:
+            raise ImportError(f"{name} is walled off")
+
+sys.meta_path.insert(0, Wall())
+from effbert.exporter.cli import main
+sys.argv[0] = "effbert"
+sys.exit(main())
+"""
+
+
+def seconds(command: list[str], limit: float, tries: int = 10) -> float:
+    """Wall time of the best try; stops at the first one within the limit."""
+    best = float("inf")
+    for _ in range(tries):
+        start = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        best = min(best, time.perf_counter() - start)
+        if best < limit:
+            break
+    return best
+
+
+def effbert(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run `effbert` with torch, transformers and the onnx libraries walled off."""
+    command = [sys.executable, "-c", WALLED_COMMAND, *map(str, arguments)]
+    environment = os.environ | {"NO_COLOR": "1", "COLUMNS": "200"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_bundle(tmp_path_factory.mktemp("cold") / "bundle")
+
+
+@pytest.mark.parametrize("command", [["effbert-export"], ["effbert"], ["effbert", "run"]])
+def test_help_takes_less_than_half_a_second(command: list[str]) -> None:
+    program, *arguments = command
+    assert seconds([str(BIN / program), *arguments, "--help"], 0.5) < 0.5
+
+
+def test_importing_the_runtime_takes_less_than_0_3_seconds() -> None:
+    assert seconds([sys.executable, "-c", "import effbert.runtime"], 0.3) < 0.3
+
+
+def test_importing_the_runtime_loads_no_exporter_and_no_command_line_library() -> None:
+    code = "import json, sys, effbert.runtime; print(json.dumps(sorted(sys.modules)))"
+    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    loaded = {name.partition(".")[0] for name in json.loads(output.stdout)}
+    assert not loaded & {"torch", "transformers", "onnx", "onnx_ir", "onnxscript", "click", "rich"}
+
+
+def test_importing_the_exporter_does_not_load_torch() -> None:
+    code = "import sys, effbert.exporter; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("command", ["inspect", "validate"])
+def test_a_bundle_is_inspected_and_validated_without_torch(command: str, bundle: Path) -> None:
+    done = effbert(command, bundle)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_a_bundle_answers_without_torch(bundle: Path) -> None:
+    done = effbert("run", bundle, "a very good film")
+    assert done.returncode == 0, done.stderr
+    assert any(label in done.stdout for label in ("negative", "neutral", "positive"))
+
+
+def test_export_without_torch_is_one_sentence_that_names_the_extra(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.mkdir()
+    (checkpoint / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
+    done = effbert("export", checkpoint, tmp_path / "bundle")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "effbert[export]" in done.stderr
+    assert not (tmp_path / "bundle").exists()
