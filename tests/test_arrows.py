@@ -14,9 +14,11 @@ FORBIDDEN = {
     "graph_passes": TRAINING
     | {"onnx", "onnxruntime", "tokenizers", "effbert.exporter", "effbert.runtime"},
 }
-CASES = [
-    pytest.param(path, forbidden, id=path.relative_to(ROOT).as_posix())
-    for folder, forbidden in FORBIDDEN.items()
+# `effbert validate --deep` reads graphs; nothing else of the runtime imports this module at its top.
+EXCEPTIONS = {"runtime/deep.py": {"onnx"}}
+NAMES = [
+    path.relative_to(ROOT).as_posix()
+    for folder in FORBIDDEN
     for path in sorted((ROOT / folder).rglob("*.py"))
 ]
 
@@ -41,9 +43,10 @@ def breaches(source: str, forbidden: set[str]) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("path, forbidden", CASES)
-def test_a_module_imports_only_what_its_folder_may(path: Path, forbidden: set[str]) -> None:
-    assert not breaches(path.read_text(encoding="utf-8"), forbidden)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_module_imports_only_what_its_folder_may(name: str) -> None:
+    forbidden = FORBIDDEN[name.partition("/")[0]] - EXCEPTIONS.get(name, set())
+    assert not breaches((ROOT / name).read_text(encoding="utf-8"), forbidden)
 
 
 @pytest.mark.parametrize(
