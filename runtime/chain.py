@@ -15,7 +15,7 @@ from effbert.runtime.errors import NumericalError
 from effbert.runtime.inputs import MASK
 from effbert.runtime.knobs import Values
 from effbert.runtime.manifest import Manifest, Segment, Tensor
-from effbert.runtime.results import Result, ExitOutputs
+from effbert.runtime.results import ExitOutputs, Result
 
 Tensors = dict[str, np.ndarray]
 SHORTEST = 2  # tokens a row that every segment accepts
@@ -31,6 +31,8 @@ class Step:
         knobs = {knob.name for knob in manifest.knobs}
         self._knobs = [item.name for item in segment.inputs if item.name in knobs]
         self._data = [item.name for item in segment.inputs if item.name not in knobs]
+        self.needs = set(self._data)
+        self.later: set[str] = set()  # what the segments after this one read
         self._carries = list(segment.carries.items())
         self._answers = [
             (item.name, sequence_axis(item) is not None)
@@ -69,8 +71,14 @@ class Chain:
     def __init__(self, manifest: Manifest, runnables: list[Runnable]) -> None:
         self.steps = [
             Step(index, segment, runnable, manifest)
-            for index, (segment, runnable) in enumerate(zip(manifest.segments, runnables))
+            for index, (segment, runnable) in enumerate(
+                zip(manifest.segments, runnables, strict=True)
+            )
         ]
+        later: set[str] = {MASK}
+        for step in reversed(self.steps):
+            step.later = set(later)
+            later |= step.needs
         self._states = manifest.states
         self._may_trim = manifest.padding_free
         tensors = [*manifest.inputs, *manifest.states]
@@ -107,7 +115,7 @@ class Chain:
         """
         tensors = self._start(inputs)
         if self._trim_first:
-            self._trim(tensors)
+            tensors = self._narrowed(tensors, slice(None), set(tensors))
         final = len(self.steps) - 1
         for step in self.steps:
             if cancel is not None:
@@ -126,7 +134,7 @@ class Chain:
             if len(rows) > 1 and done.any():
                 result.put(rows[done], step, out, done)
                 rows = rows[~done]
-                self._compact(tensors, ~done)
+                tensors = self._narrowed(tensors, ~done, step.later)
 
     def run_all(
         self, inputs: Tensors, rows: np.ndarray, knobs: Values, outputs: ExitOutputs
@@ -147,28 +155,23 @@ class Chain:
             tensors[state.name] = np.full(shape, float(state.initial)).astype(state.dtype)
         return tensors
 
-    def _compact(self, tensors: Tensors, keep: np.ndarray) -> None:
-        for name, value in tensors.items():
-            tensors[name] = value[keep]
+    def _narrowed(self, tensors: Tensors, keep: np.ndarray | slice, names: set[str]) -> Tensors:
+        """The named tensors with the rows of `keep`, without columns that are padding in all."""
+        mask = tensors[MASK][keep]
+        length = wanted = mask.shape[1]
         if self._may_trim:
-            self._trim(tensors)
-
-    def _trim(self, tensors: Tensors) -> None:
-        """Drops the last columns if they are padding in all rows."""
-        mask = tensors[MASK]
-        length = mask.shape[1]
-        used = np.flatnonzero(mask.any(axis=0))
-        wanted = max(int(used[-1]) + 1 if len(used) else 0, SHORTEST)
-        if wanted >= length:
-            return
-        for name, value in tensors.items():
-            axis = self._sequence.get(name)
+            used = np.flatnonzero(mask.any(axis=0))
+            wanted = max(int(used[-1]) + 1 if len(used) else 0, SHORTEST)
+        narrowed = {}
+        for name in names:
+            value = tensors[name]
+            axis = self._sequence[name]
             # A segment that drops tokens leaves tensors of another length; they are no longer
             # column by column what the mask describes.
             if axis is not None and value.shape[axis] == length:
-                part = [slice(None)] * value.ndim
-                part[axis] = slice(wanted)
-                tensors[name] = np.ascontiguousarray(value[tuple(part)])
+                value = value[(slice(None),) * axis + (slice(wanted),)]
+            narrowed[name] = np.ascontiguousarray(value[keep])
+        return narrowed
 
 
 def sequence_axis(tensor: Tensor) -> int | None:

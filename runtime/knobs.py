@@ -45,7 +45,7 @@ class Knobs:
         if not isinstance(values, Mapping):
             raise InputError(f"Knobs: got {type(values).__name__}, expected a dict of name: value.")
         changed = self._arrays(values)
-        return [old | new for old, new in zip(self._defaults, changed)]
+        return [old | new for old, new in zip(self._defaults, changed, strict=True)]
 
     def _arrays(self, values: Mapping[str, Any]) -> Values:
         columns = {name: self._column(name, value) for name, value in values.items()}
@@ -90,8 +90,7 @@ def _scalar(knob: Knob, value: Any) -> np.ndarray:
     whole = isinstance(value, Integral) or float(value).is_integer()
     if knob.dtype == "int64" and not whole:
         raise _refused(knob, value)
-    low, high, never = float(knob.minimum), float(knob.maximum), float(knob.never)
-    if not (low <= value <= high or value == never):
+    if not float(knob.minimum) <= value <= float(knob.maximum):
         raise _refused(knob, value)
     return np.array(value, dtype=knob.dtype)
 

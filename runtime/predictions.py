@@ -100,15 +100,16 @@ def _classification(
         values = 0.5 * (1 + np.tanh(logits / 2))  # the sigmoid, without overflow
     else:
         values = _softmax(logits)
+    labels = _labels(manifest, len(values))
     best = int(values.argmax())
     chosen = [best]
     if manifest.problem == "multi-label":
         chosen = np.flatnonzero(values >= 0.5).tolist()
     return Classification(
-        label=manifest.labels[best],
+        label=labels[best],
         score=float(values[best]),
-        scores=dict(zip(manifest.labels, values.tolist())),
-        labels=[manifest.labels[index] for index in chosen],
+        scores=dict(zip(labels, values.tolist(), strict=True)),
+        labels=[labels[index] for index in chosen],
         **common,
     )
 
@@ -118,11 +119,12 @@ def _token_labels(
 ) -> TokenLabels:
     encoding = item.encoding
     probabilities = _softmax(result.logits[row, : len(item.ids)].astype(np.float64))
+    labels = _labels(manifest, probabilities.shape[-1])
     best = probabilities.argmax(axis=-1)
     entities = [
         Entity(
             token=encoding.tokens[place],
-            label=manifest.labels[best[place]],
+            label=labels[best[place]],
             score=float(probabilities[place, best[place]]),
             start=start,
             end=end,
@@ -157,6 +159,10 @@ _READERS = {
     "token-classification": _token_labels,
     "question-answering": _answer,
 }
+
+
+def _labels(manifest: Manifest, count: int) -> list[str]:
+    return manifest.labels or [f"LABEL_{index}" for index in range(count)]
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from effbert.runtime.cancel import Cancel, Deadline
 from effbert.runtime.chain import Chain
 from effbert.runtime.engines import Engine, Runnable, open_engine
 from effbert.runtime.errors import InputError, ResourceError, RunError
-from effbert.runtime.inputs import IDS, MASK, Batch, InputCheck
+from effbert.runtime.inputs import MASK, Batch, InputCheck
 from effbert.runtime.knobs import Knobs, KnobValue, Values
 from effbert.runtime.manifest import WEIGHTS_NAME, Knob
 from effbert.runtime.predictions import Prediction, predictions
@@ -156,7 +156,9 @@ class Session:
         Args:
             texts: A list of texts or (text, text) pairs; for question answering pairs of
                 (question, context). Texts too long are cut, which the prediction reports.
-            knobs, deadline_ms, cancel: As for `run`.
+            knobs: As for `run`.
+            deadline_ms: As for `run`, for all texts together.
+            cancel: As for `run`.
 
         Returns:
             One prediction a text, in their order.
@@ -183,7 +185,7 @@ class Session:
                 result = self._answer(batch, values, deadline, cancel)
                 result.truncated[:] = [item.truncated for item in part]
                 found = predictions(self.bundle.manifest, part, result)
-                for place, prediction in zip(places, found):
+                for place, prediction in zip(places, found, strict=True):
                     answers[place] = prediction
             return answers
 

@@ -77,7 +77,7 @@ class TextEncoder:
             raise InputError(self._why(cut, error)) from error
         return [
             EncodedText(text, item.ids, item, short is not text or bool(item.overflowing))
-            for text, short, item in zip(texts, cut, encodings)
+            for text, short, item in zip(texts, cut, encodings, strict=True)
         ]
 
     def padded(self, encoded: Sequence[EncodedText]) -> dict[str, np.ndarray]:

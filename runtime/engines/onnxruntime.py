@@ -92,7 +92,7 @@ class OnnxRuntimeSegment:
             values = self._session.run(self._outputs, feeds, options)
         except Exception as error:
             raise _translated(error, self._name, "run") from error
-        return dict(zip(self._outputs, values))
+        return dict(zip(self._outputs, values, strict=True))
 
 
 def _translated(error: Exception, name: str, action: str) -> Exception:
