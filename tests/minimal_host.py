@@ -1,0 +1,55 @@
+"""The smallest host: what docs/bundle.md asks of one, with json, numpy and onnxruntime alone."""
+
+import json
+
+import numpy as np
+import onnxruntime
+
+
+def run(bundle, inputs, knobs):
+    """Answer `inputs`, name -> int64 [batch, sequence]; see docs/bundle.md for the rest."""
+    with open(f"{bundle}/effbert.json", encoding="utf-8") as file:
+        manifest = json.load(file)
+    batch, sequence = inputs["input_ids"].shape
+    tensors = start(manifest, inputs, {"batch": batch, "sequence": sequence})
+    knobs = {knob["name"]: knobs.get(knob["name"], knob["default"]) for knob in manifest["knobs"]}
+    kinds = {knob["name"]: knob["dtype"] for knob in manifest["knobs"]}
+    rows = np.arange(batch)
+    answers = {name: np.full(batch, -1) for name in ("exit_index", "exit_layer")}
+    for index, segment in enumerate(manifest["segments"]):
+        feeds = {}
+        for name in (item["name"] for item in segment["inputs"]):
+            if name in tensors:
+                feeds[name] = tensors[name]
+            else:
+                value = knobs[name]
+                value = value[index] if isinstance(value, list) else value
+                feeds[name] = np.array(float(value), dtype=kinds[name])
+        session = onnxruntime.InferenceSession(f"{bundle}/{segment['file']}")
+        names = [item["name"] for item in segment["outputs"]]
+        out = dict(zip(names, session.run(names, feeds), strict=True))
+        done = out["exit"]
+        answers["exit_index"][rows[done]] = index
+        answers["exit_layer"][rows[done]] = segment["layer"]
+        for name in [*manifest["outputs"], "signal"]:
+            empty = np.zeros((batch, *out[name].shape[1:]), np.float32)
+            answers.setdefault(name, empty)[rows[done]] = out[name][done]
+        tensors |= {name: out[source] for name, source in segment["carries"].items()}
+        tensors = {name: value[~done] for name, value in tensors.items()}
+        rows = rows[~done]
+        if len(rows) == 0:
+            break
+    return answers
+
+
+def start(manifest, inputs, extents):
+    """Inputs, missing ones filled in, and the policy's states before the first segment."""
+    tensors = {}
+    for item in manifest["inputs"]:
+        shape = [extents.get(axis, axis) for axis in item["axes"]]
+        filled = np.full(shape, item["missing"] or 0, np.int64)
+        tensors[item["name"]] = np.asarray(inputs.get(item["name"], filled), np.int64)
+    for state in manifest["states"]:
+        shape = [extents.get(axis, axis) for axis in state["axes"]]
+        tensors[state["name"]] = np.full(shape, float(state["initial"])).astype(state["dtype"])
+    return tensors
