@@ -156,7 +156,7 @@ def _tokens(manifest: Manifest) -> Iterator[str]:
     if tokenizer.max_length > limits.max_length:
         yield f"$.tokenizer.max_length: {tokenizer.max_length} is above {limits.max_length}"
     for token, index in tokenizer.special_ids.items():
-        if index >= tokenizer.vocab_size:
+        if index >= limits.vocab_size:
             yield f"$.tokenizer.special_ids: {token!r} is {index}, outside the vocabulary"
 
 

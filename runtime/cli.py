@@ -1,0 +1,42 @@
+"""The commands that run on the device: inspect, validate and run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from effbert.runtime.cli_inspect import inspect
+from effbert.runtime.cli_output import printable
+from effbert.runtime.cli_run import run
+from effbert.runtime.cli_validate import validate
+from effbert.runtime.errors import EffbertError
+
+
+class CommandError(click.ClickException):
+    """One sentence on stderr and the exit code of the error: 2 the user's mistake, 1 ours."""
+
+    def __init__(self, error: EffbertError) -> None:
+        super().__init__(printable(error))
+        self.exit_code = error.exit_code
+
+
+class Commands(click.Group):
+    """A group whose commands may raise `EffbertError`."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command; an `EffbertError` becomes a sentence and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except EffbertError as error:
+            raise CommandError(error) from error
+
+
+@click.group(cls=Commands)
+def device() -> None:
+    """Efficient BERTs: look into bundles, check them, run them."""
+
+
+device.add_command(inspect)
+device.add_command(validate)
+device.add_command(run)
