@@ -54,9 +54,8 @@ class Step:
         """Raises NumericalError if an answer of a row holds NaN or infinity (padding aside)."""
         for name, has_sequence in self._answers:
             finite = np.isfinite(out[name])
-            if has_sequence and not finite.all():
-                real = mask != 0
-                finite |= ~real.reshape(real.shape + (1,) * (finite.ndim - 2))
+            if has_sequence and mask.shape == finite.shape[:2]:
+                finite |= (mask == 0).reshape(mask.shape + (1,) * (finite.ndim - 2))
             if not finite.all():
                 bad = rows[~finite.reshape(len(rows), -1).all(axis=1)].tolist()
                 raise NumericalError(
@@ -102,7 +101,7 @@ class Chain:
         cancel: Cancel | None = None,
         options: Any = None,
     ) -> None:
-        """Result `rows`; each takes the first exit that fires.
+        """Answers the rows; each takes the first exit that fires.
 
         Args:
             inputs: Name to int64 [rows, sequence].
@@ -114,7 +113,7 @@ class Chain:
             options: Handed to the engine.
         """
         tensors = self._start(inputs)
-        if self._trim_first:
+        if self._trim_first and not inputs[MASK][:, -1].any():
             tensors = self._narrowed(tensors, slice(None), set(tensors))
         final = len(self.steps) - 1
         for step in self.steps:

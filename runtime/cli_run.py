@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from effbert.runtime.cli_output import printable
 from effbert.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -137,4 +138,5 @@ def _as_columns(session: Session, text: Text, answer: Prediction) -> str:
     notes += ["truncated"] if answer.truncated else []
     notes += ["deadline"] if answer.deadline_hit else []
     shown = text if isinstance(text, str) else " | ".join(text)
-    return "\t".join([*columns, ", ".join(notes), " ".join(shown.split())])
+    cells = [*columns, ", ".join(notes), shown]
+    return "\t".join(printable(" ".join(cell.split())) for cell in cells)
