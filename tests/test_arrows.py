@@ -14,7 +14,7 @@ FORBIDDEN = {
     "graph_passes": TRAINING
     | {"onnx", "onnxruntime", "tokenizers", "effbert.exporter", "effbert.runtime"},
 }
-# `effbert validate --deep` reads graphs; nothing else of the runtime imports this module at its top.
+# `effbert validate --deep` reads graphs, and imports this module only then.
 EXCEPTIONS = {"runtime/deep.py": {"onnx"}}
 NAMES = [
     path.relative_to(ROOT).as_posix()

@@ -95,10 +95,10 @@ def test_the_wheel_carries_the_licence_and_both_commands(wheel: Path) -> None:
         assert re.search(rf"^{command} = effbert\.exporter\.cli:", texts["entry_points.txt"], re.M)
 
 
-def test_the_sdist_holds_what_a_rebuild_needs(sdist: Path) -> None:
+def test_the_sdist_holds_what_a_rebuild_and_its_tests_need(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"LICENSE", "README.md", "pyproject.toml", "tests/test_packaging.py"} <= names
+    assert {"LICENSE", "README.md", "pyproject.toml", "tests/conftest.py"} <= names
 
 
 def test_the_changelog_starts_with_this_version() -> None:
