@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from effbert.runtime.errors import BundleError, IntegrityError, PathError
+from effbert.runtime.errors import BundleError, IntegrityError, PathError, ResourceError
 from effbert.runtime.manifest import (
     MANIFEST_NAME,
     MAX_MANIFEST_BYTES,
@@ -39,13 +39,19 @@ class Bundle:
         Raises:
             PathError: The manifest does not list `name`, or it is a link or not a regular file.
             IntegrityError: The file is missing, or its size or hash differs.
+            ResourceError: The file is larger than the memory.
         """
         expected = self.manifest.files.get(name)
         if expected is None:
             raise PathError(f"The manifest lists no file {name[:128]!r}.")
         with open(open_file(self.path, name), "rb") as file:
             _compare_size(name, os.fstat(file.fileno()).st_size, expected.size)
-            data = file.read(expected.size + 1)  # the extra byte shows a file that grew since
+            try:
+                data = file.read(expected.size + 1)  # the extra byte shows a file that grew since
+            except MemoryError:
+                raise ResourceError(
+                    f"{name} does not fit into memory: it has {expected.size} bytes."
+                ) from None
         _compare_size(name, len(data), expected.size)
         found = hashlib.sha256(data).hexdigest()
         if found != expected.sha256:

@@ -33,12 +33,12 @@ def read_json(data: bytes) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = {key: value for key, value in pairs if not key.startswith("x-")}
-    if len({key for key, _ in pairs}) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice[:64]!r} occurs twice in one object")
-    return result
+    seen = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise ValueError(f"the key {key[:64]!r} occurs twice in one object")
+        seen.add(key)
+    return {key: value for key, value in pairs if not key.startswith("x-")}
 
 
 def _constant(text: str) -> NoReturn:
