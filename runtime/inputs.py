@@ -78,8 +78,8 @@ class InputCheck:
         return Batch(tensors, *ids.shape)
 
     def _integers(self, name: str, value: Any) -> np.ndarray:
-        longest = self._limits.max_length
-        expected = f"expected integers [batch, 2..{longest}]"
+        shortest, longest = self._limits.min_length, self._limits.max_length
+        expected = f"expected integers [batch, {shortest}..{longest}]"
         try:
             array = np.asarray(value)
         except Exception as error:  # ragged lists, tensors on another device, ...
@@ -90,7 +90,7 @@ class InputCheck:
         ready = array.dtype.kind in kinds or (array.size == 0 and isinstance(value, list))
         if not ready or array.ndim != 2:
             raise InputError(f"Input '{name}': got {array.dtype} {list(array.shape)}, {expected}.")
-        if not 2 <= array.shape[1] <= longest:
+        if not shortest <= array.shape[1] <= longest:
             raise InputError(
                 f"Input '{name}': got {array.shape[1]} tokens a row, {expected}; "
                 "cut the rows, or pass texts, which are truncated."

@@ -131,6 +131,7 @@ class Limits(Record):
     vocab_size: Annotated[int, Meta(ge=1, le=2_000_000)]
     type_vocab_size: Annotated[int, Meta(ge=0, le=1024)] = 0
     pad_id: Annotated[int, Meta(ge=0, lt=2_000_000)] = 0
+    min_length: Annotated[int, Meta(ge=2, le=8192)] = 2
 
 
 class Golden(Record):

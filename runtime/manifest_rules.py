@@ -144,6 +144,8 @@ def _tokens(manifest: Manifest) -> Iterator[str]:
     limits, tokenizer = manifest.limits, manifest.tokenizer
     if limits.pad_id >= limits.vocab_size:
         yield f"$.limits.pad_id: {limits.pad_id} is not below vocab_size {limits.vocab_size}"
+    if limits.min_length > limits.max_length:
+        yield f"$.limits.min_length: {limits.min_length} is above max_length {limits.max_length}"
     if manifest.inputs and "input_ids" not in {tensor.name for tensor in manifest.inputs}:
         yield "$.inputs: 'input_ids' is missing"
     if tokenizer is None:

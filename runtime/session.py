@@ -247,7 +247,7 @@ class Session:
         if self.bundle.manifest.padding_free:
             groups = [(np.arange(batch.rows), batch.length)]
         else:
-            groups = _equal_lengths(batch.tensors[MASK])
+            groups = _equal_lengths(batch.tensors[MASK], self.bundle.manifest.limits.min_length)
         for members, length in groups:
             size = max(1, self._max_batch_tokens // length)
             for start in range(0, len(members), size):
@@ -283,16 +283,17 @@ def _run_halving(run: Any, tensors: dict[str, np.ndarray], rows: np.ndarray) -> 
             _run_halving(run, half, rows[part])
 
 
-def _equal_lengths(mask: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
+def _equal_lengths(mask: np.ndarray, shortest: int) -> Iterator[tuple[np.ndarray, int]]:
     lengths = mask.sum(axis=1)
     if not np.array_equal(mask, np.arange(mask.shape[1]) < lengths[:, None]):
         raise InputError(
             "Input 'attention_mask': this model computes padding too, so rows are run at their own "
             "length; expected ones followed by zeros in every row."
         )
-    if (lengths < 2).any():
+    if (lengths < shortest).any():
+        row = int(np.argmin(lengths))
         raise InputError(
-            f"Input 'attention_mask': row {int(np.argmin(lengths))} has one token, expected 2 or "
+            f"Input 'attention_mask': row {row} has {lengths[row]} tokens, expected {shortest} or "
             "more."
         )
     for length in np.unique(lengths):
