@@ -10,14 +10,32 @@ import onnx
 from tiny_bundle import file_record
 
 SEGMENT = "segment-00.onnx"
+Edit = Callable[[dict[str, Any]], object]
 
 
-def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+def edited(data: bytes, change: Edit) -> bytes:
+    """The bytes of a manifest after `change`."""
+    value = json.loads(data)
+    change(value)
+    return json.dumps(value).encode()
+
+
+def at(path: str, value: Any) -> Edit:
+    """An edit that sets the value at a path like "limits.pad_id" or "segments.0.layer"."""
+
+    def change(manifest: Any) -> None:
+        *parents, last = (int(key) if key.isdigit() else key for key in path.split("."))
+        for key in parents:
+            manifest = manifest[key]
+        manifest[last] = value
+
+    return change
+
+
+def edit_manifest(folder: Path, change: Edit) -> None:
     """Applies `change` to the manifest as plain JSON values."""
     path = folder / "effbert.json"
-    value = json.loads(path.read_bytes())
-    change(value)
-    path.write_text(json.dumps(value), encoding="utf-8")
+    path.write_bytes(edited(path.read_bytes(), change))
 
 
 def write_listed(folder: Path, name: str, data: bytes) -> None:

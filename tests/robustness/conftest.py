@@ -18,3 +18,9 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle(pristine: Path, tmp_path: Path) -> Path:
     """A copy of `pristine` that may be changed."""
     return shutil.copytree(pristine, tmp_path / "bundle")
+
+
+@pytest.fixture(scope="session")
+def data(pristine: Path) -> bytes:
+    """The manifest of `pristine`."""
+    return (pristine / "effbert.json").read_bytes()
