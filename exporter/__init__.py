@@ -1,0 +1,77 @@
+"""Checkpoint in, bundle out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from effbert.exporter.pipeline import Report
+
+__all__ = ["export"]
+
+
+def export(
+    checkpoint: str | PathLike[str],
+    bundle: str | PathLike[str],
+    *,
+    format: str = "auto",
+    task: str = "auto",
+    exits: str | Sequence[int] = "all",
+    policy: str = "auto",
+    knobs: Mapping[str, float | int] | None = None,
+    opset: int = 20,
+    verify: bool = True,
+    atol: float | None = None,
+    samples: str | PathLike[str] | None = None,
+    tokenizer: str | PathLike[str] | None = None,
+    dry_run: bool = False,
+    force: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> Report:
+    """Export a checkpoint to a bundle.
+
+    Args:
+        checkpoint: folder, weights file with config.json beside it, or hub id.
+        bundle: the folder to make; it appears complete or not at all.
+        format: checkpoint format, `auto` to detect it from tensor names and config.
+        task: `auto`, `text-classification`, `token-classification` or `question-answering`.
+        exits: `all`, or 1-based encoder layers with trained exits; the deepest is the last exit.
+        policy: exit policy, `auto` for the one of the checkpoint's paper.
+        knobs: default knob values stored in the bundle; without them nothing exits early.
+        opset: ONNX opset of the segments, 18 to 23.
+        verify: compare every exit with torch before the bundle appears.
+        atol: largest difference allowed, the family's own by default (1e-4; MobileBERT 2e-3).
+        samples: UTF-8 file with one text a line to verify on, pairs separated by a tab.
+        tokenizer: folder of the tokenizer where the checkpoint has none or the wrong one.
+        dry_run: detect and load only; nothing is written.
+        force: replace an existing bundle.
+        progress: called with a phrase before each step.
+
+    Returns:
+        What was exported, with the manifest and the parity measured.
+
+    Raises:
+        ExportError: the checkpoint cannot be exported; ParityError: it was, but differs from torch.
+        InputError: an option does not fit.
+        ResourceError: the disk is full or refuses to be written.
+    """
+    from effbert.exporter.pipeline import Options, run_export
+
+    options = Options(
+        format=format,
+        task=task,
+        exits=exits,
+        policy=policy,
+        knobs=dict(knobs or {}),
+        opset=opset,
+        verify=verify,
+        atol=atol,
+        samples=None if samples is None else Path(samples),
+        tokenizer=None if tokenizer is None else Path(tokenizer),
+        dry_run=dry_run,
+        force=force,
+    )
+    return run_export(str(checkpoint), Path(bundle), options, progress or (lambda phrase: None))

@@ -1,0 +1,42 @@
+"""All checkpoint formats, one table, in the order in which they are tried."""
+
+from __future__ import annotations
+
+from effbert.exporter.formats import deebert, pabee, plain
+from effbert.exporter.formats.format import Config, Format, LoadOptions, Shapes
+from effbert.runtime.errors import CheckpointError, ExportError
+
+FORMATS: tuple[Format, ...] = (deebert.FORMAT, pabee.FORMAT, plain.FORMAT)
+
+__all__ = ["FORMATS", "Config", "Format", "LoadOptions", "Shapes", "choose_format"]
+
+
+def choose_format(name: str, checkpoint: str, shapes: Shapes, config: Config) -> Format:
+    """Find the format of a checkpoint from its tensors and config, or check the one named.
+
+    Args:
+        name: `auto`, or the name of a format.
+        checkpoint: how to call the checkpoint in messages.
+        shapes: tensor shapes by name.
+        config: config.json.
+
+    Raises:
+        ExportError: there is no format of that name.
+        CheckpointError: no format fits, or the named one does not.
+    """
+    known = ", ".join(each.name for each in FORMATS)
+    if name == "auto":
+        for each in FORMATS:
+            if each.detect(shapes, config):
+                return each
+        raise CheckpointError(
+            f"{checkpoint} is none of the known formats ({known}): its tensors start with "
+            f"{', '.join(sorted({key.split('.')[0] for key in shapes})[:6])} and its model_type is "
+            f"{config.get('model_type')}."
+        )
+    for each in FORMATS:
+        if each.name == name:
+            if not each.detect(shapes, config):
+                raise CheckpointError(f"{checkpoint} is not a {name} checkpoint; try --format auto.")
+            return each
+    raise ExportError(f"There is no format {name}; choose auto or one of {known}.")

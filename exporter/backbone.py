@@ -1,0 +1,110 @@
+"""Load the encoder of a multi-exit checkpoint with transformers' own classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import transformers
+from torch import nn
+
+from effbert.exporter.checkpoint import Checkpoint
+from effbert.runtime.errors import CheckpointError
+from effbert.runtime.manifest import Limits
+
+ROBERTA_LIKE = ("roberta", "xlm-roberta", "camembert")
+
+
+def load_backbone(
+    checkpoint: Checkpoint, tensors: Mapping[str, torch.Tensor], prefix: str
+) -> transformers.PreTrainedModel:
+    """Build the encoder whose tensors start with `prefix.`, without its pooler.
+
+    The class follows config.json's model_type, or the prefix where an old config has none. Attention
+    is the eager kind: it traces to fewer nodes.
+
+    Raises:
+        CheckpointError: encoder weights are missing or do not fit the config.
+    """
+    config = build_config(checkpoint, prefix)
+    kind = transformers.MODEL_MAPPING[type(config)]
+    own = {k: t for k, t in tensors.items() if k.startswith(f"{prefix}.")}
+    try:
+        model, info = kind.from_pretrained(
+            None,
+            config=config,
+            state_dict=own,
+            output_loading_info=True,
+            attn_implementation="eager",
+            dtype=torch.float32,
+            add_pooling_layer=False,
+        )
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise CheckpointError(
+            f"{checkpoint.name}: the encoder weights do not fit config.json: "
+            f"{str(error).strip().splitlines()[-1].strip()}"
+        ) from error
+    if missing := sorted(info["missing_keys"]):
+        raise CheckpointError(
+            f"{checkpoint.name} lacks {len(missing)} encoder tensors, such as {prefix}.{missing[0]}."
+        )
+    return model.eval()
+
+
+def build_config(checkpoint: Checkpoint, prefix: str) -> transformers.PretrainedConfig:
+    """Read config.json as the config of `model_type`, or of the prefix where it has none.
+
+    Raises:
+        CheckpointError: the config names another architecture or has fields that do not fit.
+    """
+    name = checkpoint.config.get("model_type") or prefix
+    if name not in transformers.CONFIG_MAPPING:
+        raise CheckpointError(f"{checkpoint.name}: transformers does not know model type {name}.")
+    try:
+        return transformers.CONFIG_MAPPING[name].from_dict(dict(checkpoint.config))
+    except Exception as error:  # transformers validates configs with several exception classes
+        raise CheckpointError(
+            f"{checkpoint.folder / 'config.json'} is not a valid {name} config: "
+            f"{str(error).strip().splitlines()[-1].strip()}"
+        ) from error
+
+
+def limits(config: transformers.PretrainedConfig) -> Limits:
+    """Derive from a config how long rows may be and which ids exist."""
+    length = config.max_position_embeddings
+    pad = config.pad_token_id or 0
+    if config.model_type in ROBERTA_LIKE:
+        length -= pad + 1
+    return Limits(
+        max_length=min(length, 8192),
+        vocab_size=config.vocab_size,
+        type_vocab_size=getattr(config, "type_vocab_size", 0),
+        pad_id=pad,
+    )
+
+
+def labels(config: transformers.PretrainedConfig, classes: int) -> tuple[str, ...]:
+    """Name the classes: id2label where it has as many, else LABEL_0, LABEL_1, ..."""
+    names = config.id2label or {}
+    if set(map(int, names)) != set(range(classes)):
+        return tuple(f"LABEL_{index}" for index in range(classes))
+    return tuple(str(names[index]) for index in range(classes))
+
+
+class FixedPositions(nn.Module):
+    """A RoBERTa that counts positions from `first` whatever the tokens are.
+
+    Old RoBERTa code numbers positions 2, 3, ... even across padding tokens; transformers' own
+    counts tokens that are not padding.
+    """
+
+    def __init__(self, backbone: nn.Module, first: int) -> None:
+        """Take the encoder and the position of the first token."""
+        super().__init__()
+        self.model = backbone
+        self.first = first
+
+    def forward(self, input_ids: torch.Tensor, **inputs: object) -> object:
+        """Call the encoder with explicit positions."""
+        positions = torch.arange(input_ids.shape[1], device=input_ids.device) + self.first
+        return self.model(input_ids=input_ids, position_ids=positions[None, :], **inputs)

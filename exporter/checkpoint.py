@@ -1,0 +1,232 @@
+"""Open a checkpoint - folder, single file or hub id - without running any code from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from effbert.runtime.errors import CheckpointError
+
+MAX_CONFIG_BYTES = 1 << 22
+HUB_ID = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".th")
+NOT_WEIGHTS = {"training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "scaler.pt"}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on disk: its config, and where its weights lie.
+
+    `shapes` tells every tensor's shape without loading it (safetensors); a leading `module.`, left
+    by torch's DataParallel, is dropped from the names.
+    """
+
+    name: str
+    folder: Path
+    config: dict[str, Any]
+    weights: tuple[Path, ...]
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every tensor by name.
+
+        Raises:
+            CheckpointError: a weights file is damaged or holds more than tensors.
+        """
+        shapes: dict[str, tuple[int, ...]] = {}
+        for path in self.weights:
+            if path.suffix == ".safetensors":
+                shapes |= _safetensors_shapes(path)
+            else:
+                shapes |= {k: tuple(t.shape) for k, t in self._pickles[path].items()}
+        return {_plain(key): shape for key, shape in shapes.items()}
+
+    @cached_property
+    def _pickles(self) -> dict[Path, dict[str, torch.Tensor]]:
+        return {path: _load_pickle(path) for path in self.weights if path.suffix != ".safetensors"}
+
+    def load_tensors(self) -> dict[str, torch.Tensor]:
+        """Load every tensor by name, float16 and bfloat16 widened to float32.
+
+        Raises:
+            CheckpointError: a weights file is damaged or holds more than tensors.
+        """
+        tensors: dict[str, torch.Tensor] = {}
+        for path in self.weights:
+            if path.suffix == ".safetensors":
+                with _open_safetensors(path) as file:
+                    tensors |= {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            else:
+                tensors |= self._pickles[path]
+        return {
+            _plain(key): t.float() if t.is_floating_point() else t for key, t in tensors.items()
+        }
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 over the bytes of all weights files, in order."""
+        digest = hashlib.sha256()
+        for path in self.weights:
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        return digest.hexdigest()
+
+
+def open_checkpoint(location: str | Path) -> Checkpoint:
+    """Find config and weights of a checkpoint.
+
+    Args:
+        location: a folder with config.json, one weights file with a config.json beside it, or the
+            id of a model on the Hugging Face hub.
+
+    Raises:
+        CheckpointError: nothing usable is there; the message says what was looked for.
+    """
+    path = Path(location).expanduser()
+    if path.is_dir():
+        folder, weights = path, None
+    elif path.is_file():
+        folder, weights = path.parent, (path,)
+        if path.suffix not in WEIGHT_SUFFIXES:
+            raise CheckpointError(
+                f"{path} is not a weights file: expected a folder, a hub id or one of "
+                f"{', '.join('*' + s for s in WEIGHT_SUFFIXES)}."
+            )
+    else:
+        folder, weights = _download(str(location)), None
+    config = _read_config(folder)
+    return Checkpoint(
+        name=str(location) if folder != path else path.resolve().name,
+        folder=folder,
+        config=config,
+        weights=weights or tuple(_find_weights(folder)),
+    )
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise CheckpointError(
+            f"{folder} has no config.json; point at the folder that save_pretrained wrote, or put "
+            "the model's config.json beside the weights."
+        )
+    if path.stat().st_size > MAX_CONFIG_BYTES:
+        raise CheckpointError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes.")
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not valid JSON: {error}.") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path} must hold a JSON object.")
+    if "auto_map" in config:
+        raise CheckpointError(
+            f"{path} asks for code from the checkpoint (auto_map), which effbert never runs; if "
+            "transformers knows this model type by itself, remove the auto_map entry."
+        )
+    return config
+
+
+def _find_weights(folder: Path) -> Iterable[Path]:
+    for name in WEIGHT_FILES:
+        path = folder / name
+        if path.is_file():
+            return _shards(path) if name.endswith(".index.json") else [path]
+    found = sorted(
+        p for p in folder.iterdir() if p.suffix in WEIGHT_SUFFIXES and p.name not in NOT_WEIGHTS
+    )
+    if len(found) == 1:
+        return found
+    if found:
+        names = ", ".join(p.name for p in found)
+        raise CheckpointError(f"{folder} holds several weights files ({names}); name one of them.")
+    raise CheckpointError(
+        f"{folder} holds no weights; expected {', '.join(WEIGHT_FILES[::2])} or one other "
+        f"{', '.join('*' + s for s in WEIGHT_SUFFIXES)} file."
+    )
+
+
+def _shards(index: Path) -> list[Path]:
+    try:
+        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{index} is not a valid index of weights files.") from error
+    for name in names:
+        if not isinstance(name, str) or not re.fullmatch(r"[\w-][\w.-]*", name):
+            raise CheckpointError(f"{index} names {name!r}, which is not a plain file name.")
+        if not (index.parent / name).is_file():
+            raise CheckpointError(f"{index} names {name}, which is missing; fetch it again.")
+    return [index.parent / name for name in names]
+
+
+def _download(name: str) -> Path:
+    if not HUB_ID.fullmatch(name) or name.endswith(WEIGHT_SUFFIXES):
+        raise CheckpointError(f"{name} does not exist.")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    side = ["*.json", "*.txt", "*.model", "spiece.model"]
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=[*side, "model*.safetensors"]))
+        if not any(folder.glob("*.safetensors")):
+            folder = Path(snapshot_download(name, allow_patterns=[*side, "pytorch_model*.bin"]))
+    except (OSError, ValueError, LocalEntryNotFoundError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(
+            f"{name} is neither a folder nor a file here, and the hub gave nothing: {reason}"
+        ) from error
+    return folder
+
+
+def _open_safetensors(path: Path) -> Any:
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}; fetch it again.") from error
+
+
+def _safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    with _open_safetensors(path) as file:
+        return {k: tuple(file.get_slice(k).get_shape()) for k in file.keys()}  # noqa: SIM118
+
+
+def _load_pickle(path: Path) -> dict[str, torch.Tensor]:
+    """Read a torch file with the restricted unpickler; anything but tensors is refused."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+    except Exception as error:  # the unpickler raises many kinds, all meaning the same to a user
+        raise CheckpointError(
+            f"{path} could not be read as plain tensors: it is damaged, or a pickle with code in "
+            "it, which effbert never runs; save the weights as .safetensors."
+        ) from error
+    if not isinstance(state, dict) or not all(
+        isinstance(k, str) and isinstance(t, torch.Tensor) for k, t in state.items()
+    ):
+        raise CheckpointError(
+            f"{path} is not a state_dict (tensor names to tensors); save model.state_dict()."
+        )
+    return dict(state)
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
+
+
+def _plain(key: str) -> str:
+    return key.removeprefix("module.")

@@ -1,0 +1,183 @@
+"""The commands `effbert` and `effbert-export`."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from effbert.exporter.report import print_report, summarize
+from effbert.runtime.cli import CommandError, Commands, device
+from effbert.runtime.errors import EffbertError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from effbert.exporter.pipeline import Report
+
+EXAMPLES = """
+\b
+Examples:
+  effbert-export ./my-deebert ./bundle
+  effbert-export textattack/bert-base-uncased-SST-2 ./bundle
+  effbert-export ./my-pabee ./bundle --exits 4,8,12 --knob threshold=3
+  effbert-export ./checkpoint ./bundle --dry-run
+"""
+EXTRA = 'pip install "effbert[export,cpu]"'
+
+
+class Knob(click.ParamType):
+    """NAME=VALUE with a number as value; integers stay integers."""
+
+    name = "name=value"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, float | int]:
+        """Split and read one knob."""
+        if isinstance(value, tuple):
+            return value
+        name, equals, text = value.partition("=")
+        try:
+            number: float | int = int(text)
+        except ValueError:
+            try:
+                number = float(text)
+            except ValueError:
+                number = float("nan")
+        if not name or not equals or number != number:
+            self.fail(f"{value!r} is not NAME=NUMBER, such as threshold=0.3.", param, ctx)
+        return name, number
+
+
+class Command(click.Command):
+    """A command that may raise `EffbertError`; it becomes a sentence and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except EffbertError as error:
+            raise CommandError(error) from error
+
+
+@click.command("export", cls=Command, epilog=EXAMPLES)
+@click.argument("checkpoint")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--format", default="auto", help="Checkpoint format (`effbert formats` lists them) or auto."
+)
+@click.option(
+    "--task",
+    default="auto",
+    help="auto, text-classification, token-classification or question-answering.",
+)
+@click.option(
+    "--exits",
+    default="all",
+    metavar="all|N,N,..",
+    help="Encoder layers to exit after; the deepest one ends the model.",
+)
+@click.option("--policy", default="auto", help="Exit policy; auto is that of the paper.")
+@click.option(
+    "--knob",
+    "knobs",
+    multiple=True,
+    type=Knob(),
+    help="Default value of a knob, repeatable; without it nothing exits early.",
+)
+@click.option("--opset", default=20, show_default=True, help="ONNX opset, 18 to 23.")
+@click.option(
+    "--verify/--no-verify",
+    default=True,
+    show_default=True,
+    help="Compare every exit with torch before the bundle appears.",
+)
+@click.option("--atol", type=float, help="Largest difference to torch; 1e-4 for most models.")
+@click.option(
+    "--samples",
+    type=click.Path(path_type=Path),
+    help="Texts to verify on, one a line, pairs separated by a tab.",
+)
+@click.option(
+    "--tokenizer",
+    type=click.Path(path_type=Path),
+    help="Folder of the tokenizer, if it is not in the checkpoint.",
+)
+@click.option("--dry-run", is_flag=True, help="Detect and load only; write nothing.")
+@click.option("--force", is_flag=True, help="Replace an existing bundle.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def export_command(
+    checkpoint: str, bundle: Path, knobs: tuple[Any, ...], as_json: bool, **options: Any
+) -> None:
+    """Export CHECKPOINT (folder, weights file or hub id) to the folder BUNDLE."""
+    with _progress(quiet=as_json) as say:
+        say("importing torch")
+        report = _export()(checkpoint, bundle, knobs=dict(knobs), progress=say, **options)
+    if as_json:
+        click.echo(json.dumps(summarize(report), indent=2))
+    else:
+        print_report(report)
+
+
+@click.command("formats", cls=Command)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
+def formats_command(as_json: bool) -> None:
+    """List the checkpoint formats, their exit policies, knobs and papers."""
+    _require_export()
+    from effbert.exporter.listing import list_formats, print_formats
+
+    listing = list_formats()
+    if as_json:
+        click.echo(json.dumps(listing, indent=2))
+    else:
+        print_formats(listing)
+
+
+def _require_export(*libraries: str) -> None:
+    for library in ("onnx_ir", "onnxscript", *libraries):
+        try:
+            importlib.import_module(library)
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"This needs {library}, which is not installed; install it with: {EXTRA}."
+            ) from error
+
+
+def _export() -> Callable[..., Report]:
+    _require_export("torch", "transformers", "safetensors", "onnxruntime")
+    from effbert.exporter import export
+
+    return export
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Show the current step on a terminal; say nothing when piped."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda phrase: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("...") as status:
+        yield lambda phrase: status.update(f"{phrase} ...")
+
+
+effbert = Commands(
+    "effbert",
+    commands={**device.commands, "export": export_command, "formats": formats_command},
+    help="Efficient BERTs: export checkpoints to bundles; inspect, validate and run bundles.",
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `effbert`; the arguments are those of the process by default."""
+    effbert.main(arguments, prog_name="effbert")
+
+
+def export_main(arguments: Sequence[str] | None = None) -> None:
+    """Run `effbert-export`; the arguments are those of the process by default."""
+    export_command.main(arguments, prog_name="effbert-export")

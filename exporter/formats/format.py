@@ -1,0 +1,59 @@
+"""What a checkpoint format is, and the options that loading one takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from effbert.runtime.errors import ExportError
+
+if TYPE_CHECKING:
+    from effbert.exporter.checkpoint import Checkpoint
+    from effbert.exporter.model import ExitModel
+
+Shapes = Mapping[str, tuple[int, ...]]
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """What the user may fix: the task by name or `auto`, and the exits by 1-based layer."""
+
+    task: str = "auto"
+    exits: tuple[int, ...] | None = None
+
+    def choose_layers(self, available: tuple[int, ...]) -> tuple[int, ...]:
+        """Pick the requested exit layers, all where none were requested.
+
+        Raises:
+            ExportError: an exit was requested that the checkpoint does not have.
+        """
+        if self.exits is None:
+            return available
+        if missing := sorted(set(self.exits) - set(available)):
+            raise ExportError(
+                f"The checkpoint has no exit after layer {', '.join(map(str, missing))}; it has "
+                f"trained exits after layers {', '.join(map(str, available))}."
+            )
+        return tuple(sorted(set(self.exits)))
+
+    def require_task(self, task: str, reason: str) -> None:
+        """Refuse a requested task other than the only one that fits.
+
+        Raises:
+            ExportError: another task was requested.
+        """
+        if self.task not in ("auto", task):
+            raise ExportError(f"Task {self.task} does not fit: {reason}, so the task is {task}.")
+
+
+@dataclass(frozen=True)
+class Format:
+    """A checkpoint family. `detect` looks at tensor shapes and config only; `load` builds it."""
+
+    name: str
+    paper: str
+    detect: Callable[[Shapes, Config], bool]
+    load: Callable[[Checkpoint, LoadOptions], ExitModel]
+    policies: tuple[str, ...]

@@ -1,0 +1,256 @@
+"""The export itself: detect, load, trace, cut, write, verify, publish."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import msgspec
+import onnx_ir as ir
+
+from effbert.exporter.card import model_card
+from effbert.exporter.checkpoint import Checkpoint, open_checkpoint
+from effbert.exporter.formats import Format, LoadOptions, choose_format
+from effbert.exporter.golden import golden_rows
+from effbert.exporter.model import Description, ExitModel
+from effbert.exporter.oracle import PolicyOracle
+from effbert.exporter.policies import Policy
+from effbert.exporter.rows import Row, fit_texts, random_rows, read_texts, text_rows
+from effbert.exporter.rules import choose_policy, with_defaults
+from effbert.exporter.segments import BuiltSegment, build_segments
+from effbert.exporter.tokenizer import FoundTokenizer, find_tokenizer
+from effbert.exporter.verify import torch_reference, verify
+from effbert.exporter.write import BundleWriter, check_space, check_target, total_size, writing
+from effbert.graph_passes.share import padded, share_weights
+from effbert.runtime import Session
+from effbert.runtime.errors import InputError
+from effbert.runtime.manifest import (
+    FORMAT,
+    MANIFEST_NAME,
+    VERSION,
+    WEIGHTS_NAME,
+    Input,
+    Manifest,
+    Source,
+    encode_manifest,
+)
+from effbert.runtime.manifest import Policy as PolicyRecord
+from effbert.runtime.tokenization import TextEncoder
+
+CARD_NAME = "README.md"
+OPSETS = range(18, 24)
+TASKS = ("auto", "text-classification", "token-classification", "question-answering")
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of `export`; see there."""
+
+    format: str = "auto"
+    task: str = "auto"
+    exits: str | Sequence[int] = "all"
+    policy: str = "auto"
+    knobs: Mapping[str, float | int] = field(default_factory=dict)
+    opset: int = 20
+    verify: bool = True
+    atol: float | None = None
+    samples: Path | None = None
+    tokenizer: Path | None = None
+    dry_run: bool = False
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was, or with `dry_run` would be, exported. `size` is in bytes, None before writing."""
+
+    bundle: Path
+    format: str
+    paper: str
+    description: Description
+    policy: Policy
+    manifest: Manifest | None
+    size: int | None
+    tokenizer: bool
+    seconds: float
+
+
+def run_export(checkpoint: str | Path, bundle: str | Path, options: Options, say: Progress) -> Report:
+    """Export; see `effbert.exporter.export`. `say` hears what happens next, one phrase a step."""
+    started = time.perf_counter()
+    target = Path(bundle).expanduser().absolute()
+    _check(options)
+    if not options.dry_run:
+        check_target(target, options.force)
+    texts = read_texts(options.samples)
+    say("opening the checkpoint")
+    source = open_checkpoint(checkpoint)
+    family = choose_format(options.format, source.name, source.shapes, source.config)
+    say(f"loading ({family.name})")
+    model = family.load(source, LoadOptions(options.task, _layers(options.exits))).eval()
+    description = model.description
+    policy = with_defaults(choose_policy(options.policy, description), options.knobs)
+    tokenizer = find_tokenizer(
+        options.tokenizer or source.folder, description.architecture, description.limits
+    )
+    if options.tokenizer and tokenizer is None:
+        raise InputError(f"{options.tokenizer} holds no tokenizer; expected tokenizer.json in it.")
+    report = Report(
+        bundle=target,
+        format=family.name,
+        paper=family.paper,
+        description=description,
+        policy=policy,
+        manifest=None,
+        size=None,
+        tokenizer=tokenizer is not None,
+        seconds=time.perf_counter() - started,
+    )
+    if options.dry_run:
+        return report
+    say("tracing and cutting")
+    built = build_segments(model, policy, options.opset)
+    check_space(target, sum(_weight_bytes(segment.model) for segment in built))
+    with writing(target) as writer:
+        say("writing")
+        _write_segments(writer, built)
+        if tokenizer is not None:
+            writer.write(tokenizer.record.file, tokenizer.data)
+        manifest = _manifest(source, family, description, policy, built, tokenizer, options, writer)
+        manifest = _finish(writer, manifest, model, policy, texts, options, say)
+        writer.publish(options.force)
+    return replace(
+        report,
+        manifest=manifest,
+        size=total_size(manifest.files),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _check(options: Options) -> None:
+    if options.task not in TASKS:
+        raise InputError(f"There is no task {options.task}; choose one of {', '.join(TASKS)}.")
+    if options.opset not in OPSETS:
+        raise InputError(f"Opset {options.opset} is not supported; choose {OPSETS[0]}..{OPSETS[-1]}.")
+    if options.atol is not None and not options.atol > 0:
+        raise InputError(f"The tolerance must be positive, got {options.atol}.")
+
+
+def _layers(exits: str | Sequence[int]) -> tuple[int, ...] | None:
+    if exits == "all":
+        return None
+    parts = exits.split(",") if isinstance(exits, str) else exits
+    try:
+        layers = tuple(int(part) for part in parts)
+    except (TypeError, ValueError):
+        layers = ()
+    if not layers or min(layers) < 1:
+        raise InputError(f"Exits are `all` or 1-based layers such as 2,4,6; got {exits!r}.")
+    return layers
+
+
+def _weight_bytes(model: ir.Model) -> int:
+    tensors = (value.const_value for value in model.graph.initializers.values())
+    return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+
+
+def _write_segments(writer: BundleWriter, built: Sequence[BuiltSegment]) -> None:
+    shared = share_weights([segment.model for segment in built], WEIGHTS_NAME)
+    if shared:
+        parts: list[bytes] = []
+        for tensor in shared:
+            data = tensor.tobytes()
+            parts += [data, bytes(padded(len(data)) - len(data))]
+        writer.write(WEIGHTS_NAME, *parts)
+    for segment in built:
+        writer.write(segment.record.file, ir.to_proto(segment.model).SerializeToString())
+
+
+def _manifest(
+    source: Checkpoint,
+    family: Format,
+    description: Description,
+    policy: Policy,
+    built: Sequence[BuiltSegment],
+    tokenizer: FoundTokenizer | None,
+    options: Options,
+    writer: BundleWriter,
+) -> Manifest:
+    declared = {tensor.name: tensor for segment in built for tensor in segment.record.inputs}
+    missing = {"attention_mask": 1, "token_type_ids": 0}
+    return Manifest(
+        format=FORMAT,
+        version=VERSION,
+        min_reader=VERSION,
+        producer=_producer(options.opset),
+        source=Source(
+            name=source.name,
+            sha256=source.sha256,
+            format=family.name,
+            architecture=description.architecture,
+            paper=description.paper,
+        ),
+        task=description.task,
+        problem=description.problem,
+        labels=list(description.labels),
+        limits=description.limits,
+        padding_free=description.padding_free,
+        tokenizer=tokenizer.record if tokenizer else None,
+        inputs=[
+            Input(name=name, dtype="int64", axes=["batch", "sequence"], missing=missing.get(name))
+            for name in description.inputs
+            if name in declared
+        ],
+        outputs=list(description.outputs),
+        states=list(policy.states),
+        segments=[segment.record for segment in built],
+        policy=PolicyRecord(name=policy.name, rule=policy.rule, paper=policy.paper),
+        knobs=list(policy.knobs),
+        operating_points=[],
+        golden=[],
+        parity=None,
+        files=dict(writer.files),
+    )
+
+
+def _producer(opset: int) -> dict[str, str]:
+    names = ("effbert", "torch", "transformers", "onnx-ir", "onnxruntime")
+    versions = {name: importlib.metadata.version(name) for name in names}
+    return versions | {"opset": str(opset)}
+
+
+def _finish(
+    writer: BundleWriter,
+    manifest: Manifest,
+    model: ExitModel,
+    policy: Policy,
+    texts: Sequence[object],
+    options: Options,
+    say: Progress,
+) -> Manifest:
+    """Run the written segments: verify them, add golden rows, parity and the model card."""
+    writer.write(MANIFEST_NAME, encode_manifest(manifest))
+    description = model.description
+    with Session(writer.folder) as session:
+        rows: list[Row] = random_rows(description.limits)
+        if manifest.tokenizer is not None:
+            encoder = TextEncoder(session.bundle)
+            rows = text_rows(fit_texts(texts, description.task), encoder) + rows
+        parity = None
+        if options.verify:
+            say(f"verifying {len(rows)} rows against torch")
+            reference = torch_reference(model, rows)
+            oracle = PolicyOracle(policy, max(1, len(description.labels)), options.opset)
+            atol = options.atol or description.atol
+            parity = verify(session, reference, atol, oracle)
+        manifest = msgspec.structs.replace(
+            manifest, parity=parity, golden=golden_rows(session, rows)
+        )
+    writer.write(CARD_NAME, model_card(manifest, total_size(writer.files)).encode())
+    manifest = msgspec.structs.replace(manifest, files=dict(writer.files))
+    writer.write(MANIFEST_NAME, encode_manifest(manifest))
+    return manifest

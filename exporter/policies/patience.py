@@ -1,0 +1,84 @@
+"""Stop where enough exits in a row agree (PABEE)."""
+
+from __future__ import annotations
+
+from onnxscript import BOOL, FLOAT, INT64, script
+from onnxscript import opset20 as op
+
+from effbert.exporter.policies.policy import Policy
+from effbert.runtime.manifest import Knob, State
+
+PABEE = "PABEE: BERT Loses Patience (Zhou et al., NeurIPS 2020)"
+
+
+@script(default_opset=op)
+def label_streak(
+    logits: FLOAT[...], previous_label: INT64[...], streak: INT64[...]
+) -> tuple[FLOAT[...], INT64[...], INT64[...]]:
+    """Count how many exits in a row kept the previous exit's label; a change resets to 0."""
+    label = op.ArgMax(logits, axis=-1, keepdims=0)
+    count = op.Where(op.Equal(label, previous_label), streak + 1, op.Sub(streak, streak))
+    return op.Cast(count, to=FLOAT.dtype), label, count
+
+
+@script(default_opset=op)
+def value_streak(
+    logits: FLOAT[...],
+    previous_value: FLOAT[...],
+    streak: INT64[...],
+    regression_threshold: FLOAT,
+) -> tuple[FLOAT[...], FLOAT[...], INT64[...]]:
+    """Count how many exits in a row moved by less than regression_threshold."""
+    value = op.Squeeze(logits, [-1])
+    steady = op.Less(op.Abs(previous_value - value), regression_threshold)
+    count = op.Where(steady, streak + 1, op.Sub(streak, streak))
+    return op.Cast(count, to=FLOAT.dtype), op.Identity(value), count
+
+
+@script(default_opset=op)
+def reached(signal: FLOAT[...], threshold: INT64) -> BOOL[...]:
+    """True where the streak is exactly the patience; patience 0 means never."""
+    return op.And(op.Equal(signal, op.Cast(threshold, to=FLOAT.dtype)), op.Greater(threshold, 0))
+
+
+PATIENCE_KNOB = Knob(
+    name="threshold",
+    dtype="int64",
+    minimum=0,
+    maximum=512,
+    default=0,
+    never=0,
+    per_exit=False,
+    raising="later",
+)
+REGRESSION_KNOB = Knob(
+    name="regression_threshold",
+    dtype="float32",
+    minimum=0,
+    maximum="inf",
+    default=0,
+    never=0,
+    per_exit=False,
+    raising="earlier",
+)
+STREAK = State(name="streak", dtype="int64", axes=["batch"], initial=0)
+
+PATIENCE = Policy(
+    name="patience",
+    rule="stop where `threshold` exits in a row kept the label",
+    paper=PABEE,
+    signal=label_streak,
+    fires=reached,
+    states=(State(name="previous_label", dtype="int64", axes=["batch"], initial=-1), STREAK),
+    knobs=(PATIENCE_KNOB,),
+)
+PATIENCE_REGRESSION = Policy(
+    name="patience-regression",
+    rule="stop where `threshold` exits in a row moved by less than `regression_threshold`",
+    paper=PABEE,
+    signal=value_streak,
+    fires=reached,
+    states=(State(name="previous_value", dtype="float32", axes=["batch"], initial="nan"), STREAK),
+    knobs=(PATIENCE_KNOB, REGRESSION_KNOB),
+    problems=("regression",),
+)

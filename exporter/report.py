@@ -1,0 +1,68 @@
+"""What an export says when it is done: a table for people, a dictionary for machines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from effbert.runtime.cli_output import amount, print_table
+
+if TYPE_CHECKING:
+    from effbert.exporter.pipeline import Report
+
+
+def summarize(report: Report) -> dict[str, Any]:
+    """Give the report as JSON values: the output of `effbert-export --json`."""
+    manifest, described = report.manifest, report.description
+    return {
+        "bundle": str(report.bundle),
+        "written": manifest is not None,
+        "format": report.format,
+        "paper": report.paper,
+        "architecture": described.architecture,
+        "task": described.task,
+        "problem": described.problem,
+        "labels": list(described.labels),
+        "exits": list(described.layers),
+        "policy": report.policy.name,
+        "knobs": {knob.name: knob.default for knob in report.policy.knobs},
+        "size": report.size,
+        "tokenizer": report.tokenizer,
+        "parity": None if manifest is None else msgspec.to_builtins(manifest.parity),
+        "seconds": report.seconds,
+    }
+
+
+def print_report(report: Report) -> None:
+    """Print the report as a table, and the exits with their parity as another."""
+    described, manifest = report.description, report.manifest
+    knobs = ", ".join(f"{knob.name}={knob.default}" for knob in report.policy.knobs)
+    facts = {
+        "bundle": report.bundle if manifest else f"{report.bundle} (dry run, nothing written)",
+        "format": f"{report.format}{', ' if report.paper else ''}{report.paper}",
+        "encoder": described.architecture,
+        "task": described.task + (f" ({described.problem})" if described.problem else ""),
+        "labels": ", ".join(described.labels[:8]) + (" ..." if len(described.labels) > 8 else ""),
+        "exits": ", ".join(map(str, described.layers)),
+        "policy": f"{report.policy.name}: {report.policy.rule}",
+        "knobs": knobs or "none",
+        "tokenizer": "included" if report.tokenizer else "none found: token ids only",
+    }
+    if report.size is not None:
+        facts["size"] = amount(report.size, "B")
+        facts["time"] = f"{report.seconds:.1f} s"
+    print_table("effbert export", ("what", "value"), list(facts.items()))
+    if manifest is not None:
+        parity = manifest.parity
+        worst = parity.max_abs_diff if parity else ["not checked"] * len(manifest.segments)
+        print_table(
+            "Exits" + (f", compared with torch on {parity.rows} rows" if parity else ""),
+            ("exit", "layer", "segment", "parameters", "largest difference"),
+            [
+                (index, item.layer, item.file, amount(item.parameters), difference)
+                for index, (item, difference) in enumerate(
+                    zip(manifest.segments, worst, strict=True)
+                )
+            ],
+        )

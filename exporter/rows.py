@@ -1,0 +1,83 @@
+"""The rows of token ids that verification and golden vectors use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from effbert.runtime.errors import InputError
+from effbert.runtime.manifest import Limits
+from effbert.runtime.tokenization import Text, TextEncoder
+
+MAX_TEXTS = 512
+RANDOM_ROWS = 16
+RANDOM_LENGTH = 48
+LONGEST = 512
+SEED = 20
+
+
+class Row(NamedTuple):
+    """One row without padding, and the text it comes from."""
+
+    input_ids: list[int]
+    token_type_ids: list[int]
+    text: Text | None = None
+
+
+def read_texts(path: Path | None) -> list[Text]:
+    """Read one text a line, a pair separated by a tab; without a file the shipped sentences.
+
+    Raises:
+        InputError: the file cannot be read or holds no text.
+    """
+    if path is None:
+        content = resources.files("effbert.exporter").joinpath("sentences.txt").read_text("utf-8")
+    else:
+        try:
+            content = path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} cannot be read as UTF-8 text: {error}.") from error
+    lines = [line for line in content.splitlines() if line.strip()][:MAX_TEXTS]
+    if not lines:
+        raise InputError(f"{path} holds no text; write one text a line.")
+    texts: list[Text] = []
+    for line in lines:
+        first, tab, second = line.partition("\t")
+        texts.append((first, second) if tab else line)
+    return texts
+
+
+def fit_texts(texts: Sequence[Text], task: str) -> list[Text]:
+    """Give each text the form its task takes: pairs for question answering, singles for tokens."""
+    if task == "question-answering":
+        singles = [text for text in texts if isinstance(text, str)]
+        pairs = [text for text in texts if not isinstance(text, str)]
+        return [*pairs, *zip(singles[::2], singles[1::2], strict=False)]
+    if task == "token-classification":
+        return [text if isinstance(text, str) else text[0] for text in texts]
+    return list(texts)
+
+
+def text_rows(texts: Sequence[Text], encoder: TextEncoder) -> list[Row]:
+    """Tokenize texts with the bundle's own tokenizer; rows under two tokens are left out."""
+    rows = [Row(e.ids, list(e.encoding.type_ids), e.text) for e in encoder.encode(list(texts))]
+    return [row for row in rows if len(row.input_ids) >= 2]
+
+
+def random_rows(limits: Limits) -> list[Row]:
+    """Draw rows of 2 tokens up to the longest allowed; padding ids are avoided inside a row."""
+    random = np.random.default_rng(SEED)
+    longest = min(limits.max_length, LONGEST)
+    lengths = [2, longest, *random.integers(2, min(RANDOM_LENGTH, longest) + 1, RANDOM_ROWS - 2)]
+    rows = []
+    for length in lengths:
+        ids = random.integers(0, limits.vocab_size, length)
+        ids[ids == limits.pad_id] = (limits.pad_id + 1) % limits.vocab_size
+        half = int(random.integers(1, length)) if limits.type_vocab_size > 1 else int(length)
+        types = [int(position >= half) for position in range(length)]
+        rows.append(Row([int(i) for i in ids], types))
+    return rows

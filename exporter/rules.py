@@ -1,0 +1,65 @@
+"""Choose the exit policy of an export and set its default knobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import msgspec
+
+from effbert.exporter.model import Description
+from effbert.exporter.policies import POLICIES, Policy
+from effbert.runtime.errors import ExportError, InputError
+from effbert.runtime.manifest import Knob, number
+
+
+def choose_policy(name: str, description: Description) -> Policy:
+    """Take the checkpoint's own policy, or check that the named one understands its exits.
+
+    Raises:
+        ExportError: there is no such policy, or it cannot judge this checkpoint's outputs.
+    """
+    name = description.policy if name == "auto" else name
+    problem = description.problem or description.task
+    if name == "patience" and problem == "regression":
+        name = "patience-regression"
+    if name not in POLICIES:
+        raise ExportError(f"There is no policy {name}; choose auto or one of {', '.join(POLICIES)}.")
+    policy = POLICIES[name]
+    if policy.problems and problem not in policy.problems:
+        raise ExportError(
+            f"Policy {name} cannot judge {problem} outputs, it needs {', '.join(policy.problems)}; "
+            f"choose another, such as {description.policy}."
+        )
+    return policy
+
+
+def with_defaults(policy: Policy, values: Mapping[str, float | int]) -> Policy:
+    """Set default values of knobs.
+
+    Raises:
+        InputError: the policy has no such knob, or the value is out of its range.
+    """
+    known = {knob.name: knob for knob in policy.knobs}
+    for name in values:
+        if name not in known:
+            raise InputError(
+                f"Policy {policy.name} has no knob {name}; it has {', '.join(known) or 'none'}."
+            )
+    knobs = tuple(
+        _with_default(knob, values[knob.name]) if knob.name in values else knob
+        for knob in policy.knobs
+    )
+    return replace(policy, knobs=knobs)
+
+
+def _with_default(knob: Knob, value: float | int) -> Knob:
+    low, high = number(knob.minimum), number(knob.maximum)
+    whole = knob.dtype != "int64" or float(value).is_integer()
+    if not (low <= value <= high) or not whole:
+        kind = "an integer" if knob.dtype == "int64" else "a number"
+        raise InputError(f"Knob {knob.name}: got {value}, expected {kind} from {low} to {high}.")
+    number_or_name = int(value) if knob.dtype == "int64" else float(value)
+    if number_or_name in (float("inf"), float("-inf")):
+        number_or_name = str(number_or_name)  # type: ignore[assignment]
+    return msgspec.structs.replace(knob, default=number_or_name)

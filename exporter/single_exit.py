@@ -1,0 +1,52 @@
+"""A transformers task model as a model with one exit, after its last layer."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import nn
+
+from effbert.exporter.model import Description, ExitModel, additive_mask
+
+
+class SingleExitModel(ExitModel):
+    """Wrap a task model of transformers, head included."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        mask: Literal["additive", "binary", "float", "unused"],
+        description: Description,
+    ) -> None:
+        """Take the model and the kind of mask it is traced with (see `families.Family`)."""
+        super().__init__()
+        self.model = model
+        self.mask = mask
+        self.description = description
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        token_type_ids: torch.Tensor | None = None,
+    ) -> list[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
+        """See `ExitModel.forward`."""
+        prepared = additive_mask(attention_mask) if self.mask == "additive" else attention_mask
+        return self.exits(input_ids, prepared, token_type_ids)
+
+    def exits(
+        self,
+        input_ids: torch.Tensor,
+        mask: torch.Tensor,
+        token_type_ids: torch.Tensor | None,
+    ) -> list[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
+        """See `ExitModel.exits`."""
+        inputs = {"input_ids": input_ids}
+        if self.mask != "unused":
+            inputs["attention_mask"] = mask.float() if self.mask == "float" else mask
+        if token_type_ids is not None:
+            inputs["token_type_ids"] = token_type_ids
+        answer = self.model(**inputs, output_hidden_states=True)
+        outputs = {name: answer[name] for name in self.description.outputs}
+        return [(answer.hidden_states[-1], outputs)]

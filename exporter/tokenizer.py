@@ -1,0 +1,116 @@
+"""Find a checkpoint's tokenizer and turn it into one tokenizer.json."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from effbert.runtime.errors import CheckpointError
+from effbert.runtime.manifest import Limits
+from effbert.runtime.manifest import Tokenizer as TokenizerRecord
+
+TOKENIZER_NAME = "tokenizer.json"
+VOCABULARIES = ("vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
+SPECIAL = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+
+
+@dataclass(frozen=True)
+class FoundTokenizer:
+    """The bytes of tokenizer.json, and what the manifest says about them."""
+
+    data: bytes
+    record: TokenizerRecord
+
+
+def find_tokenizer(folder: Path, model_type: str, limits: Limits) -> FoundTokenizer | None:
+    """Read tokenizer.json, or convert the vocabulary files of an older checkpoint.
+
+    Args:
+        folder: where the tokenizer files are.
+        model_type: the encoder family, for vocabularies that do not say what they are.
+        limits: the model's; they bound the tokenizer's length and ids.
+
+    Returns:
+        None where the folder has no tokenizer at all.
+
+    Raises:
+        CheckpointError: a tokenizer is there but cannot be read, or yields ids the model lacks.
+    """
+    path = folder / TOKENIZER_NAME
+    if path.is_file():
+        text = path.read_text("utf-8")
+    elif any((folder / name).is_file() for name in VOCABULARIES):
+        text = _convert(folder, model_type)
+    else:
+        return None
+    try:
+        tokenizer = Tokenizer.from_str(text)
+    except Exception as error:  # the library raises bare Exception
+        raise CheckpointError(f"{path} cannot be read: {error}.") from error
+    size = max(tokenizer.get_vocab().values(), default=-1) + 1
+    if not 1 <= size <= limits.vocab_size:
+        raise CheckpointError(
+            f"{folder} has a tokenizer of {size} tokens but the model knows {limits.vocab_size}; "
+            "pass the right one with --tokenizer DIR."
+        )
+    settings = _settings(folder)
+    length = settings.get("model_max_length", limits.max_length)
+    length = length if isinstance(length, int | float) else limits.max_length
+    return FoundTokenizer(
+        text.encode(),
+        TokenizerRecord(
+            file=TOKENIZER_NAME,
+            vocab_size=size,
+            max_length=int(max(2, min(length, limits.max_length))),
+            special_ids=_special_ids(tokenizer, settings),
+        ),
+    )
+
+
+def _convert(folder: Path, model_type: str) -> str:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(folder), tokenizer_type=model_type, trust_remote_code=False, local_files_only=True
+        )
+        return str(tokenizer.backend_tokenizer.to_str())
+    except Exception as error:  # transformers raises many kinds, all meaning the same to a user
+        raise CheckpointError(
+            f"{folder} has vocabulary files that transformers cannot turn into a tokenizer "
+            f"({str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__}"
+            "); save tokenizer.json beside them, or name a folder with --tokenizer DIR."
+        ) from error
+
+
+def _settings(folder: Path) -> dict[str, object]:
+    path = folder / "tokenizer_config.json"
+    try:
+        settings = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not valid JSON: {error}.") from error
+    return settings if isinstance(settings, dict) else {}
+
+
+def _special_ids(tokenizer: Tokenizer, settings: dict[str, object]) -> dict[str, int]:
+    """Ids of the special tokens by role, from the settings or by their usual spellings."""
+    usual = {
+        "unk_token": ("[UNK]", "<unk>"),
+        "sep_token": ("[SEP]", "</s>"),
+        "pad_token": ("[PAD]", "<pad>"),
+        "cls_token": ("[CLS]", "<s>"),
+        "mask_token": ("[MASK]", "<mask>"),
+    }
+    found = {}
+    for role in SPECIAL:
+        named = settings.get(role)
+        named = named.get("content") if isinstance(named, dict) else named
+        for token in (named, *usual[role]):
+            number = tokenizer.token_to_id(token) if isinstance(token, str) else None
+            if number is not None:
+                found[role] = number
+                break
+    return found

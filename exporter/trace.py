@@ -1,0 +1,103 @@
+"""Trace a model with exits into one ONNX graph."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import onnx_ir as ir
+import torch
+from torch import nn
+
+from effbert.exporter.model import ExitModel
+from effbert.graph_passes.cut import Exit
+from effbert.runtime.errors import ExportError
+
+# Distinct and larger than one: torch would bake in extents of 0 and 1.
+TRACED_SHAPE = (2, 9)
+
+
+class _Flat(nn.Module):
+    """Return the exits as the flat tuple that torch.export wants."""
+
+    def __init__(self, model: ExitModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        named = dict(zip(self.model.description.inputs, inputs, strict=True))
+        flat: list[torch.Tensor] = []
+        for hidden, outputs in self.model(**named):
+            flat += [hidden, *outputs.values()]
+        return tuple(flat)
+
+
+def trace(model: ExitModel, opset: int) -> tuple[ir.Model, list[Exit]]:
+    """Run `torch.onnx.export` once over backbone and exits, batch and sequence dynamic.
+
+    Returns:
+        The graph, and where its exits are in it.
+
+    Raises:
+        ExportError: torch cannot trace this model.
+    """
+    dynamic = torch.export.Dim.DYNAMIC
+    inputs = example_inputs(model)
+    with torch.no_grad():
+        names = [tuple(outputs) for _, outputs in model(**inputs)]
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                _Flat(model).eval(),
+                tuple(inputs.values()),
+                dynamo=True,
+                opset_version=opset,
+                dynamic_shapes=(tuple({0: dynamic, 1: dynamic} for _ in inputs),),
+                input_names=list(inputs),
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        raise ExportError(
+            f"torch cannot trace this {model.description.architecture}: {_last_line(error)}"
+        ) from error
+    assert program is not None
+    flat = iter(program.model.graph.outputs)
+    exits = [Exit(hidden=next(flat), outputs={name: next(flat) for name in n}) for n in names]
+    return program.model, exits
+
+
+def example_inputs(model: ExitModel) -> dict[str, torch.Tensor]:
+    """Make valid inputs of the traced shape: token ids from the vocabulary, no padding."""
+    ids = torch.arange(TRACED_SHAPE[0] * TRACED_SHAPE[1]).reshape(TRACED_SHAPE)
+    ids = ids % model.description.limits.vocab_size
+    every = {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "token_type_ids": torch.zeros_like(ids),
+    }
+    return {name: every[name] for name in model.description.inputs}
+
+
+def _last_line(error: BaseException) -> str:
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    return f"{type(cause).__name__}: {str(cause).strip().splitlines()[0] if str(cause) else ''}"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter, which warns about libraries that have nothing to do with the model."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

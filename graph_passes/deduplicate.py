@@ -1,0 +1,28 @@
+"""Merge equal weights, which the tracer leaves where one weight is transposed for several layers."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+SAMPLE = 64
+
+
+def deduplicate_weights(model: ir.Model) -> None:
+    """Let equal initializers share one value, in place (ALBERT's layers, shared poolers).
+
+    A sample of the values finds candidates, so that weights without a twin are never read whole.
+    """
+    groups: dict[tuple[object, ...], list[ir.Value]] = {}
+    for value in list(model.graph.initializers.values()):
+        array = value.const_value.numpy()
+        flat = array.reshape(-1)
+        sample = flat[:: max(1, flat.size // SAMPLE)][:SAMPLE].tobytes()
+        twins = groups.setdefault((array.shape, array.dtype.str, sample), [])
+        for twin in twins:
+            if np.array_equal(twin.const_value.numpy(), array):
+                ir.convenience.replace_all_uses_with(value, twin)
+                del model.graph.initializers[value.name]
+                break
+        else:
+            twins.append(value)

@@ -1,0 +1,35 @@
+"""The passes in their order: traced graph in, segments out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from effbert.graph_passes.cut import CutSegment, Exit, cut
+from effbert.graph_passes.deduplicate import deduplicate_weights
+from effbert.graph_passes.dimensions import name_dimensions
+from effbert.graph_passes.reshape import constant_reshapes
+from effbert.graph_passes.transposes import fold_weight_transposes
+
+
+def remove_unused(model: ir.Model) -> None:
+    """Drop nodes and weights that no output needs."""
+    RemoveUnusedNodesPass()(model)
+
+
+CLEAN: tuple[Callable[[ir.Model], None], ...] = (
+    name_dimensions,
+    constant_reshapes,
+    fold_weight_transposes,
+    remove_unused,
+    deduplicate_weights,
+)
+
+
+def segment(model: ir.Model, exits: Sequence[Exit]) -> list[CutSegment]:
+    """Clean a traced graph, in place, and cut it at its exits."""
+    for clean in CLEAN:
+        clean(model)
+    return cut(model, exits)

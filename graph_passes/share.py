@@ -1,0 +1,42 @@
+"""Move weights that several segments need into one external file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+SHARED_BYTES = 1 << 16
+ALIGNMENT = 1 << 16
+
+
+def share_weights(models: Sequence[ir.Model], location: str) -> list[ir.TensorProtocol]:
+    """Make weights of 64 kB and more that occur in several models external, in place.
+
+    Equal weights must be the same tensor object already (`deduplicate_weights`, `cut`).
+
+    Returns:
+        The tensors in the order of the file `location`; each starts at the next multiple of 64 kB.
+    """
+    holders: dict[int, list[ir.Value]] = {}
+    for model in models:
+        for value in model.graph.initializers.values():
+            if value.const_value is not None and value.const_value.nbytes >= SHARED_BYTES:
+                holders.setdefault(id(value.const_value), []).append(value)
+    tensors, offset = [], 0
+    for values in holders.values():
+        tensor = values[0].const_value
+        if len(values) < 2 or tensor is None:
+            continue
+        tensors.append(tensor)
+        for value in values:
+            value.const_value = ir.ExternalTensor(
+                location, offset, tensor.nbytes, tensor.dtype, shape=tensor.shape, name=value.name
+            )
+        offset += padded(tensor.nbytes)
+    return tensors
+
+
+def padded(size: int) -> int:
+    """Round a size in bytes up to the alignment of the external file."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
