@@ -18,7 +18,7 @@ class Runnable(Protocol):
     """One loaded segment. `run` may be called from many threads at the same time."""
 
     def run(self, feeds: Mapping[str, ndarray], options: Any = None) -> dict[str, ndarray]:
-        """Computes the outputs; `options` is what `Engine.options` or `Engine.trimming` gave."""
+        """Computes the outputs; `options` is what `Engine.options` gave."""
 
 
 class Engine(Protocol):
@@ -37,9 +37,6 @@ class Engine(Protocol):
 
     def options(self) -> Any:
         """Options of one call, with an attribute `terminate` that stops it when set to True."""
-
-    def trimming(self) -> Any:
-        """Options of a call after which unused memory goes back to the system."""
 
 
 class Entry(NamedTuple):
