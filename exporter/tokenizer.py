@@ -96,7 +96,7 @@ def _settings(folder: Path) -> dict[str, object]:
 
 
 def _special_ids(tokenizer: Tokenizer, settings: dict[str, object]) -> dict[str, int]:
-    """Ids of the special tokens by role, from the settings or by their usual spellings."""
+    """Ids of the special tokens, by the settings or by their usual spellings."""
     usual = {
         "unk_token": ("[UNK]", "<unk>"),
         "sep_token": ("[SEP]", "</s>"),
@@ -104,13 +104,13 @@ def _special_ids(tokenizer: Tokenizer, settings: dict[str, object]) -> dict[str,
         "cls_token": ("[CLS]", "<s>"),
         "mask_token": ("[MASK]", "<mask>"),
     }
-    found = {}
+    found: dict[str, int] = {}
     for role in SPECIAL:
         named = settings.get(role)
         named = named.get("content") if isinstance(named, dict) else named
         for token in (named, *usual[role]):
             number = tokenizer.token_to_id(token) if isinstance(token, str) else None
             if number is not None:
-                found[role] = number
+                found[token] = number
                 break
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import onnx_ir as ir
-from onnx_ir.passes.common import InlinePass
+from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass
 
 BATCH = "batch"
 
@@ -62,6 +62,9 @@ def attach_policy(
         carries[state.name] = f"{state.name}_out"
         _add_output(graph, value, carries[state.name], state.dtype, state.shape)
     InlinePass()(model)
+    for function in (signal, fires):
+        model.opset_imports.pop(function.domain, None)
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     return carries
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import onnx_ir as ir
 
 SCOPES = "pkg.torch.onnx.name_scopes"
-WRAPPERS = ("backbone.", "model.", "heads.")
+WRAPPERS = ("model.", "backbone.", "heads.")
 ROLES = {
     ("MatMul", 1): "weight",
     ("Gemm", 1): "weight",
@@ -52,10 +52,10 @@ def name_after_modules(model: ir.Model) -> None:
 
 def _scope(node: ir.Node) -> str:
     scopes = ast.literal_eval(node.metadata_props.get(SCOPES, "['policy', '']"))
-    scope = scopes[-2] if len(scopes) > 1 and scopes[-2] else "inputs"
+    scope = f"{scopes[-2] if len(scopes) > 1 else ''}."
     for wrapper in WRAPPERS:
         scope = scope.removeprefix(wrapper)
-    return scope
+    return scope.strip(".") or "inputs"
 
 
 def _weight_name(scope: str, node: ir.Node, position: int, value: ir.Value) -> str:

@@ -17,7 +17,8 @@ def label_streak(
 ) -> tuple[FLOAT[...], INT64[...], INT64[...]]:
     """Count how many exits in a row kept the previous exit's label; a change resets to 0."""
     label = op.ArgMax(logits, axis=-1, keepdims=0)
-    count = op.Where(op.Equal(label, previous_label), streak + 1, op.Sub(streak, streak))
+    longer = op.Add(streak, op.Constant(value_int=1))
+    count = op.Where(op.Equal(label, previous_label), longer, op.Constant(value_int=0))
     return op.Cast(count, to=FLOAT.dtype), label, count
 
 
@@ -31,14 +32,16 @@ def value_streak(
     """Count how many exits in a row moved by less than regression_threshold."""
     value = op.Squeeze(logits, [-1])
     steady = op.Less(op.Abs(previous_value - value), regression_threshold)
-    count = op.Where(steady, streak + 1, op.Sub(streak, streak))
+    longer = op.Add(streak, op.Constant(value_int=1))
+    count = op.Where(steady, longer, op.Constant(value_int=0))
     return op.Cast(count, to=FLOAT.dtype), op.Identity(value), count
 
 
 @script(default_opset=op)
 def reached(signal: FLOAT[...], threshold: INT64) -> BOOL[...]:
     """True where the streak is exactly the patience; patience 0 means never."""
-    return op.And(op.Equal(signal, op.Cast(threshold, to=FLOAT.dtype)), op.Greater(threshold, 0))
+    exactly = op.Equal(signal, op.Cast(threshold, to=FLOAT.dtype))
+    return op.And(exactly, op.Greater(threshold, op.Constant(value_int=0)))
 
 
 PATIENCE_KNOB = Knob(
