@@ -29,7 +29,8 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_style="bold", title_justify="left", box=box.SIMPLE_HEAD)
+    heading = Text(printable(title), style="bold")
+    table = Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD)
     for k, column in enumerate(columns):
         numeric = all(str(row[k])[:1].isdigit() for row in rows)
         table.add_column(column, justify="right" if numeric else "left")

@@ -163,7 +163,7 @@ def _stored_bits(tensor: onnx.TensorProto) -> int:
     if tensor.HasField("raw_data"):
         return 8 * len(tensor.raw_data)
     name = TensorProto.DataType.Name(tensor.data_type)
-    return _BITS[name] * len(getattr(tensor, _TYPED_FIELDS.get(name, "int32_data")))
+    return max(8, _BITS[name]) * len(getattr(tensor, _TYPED_FIELDS.get(name, "int32_data")))
 
 
 def _compare(what: str, found: Iterable[onnx.ValueInfoProto], expected: list[Tensor]) -> None:
