@@ -6,7 +6,7 @@ what the user wrote is handed back to it word by word, so the two cannot drift a
 
 from __future__ import annotations
 
-from argparse import Action, ArgumentParser, Namespace
+from argparse import SUPPRESS, Action, ArgumentParser, Namespace
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,11 +75,11 @@ def _declare(parser: ArgumentParser, parameter: click.Parameter, context: click.
         parser.add_argument(parameter.name, action=_KeepPositional, metavar=parameter.name.upper())
         return
     assert isinstance(parameter, click.Option)
-    _, text = parameter.get_help_record(context)
+    record = parameter.get_help_record(context)
     names = [*parameter.opts, *parameter.secondary_opts]
     parser.add_argument(
         *names,
         action=_KeepOption,
         nargs=0 if parameter.is_flag else None,
-        help=text.replace("%", "%%"),
+        help=record[1].replace("%", "%%") if record else SUPPRESS,
     )

@@ -150,7 +150,7 @@ class Chain:
         rows, length = inputs[MASK].shape
         extents = {"batch": rows, "sequence": length}
         for state in self._states:
-            shape = [extents.get(axis, axis) for axis in state.axes]  # type: ignore[call-overload]
+            shape = [extents[axis] if isinstance(axis, str) else axis for axis in state.axes]
             tensors[state.name] = np.full(shape, float(state.initial)).astype(state.dtype)
         return tensors
 

@@ -18,7 +18,7 @@ class CommandError(click.ClickException):
 
     def __init__(self, error: EffbertError) -> None:
         super().__init__(printable(error))
-        self.exit_code = error.exit_code
+        self.exit_code = error.exit_code  # type: ignore[misc]  # click declares a class variable
 
 
 class Commands(click.Group):

@@ -90,7 +90,7 @@ def _scalar(knob: Knob, value: Any) -> np.ndarray:
     whole = isinstance(value, Integral) or float(value).is_integer()
     if knob.dtype == "int64" and not whole:
         raise _refused(knob, value)
-    if not float(knob.minimum) <= value <= float(knob.maximum):
+    if not float(knob.minimum) <= float(value) <= float(knob.maximum):
         raise _refused(knob, value)
     return np.array(value, dtype=knob.dtype)
 

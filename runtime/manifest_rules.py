@@ -6,13 +6,13 @@ Every rule yields sentences that start with the JSON path they are about.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from effbert.runtime.paths import name_problem
 
 if TYPE_CHECKING:
-    from effbert.runtime.manifest import Knob, Manifest, Tensor
+    from effbert.runtime.manifest import Axis, Knob, Manifest, Tensor
 
 MAX_BUNDLE_BYTES = 1 << 36
 _OUTPUTS = {
@@ -48,7 +48,8 @@ def _files(manifest: Manifest) -> Iterator[str]:
 
 
 def _names(manifest: Manifest) -> Iterator[str]:
-    names = [record.name for record in (*manifest.inputs, *manifest.states, *manifest.knobs)]
+    tensors = (*manifest.inputs, *manifest.states)
+    names = [tensor.name for tensor in tensors] + [knob.name for knob in manifest.knobs]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f"$: {name!r} names two of the inputs, states and knobs"
     points = [point.name for point in manifest.operating_points]
@@ -57,14 +58,17 @@ def _names(manifest: Manifest) -> Iterator[str]:
     if len(set(manifest.outputs)) < len(manifest.outputs):
         yield "$.outputs: a name occurs twice"
     for k, segment in enumerate(manifest.segments):
-        tensors = [tensor.name for tensor in (*segment.inputs, *segment.outputs)]
-        for name in sorted({name for name in tensors if tensors.count(name) > 1}):
+        names = [tensor.name for tensor in (*segment.inputs, *segment.outputs)]
+        for name in sorted({name for name in names if names.count(name) > 1}):
             yield f"$.segments[{k}]: {name!r} names two of its inputs and outputs"
 
 
 def _axes(manifest: Manifest) -> Iterator[str]:
     knobs = {knob.name for knob in manifest.knobs}
-    records = [("$.inputs", manifest.inputs), ("$.states", manifest.states)]
+    records: list[tuple[str, Sequence[Tensor]]] = [
+        ("$.inputs", manifest.inputs),
+        ("$.states", manifest.states),
+    ]
     for k, segment in enumerate(manifest.segments):
         records.append((f"$.segments[{k}].inputs", segment.inputs))
         records.append((f"$.segments[{k}].outputs", segment.outputs))
@@ -79,7 +83,9 @@ def _axes(manifest: Manifest) -> Iterator[str]:
 def _chain(manifest: Manifest) -> Iterator[str]:
     """Every input of a segment exists when the segment runs, and has the type it expects."""
     known: dict[str, Tensor] = {t.name: t for t in (*manifest.inputs, *manifest.states)}
-    scalars = {knob.name: (knob.dtype, []) for knob in manifest.knobs}
+    scalars: dict[str, tuple[str, list[Axis]]] = {
+        knob.name: (knob.dtype, []) for knob in manifest.knobs
+    }
     layer = 0
     for k, segment in enumerate(manifest.segments):
         if segment.layer < layer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from msgspec import Struct
@@ -91,7 +92,7 @@ def predictions(
 
 
 def _classification(
-    manifest: Manifest, _: EncodedText, result: Result, row: int, common: dict
+    manifest: Manifest, _: EncodedText, result: Result, row: int, common: dict[str, Any]
 ) -> Classification:
     logits = result.logits[row].astype(np.float64)
     if manifest.problem == "regression":
@@ -115,7 +116,7 @@ def _classification(
 
 
 def _token_labels(
-    manifest: Manifest, item: EncodedText, result: Result, row: int, common: dict
+    manifest: Manifest, item: EncodedText, result: Result, row: int, common: dict[str, Any]
 ) -> TokenLabels:
     encoding = item.encoding
     probabilities = _softmax(result.logits[row, : len(item.ids)].astype(np.float64))
@@ -135,7 +136,9 @@ def _token_labels(
     return TokenLabels(entities=entities, **common)
 
 
-def _answer(_: Manifest, item: EncodedText, result: Result, row: int, common: dict) -> Answer:
+def _answer(
+    _: Manifest, item: EncodedText, result: Result, row: int, common: dict[str, Any]
+) -> Answer:
     context = [place for place, part in enumerate(item.encoding.sequence_ids) if part == 1]
     if not context:
         return Answer(answer="", score=0.0, start=0, end=0, **common)
@@ -167,4 +170,4 @@ def _labels(manifest: Manifest, count: int) -> list[str]:
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from effbert.runtime.errors import InputError
-from effbert.runtime.manifest import Manifest
+from effbert.runtime.manifest import Axis, Manifest
 
 if TYPE_CHECKING:
     from effbert.runtime.chain import Step
@@ -91,7 +91,7 @@ class ExitOutputs:
             _store(target[step.index], rows, out[name])
 
 
-def _shape(axes: list[str | int], rows: int, length: int) -> tuple[int, ...]:
+def _shape(axes: list[Axis], rows: int, length: int) -> tuple[int, ...]:
     extents = {"batch": rows, "sequence": length}
     return tuple(extents[axis] if isinstance(axis, str) else axis for axis in axes)
 

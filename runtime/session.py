@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
@@ -29,7 +29,7 @@ ROWS_OF_TEXT = 32  # texts are run in batches of at most this many rows
 class Exit(NamedTuple):
     """One exit: its 0-based place in the chain, its 1-based encoder layer, its segment's file."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, on purpose
     layer: int
     file: str
 
@@ -245,7 +245,7 @@ class Session:
     def _parts(self, batch: Batch) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """Rows to run together: few enough, and of equal length if padding would be seen."""
         if self.bundle.manifest.padding_free:
-            groups = [(np.arange(batch.rows), batch.length)]
+            groups: Iterable[tuple[np.ndarray, int]] = [(np.arange(batch.rows), batch.length)]
         else:
             groups = _equal_lengths(batch.tensors[MASK], self.bundle.manifest.limits.min_length)
         for members, length in groups:

@@ -103,7 +103,7 @@ class TextEncoder:
                 raise InputError(f"Text {index}: got a pair, this bundle labels single texts.")
             first, second = text
             short = self._cut(index, first), self._cut(index, second)
-            return text if short[0] is first and short[1] is second else short  # type: ignore
+            return text if short[0] is first and short[1] is second else short
         raise InputError(
             f"Text {index}: got {type(text).__name__}, expected a string or a pair of strings."
         )
