@@ -20,25 +20,30 @@ MAX_NODES = 100_000
 ALIGNMENT = 1 << 16
 _DOMAINS = ("", "ai.onnx")
 _CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
-_MANIFEST_DTYPES = {
+_DTYPES: dict[int, str] = {
     TensorProto.FLOAT: "float32",
     TensorProto.INT64: "int64",
     TensorProto.BOOL: "bool",
 }
-_BITS = {
-    **dict.fromkeys(("INT4", "UINT4", "FLOAT4E2M1"), 4),
-    **dict.fromkeys(("INT8", "UINT8", "BOOL"), 8),
-    **dict.fromkeys(("FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ"), 8),
-    **dict.fromkeys(("INT16", "UINT16", "FLOAT16", "BFLOAT16"), 16),
-    **dict.fromkeys(("INT32", "UINT32", "FLOAT"), 32),
-    **dict.fromkeys(("INT64", "UINT64", "DOUBLE"), 64),
+_TYPES_BY_BITS = {
+    4: "INT4 UINT4 FLOAT4E2M1",
+    8: "INT8 UINT8 BOOL FLOAT8E4M3FN FLOAT8E4M3FNUZ FLOAT8E5M2 FLOAT8E5M2FNUZ",
+    16: "INT16 UINT16 FLOAT16 BFLOAT16",
+    32: "INT32 UINT32 FLOAT",
+    64: "INT64 UINT64 DOUBLE",
 }
-_TYPED_FIELDS = {
-    "FLOAT": "float_data",
-    "DOUBLE": "double_data",
-    "INT64": "int64_data",
-    "UINT32": "uint64_data",
-    "UINT64": "uint64_data",
+_BITS: dict[int, int] = {
+    TensorProto.DataType.Value(name): bits
+    for bits, names in _TYPES_BY_BITS.items()
+    for name in names.split()
+}
+# Where the numbers are if not in `raw_data`; all other types use `int32_data`.
+_FIELDS: dict[int, str] = {
+    TensorProto.FLOAT: "float_data",
+    TensorProto.DOUBLE: "double_data",
+    TensorProto.INT64: "int64_data",
+    TensorProto.UINT32: "uint64_data",
+    TensorProto.UINT64: "uint64_data",
 }
 
 
@@ -151,19 +156,20 @@ def _is_count(text: str) -> bool:
 
 
 def _bits(tensor: onnx.TensorProto) -> int | None:
-    """The bits that type and shape ask for; 4-bit tensors end at a whole byte."""
-    names = dict(zip(TensorProto.DataType.values(), TensorProto.DataType.keys(), strict=True))
-    width = _BITS.get(names.get(tensor.data_type, ""))
+    """The bits that type and shape ask for, or None; 4-bit tensors end at a whole byte."""
+    width = _BITS.get(tensor.data_type)
     if width is None or any(size < 0 for size in tensor.dims):
         return None
-    return -(-math.prod(tensor.dims) * width // 8) * 8
+    numbers: int = math.prod(tensor.dims)
+    return -(-numbers * width // 8) * 8
 
 
 def _stored_bits(tensor: onnx.TensorProto) -> int:
     if tensor.HasField("raw_data"):
         return 8 * len(tensor.raw_data)
-    name = TensorProto.DataType.Name(tensor.data_type)
-    return max(8, _BITS[name]) * len(getattr(tensor, _TYPED_FIELDS.get(name, "int32_data")))
+    field = _FIELDS.get(tensor.data_type, "int32_data")
+    # Two 4-bit numbers share an entry of int32_data.
+    return max(8, _BITS[tensor.data_type]) * len(getattr(tensor, field))
 
 
 def _compare(what: str, found: Iterable[onnx.ValueInfoProto], expected: list[Tensor]) -> None:
@@ -177,4 +183,4 @@ def _compare(what: str, found: Iterable[onnx.ValueInfoProto], expected: list[Ten
 def _kind(value: onnx.ValueInfoProto) -> tuple[str | None, list[str | int]]:
     kind = value.type.tensor_type
     axes = [dim.dim_param or dim.dim_value for dim in kind.shape.dim]
-    return _MANIFEST_DTYPES.get(kind.elem_type), axes
+    return _DTYPES.get(kind.elem_type), axes
