@@ -25,7 +25,7 @@ def validate(bundle: str, deep: bool, as_json: bool) -> None:
     rows = [
         ("manifest", "consistent"),
         ("files", f"{result.files} intact ({amount(result.bytes, 'B')})"),
-        ("golden texts", f"{result.texts} give the same token ids"),
+        ("golden texts", f"{result.texts} give the same token ids" if result.texts else "none"),
         ("golden rows", f"{result.rows} give the same outputs at every exit"),
     ]
     if result.max_abs_diff is not None:

@@ -74,13 +74,11 @@ def inspect_graphs(bundle: Bundle) -> int:
 def _problems(model: onnx.ModelProto, weights_size: int) -> Iterator[str]:
     if len(model.graph.node) > MAX_NODES:
         yield f"{len(model.graph.node)} nodes are more than the {MAX_NODES} allowed"
-    # First the places where tensors and nodes could hide, then all that is left in plain sight.
-    for tensor in model.graph.initializer:
-        if tensor.data_location == TensorProto.EXTERNAL:
-            yield from _external_problems(tensor, weights_size)
-    shared = sum(t.data_location == TensorProto.EXTERNAL for t in model.graph.initializer)
+    shared = [t for t in model.graph.initializer if t.data_location == TensorProto.EXTERNAL]
+    for tensor in shared:
+        yield from _external_problems(tensor, weights_size)
     external = 0
-    for message in _walk(model):
+    for message in _walk(model):  # what is not in plain sight is found here
         if isinstance(message, onnx.NodeProto):
             yield from _node_problems(message)
         elif isinstance(message, onnx.FunctionProto):
@@ -94,7 +92,7 @@ def _problems(model: onnx.ModelProto, weights_size: int) -> Iterator[str]:
         elif isinstance(message, onnx.TensorProto):
             external += message.data_location == TensorProto.EXTERNAL
             yield from _tensor_problems(message)
-    if external != shared:
+    if external != len(shared):
         yield "external data is used by something other than an initializer"
 
 

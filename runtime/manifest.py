@@ -116,7 +116,11 @@ class OperatingPoint(Record):
 
 
 class Tokenizer(Record):
-    """The tokenizer file and what must be true of it. `max_length` counts special tokens."""
+    """The tokenizer file and what must be true of it.
+
+    `vocab_size` is the highest token id plus one, `max_length` counts special tokens,
+    `special_ids` maps their spelling to their id.
+    """
 
     file: FileName
     vocab_size: Annotated[int, Meta(ge=1, le=2_000_000)]

@@ -83,10 +83,11 @@ def _replay_texts(bundle: Bundle) -> int:
         return 0
     encoder = TextEncoder(bundle)
     tokenizer = Tokenizer.from_buffer(bundle.read(record.file))
-    if tokenizer.get_vocab_size() != record.vocab_size:
+    size = max(tokenizer.get_vocab().values(), default=-1) + 1
+    if size != record.vocab_size:
         raise IntegrityError(
-            f"{record.file} has {tokenizer.get_vocab_size()} tokens, the manifest says "
-            f"{record.vocab_size}; it is not the tokenizer of this model."
+            f"{record.file} has {size} token ids, the manifest says {record.vocab_size}; it is "
+            "not the tokenizer of this model."
         )
     for token, index in record.special_ids.items():
         if tokenizer.token_to_id(token) != index:

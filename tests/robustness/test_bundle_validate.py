@@ -66,13 +66,13 @@ def test_a_permuted_vocabulary_is_found_by_the_golden_texts(bundle: Path) -> Non
 
 def test_a_vocabulary_of_another_size_is_named(bundle: Path) -> None:
     edit_tokenizer(bundle, add_word)
-    with pytest.raises(IntegrityError, match="has 51 tokens, the manifest says 50"):
+    with pytest.raises(IntegrityError, match="has 51 token ids, the manifest says 50"):
         validate(bundle)
 
 
 def test_a_vocabulary_size_edited_in_the_manifest_is_found(bundle: Path) -> None:
     edit_manifest(bundle, lambda manifest: manifest["tokenizer"].update(vocab_size=49))
-    with pytest.raises(IntegrityError, match="has 50 tokens, the manifest says 49"):
+    with pytest.raises(IntegrityError, match="has 50 token ids, the manifest says 49"):
         validate(bundle)
 
 
