@@ -9,6 +9,7 @@ import transformers
 from torch import nn
 
 from effbert.exporter.checkpoint import Checkpoint
+from effbert.exporter.quiet import quietly
 from effbert.runtime.errors import CheckpointError
 from effbert.runtime.manifest import Limits
 
@@ -30,15 +31,16 @@ def load_backbone(
     kind = transformers.MODEL_MAPPING[type(config)]
     own = {k: t for k, t in tensors.items() if k.startswith(f"{prefix}.")}
     try:
-        model, info = kind.from_pretrained(
-            None,
-            config=config,
-            state_dict=own,
-            output_loading_info=True,
-            attn_implementation="eager",
-            dtype=torch.float32,
-            add_pooling_layer=False,
-        )
+        with quietly():
+            model, info = kind.from_pretrained(
+                None,
+                config=config,
+                state_dict=own,
+                output_loading_info=True,
+                attn_implementation="eager",
+                dtype=torch.float32,
+                add_pooling_layer=False,
+            )
     except (RuntimeError, ValueError, TypeError) as error:
         raise CheckpointError(
             f"{checkpoint.name}: the encoder weights do not fit config.json: "

@@ -75,15 +75,19 @@ class ExitModel(nn.Module):
 class MultiExitModel(ExitModel):
     """A transformers encoder and a module that turns its hidden states into one answer an exit."""
 
-    def __init__(self, backbone: nn.Module, heads: nn.Module, description: Description) -> None:
+    def __init__(
+        self, backbone: nn.Module, heads: nn.Module, description: Description, inner: int = 1
+    ) -> None:
         """Take an encoder without head, and `heads(hidden_states) -> [outputs of each exit]`.
 
-        `hidden_states` is the tuple of [batch, sequence, hidden] after each encoder layer.
+        `hidden_states` is the tuple of [batch, sequence, hidden] after each encoder layer. `inner`
+        is how many hidden states the encoder records a layer: ALBERT's `inner_group_num`.
         """
         super().__init__()
         self.backbone = backbone
         self.heads = heads
         self.description = description
+        self.inner = inner
 
     def exits(
         self,
@@ -97,7 +101,7 @@ class MultiExitModel(ExitModel):
             attention_mask=mask,
             output_hidden_states=True,
             **({} if token_type_ids is None else {"token_type_ids": token_type_ids}),
-        ).hidden_states[1:]
+        ).hidden_states[self.inner :: self.inner]
         outputs: Sequence[dict[str, torch.Tensor]] = self.heads(states)
         return [
             (states[layer - 1], output)

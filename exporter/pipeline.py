@@ -20,12 +20,12 @@ from effbert.exporter.oracle import PolicyOracle
 from effbert.exporter.policies import Policy
 from effbert.exporter.rows import Row, fit_texts, random_rows, read_texts, text_rows
 from effbert.exporter.rules import choose_policy, with_defaults
-from effbert.exporter.segments import BuiltSegment, build_segments
+from effbert.exporter.segments import build_segments
 from effbert.exporter.tokenizer import FoundTokenizer, find_tokenizer
-from effbert.exporter.verify import torch_reference, verify
+from effbert.exporter.verify import Reference, torch_reference, verify
 from effbert.exporter.write import BundleWriter, check_space, check_target, total_size, writing
 from effbert.graph_passes.share import padded, share_weights
-from effbert.runtime import Session
+from effbert.runtime import Bundle, Session, open_bundle
 from effbert.runtime.errors import InputError
 from effbert.runtime.manifest import (
     FORMAT,
@@ -34,11 +34,12 @@ from effbert.runtime.manifest import (
     WEIGHTS_NAME,
     Input,
     Manifest,
+    Segment,
     Source,
     encode_manifest,
 )
 from effbert.runtime.manifest import Policy as PolicyRecord
-from effbert.runtime.tokenization import TextEncoder
+from effbert.runtime.tokenization import Text, TextEncoder
 
 CARD_NAME = "README.md"
 OPSETS = range(18, 24)
@@ -112,16 +113,19 @@ def run_export(checkpoint: str | Path, bundle: str | Path, options: Options, say
     )
     if options.dry_run:
         return report
-    say("tracing and cutting")
-    built = build_segments(model, policy, options.opset)
-    check_space(target, sum(_weight_bytes(segment.model) for segment in built))
     with writing(target) as writer:
-        say("writing")
-        _write_segments(writer, built)
+        records = _write_segments(writer, model, policy, options.opset, say)
         if tokenizer is not None:
             writer.write(tokenizer.record.file, tokenizer.data)
-        manifest = _manifest(source, family, description, policy, built, tokenizer, options, writer)
-        manifest = _finish(writer, manifest, model, policy, texts, options, say)
+        manifest = _manifest(source, family, description, policy, records, tokenizer, options, writer)
+        writer.write(MANIFEST_NAME, encode_manifest(manifest))
+        rows = _rows(open_bundle(writer.folder), texts)
+        say(f"running torch on {len(rows)} rows")
+        reference = torch_reference(model, rows) if options.verify else None
+        del model, source  # the torch weights are not needed any more: memory for the segments
+        say("verifying the segments")
+        atol = options.atol or description.atol
+        manifest = _finish(writer, manifest, policy, rows, reference, atol)
         writer.publish(options.force)
     return replace(
         report,
@@ -158,7 +162,14 @@ def _weight_bytes(model: ir.Model) -> int:
     return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
 
-def _write_segments(writer: BundleWriter, built: Sequence[BuiltSegment]) -> None:
+def _write_segments(
+    writer: BundleWriter, model: ExitModel, policy: Policy, opset: int, say: Progress
+) -> list[Segment]:
+    """Build the segments and write them; the graphs are released with the return."""
+    say("tracing and cutting")
+    built = build_segments(model, policy, opset)
+    check_space(writer.target, sum(_weight_bytes(segment.model) for segment in built))
+    say("writing")
     shared = share_weights([segment.model for segment in built], WEIGHTS_NAME)
     if shared:
         parts: list[bytes] = []
@@ -168,6 +179,7 @@ def _write_segments(writer: BundleWriter, built: Sequence[BuiltSegment]) -> None
         writer.write(WEIGHTS_NAME, *parts)
     for segment in built:
         writer.write(segment.record.file, ir.to_proto(segment.model).SerializeToString())
+    return [segment.record for segment in built]
 
 
 def _manifest(
@@ -175,12 +187,12 @@ def _manifest(
     family: Format,
     description: Description,
     policy: Policy,
-    built: Sequence[BuiltSegment],
+    records: Sequence[Segment],
     tokenizer: FoundTokenizer | None,
     options: Options,
     writer: BundleWriter,
 ) -> Manifest:
-    declared = {tensor.name: tensor for segment in built for tensor in segment.record.inputs}
+    declared = {tensor.name: tensor for record in records for tensor in record.inputs}
     missing = {"attention_mask": 1, "token_type_ids": 0}
     return Manifest(
         format=FORMAT,
@@ -207,7 +219,7 @@ def _manifest(
         ],
         outputs=list(description.outputs),
         states=list(policy.states),
-        segments=[segment.record for segment in built],
+        segments=list(records),
         policy=PolicyRecord(name=policy.name, rule=policy.rule, paper=policy.paper),
         knobs=list(policy.knobs),
         operating_points=[],
@@ -223,33 +235,32 @@ def _producer(opset: int) -> dict[str, str]:
     return versions | {"opset": str(opset)}
 
 
+def _rows(bundle: Bundle, texts: Sequence[Text]) -> list[Row]:
+    """Rows to verify on: the texts, where the bundle has a tokenizer, then random token ids."""
+    manifest = bundle.manifest
+    rows = random_rows(manifest.limits)
+    if manifest.tokenizer is None:
+        return rows
+    return text_rows(fit_texts(texts, manifest.task), TextEncoder(bundle)) + rows
+
+
 def _finish(
     writer: BundleWriter,
     manifest: Manifest,
-    model: ExitModel,
     policy: Policy,
-    texts: Sequence[object],
-    options: Options,
-    say: Progress,
+    rows: Sequence[Row],
+    reference: Reference | None,
+    atol: float,
 ) -> Manifest:
     """Run the written segments: verify them, add golden rows, parity and the model card."""
-    writer.write(MANIFEST_NAME, encode_manifest(manifest))
-    description = model.description
     with Session(writer.folder) as session:
-        rows: list[Row] = random_rows(description.limits)
-        if manifest.tokenizer is not None:
-            encoder = TextEncoder(session.bundle)
-            rows = text_rows(fit_texts(texts, description.task), encoder) + rows
         parity = None
-        if options.verify:
-            say(f"verifying {len(rows)} rows against torch")
-            reference = torch_reference(model, rows)
-            oracle = PolicyOracle(policy, max(1, len(description.labels)), options.opset)
-            atol = options.atol or description.atol
-            parity = verify(session, reference, atol, oracle)
-        manifest = msgspec.structs.replace(
-            manifest, parity=parity, golden=golden_rows(session, rows)
-        )
+        if reference is not None:
+            opset = int(manifest.producer["opset"])
+            oracle = PolicyOracle(policy, max(1, len(manifest.labels)), opset)
+            parity = verify(session, reference, oracle, atol)
+        golden = golden_rows(session, rows)
+    manifest = msgspec.structs.replace(manifest, parity=parity, golden=golden)
     writer.write(CARD_NAME, model_card(manifest, total_size(writer.files)).encode())
     manifest = msgspec.structs.replace(manifest, files=dict(writer.files))
     writer.write(MANIFEST_NAME, encode_manifest(manifest))

@@ -69,10 +69,11 @@ def text_rows(texts: Sequence[Text], encoder: TextEncoder) -> list[Row]:
 
 
 def random_rows(limits: Limits) -> list[Row]:
-    """Draw rows of 2 tokens up to the longest allowed; padding ids are avoided inside a row."""
+    """Draw rows of the fewest tokens up to the most; padding ids are avoided inside a row."""
     random = np.random.default_rng(SEED)
     longest = min(limits.max_length, LONGEST)
-    lengths = [2, longest, *random.integers(2, min(RANDOM_LENGTH, longest) + 1, RANDOM_ROWS - 2)]
+    shortest, usual = limits.min_length, max(limits.min_length, min(RANDOM_LENGTH, longest))
+    lengths = [shortest, longest, *random.integers(shortest, usual + 1, RANDOM_ROWS - 2)]
     rows = []
     for length in lengths:
         ids = random.integers(0, limits.vocab_size, length)

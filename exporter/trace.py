@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import onnx_ir as ir
 import torch
 from torch import nn
 
 from effbert.exporter.model import ExitModel
+from effbert.exporter.quiet import quietly
 from effbert.graph_passes.cut import Exit
 from effbert.runtime.errors import ExportError
 
@@ -48,7 +44,7 @@ def trace(model: ExitModel, opset: int) -> tuple[ir.Model, list[Exit]]:
     with torch.no_grad():
         names = [tuple(outputs) for _, outputs in model(**inputs)]
     try:
-        with _quiet(), torch.no_grad():
+        with quietly(), torch.no_grad():
             program = torch.onnx.export(
                 _Flat(model).eval(),
                 tuple(inputs.values()),
@@ -85,19 +81,3 @@ def _last_line(error: BaseException) -> str:
     while cause.__cause__ is not None:
         cause = cause.__cause__
     return f"{type(cause).__name__}: {str(cause).strip().splitlines()[0] if str(cause) else ''}"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the exporter, which warns about libraries that have nothing to do with the model."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

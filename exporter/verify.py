@@ -18,6 +18,7 @@ from effbert.runtime.manifest import Parity
 BATCH = 16
 ALONE = 8
 DECIDED = 32
+SHORT = 64
 
 Outputs = dict[str, list[np.ndarray]]
 
@@ -57,8 +58,8 @@ def torch_reference(model: ExitModel, rows: Sequence[Row]) -> Reference:
 def verify(
     session: Session,
     reference: Reference,
-    atol: float,
     oracle: PolicyOracle,
+    atol: float,
 ) -> Parity:
     """Check logits of every exit, padded and alone, and the exit decisions.
 
@@ -66,9 +67,8 @@ def verify(
         ParityError: an exit's outputs differ by more than `atol`, or a row leaves elsewhere than
             the policy says; names the first segment that differs.
     """
-    count = len(reference.rows)
-    chunks = [range(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]
-    chunks += [range(alone, alone + 1) for alone in range(min(ALONE, count))]
+    short = _short(reference.rows)
+    chunks = [*_similar_lengths(reference.rows), *([i] for i in short[:: len(short) // ALONE + 1])]
     worst = np.zeros(len(session.exits))
     found: Outputs = {name: [np.empty(0)] * len(reference.rows) for name in reference.outputs}
     for chunk in chunks:
@@ -110,6 +110,23 @@ def _equal_lengths(rows: Sequence[Row]) -> Iterator[list[int]]:
             yield members[start : start + BATCH]
 
 
+def _similar_lengths(rows: Sequence[Row]) -> Iterator[list[int]]:
+    """Batches that need padding, but never more than as many padding tokens as real ones."""
+    batch: list[int] = []
+    for index in sorted(range(len(rows)), key=lambda i: len(rows[i].input_ids)):
+        if batch and (
+            len(batch) == BATCH or len(rows[index].input_ids) > 2 * len(rows[batch[0]].input_ids)
+        ):
+            yield batch
+            batch = []
+        batch.append(index)
+    yield batch
+
+
+def _short(rows: Sequence[Row]) -> list[int]:
+    return [index for index, row in enumerate(rows) if len(row.input_ids) <= SHORT]
+
+
 def _real(answer: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """Cut a token-level answer [exits, sequence, ...] to the row's real tokens."""
     return answer[tuple(slice(extent) for extent in expected.shape)]
@@ -142,7 +159,9 @@ def _compare_decisions(
     """
     if not session.knobs or "logits" not in found:
         return 0, 0
-    chosen = np.arange(min(DECIDED, len(reference.rows)))
+    chosen = np.array(_short(reference.rows)[:DECIDED], np.int64)
+    if not len(chosen):
+        return 0, 0
     theirs = np.stack([reference.outputs["logits"][i] for i in chosen], axis=1)
     ours = np.stack([found["logits"][i] for i in chosen], axis=1)
     override = None if reference.override is None else np.stack(reference.override)[chosen]

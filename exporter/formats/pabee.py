@@ -69,7 +69,10 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         policy="patience-regression" if regression else "patience",
     )
     return MultiExitModel(
-        backbone, PooledHeads(layers, [heads[layer - 1] for layer in layers]), description
+        backbone,
+        PooledHeads(layers, [heads[layer - 1] for layer in layers]),
+        description,
+        inner=getattr(config, "inner_group_num", 1),
     )
 
 
