@@ -1,0 +1,51 @@
+"""A BERT with an exit after every layer, and its checkpoint in the layout of DeeBERT."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import BertModel, PreTrainedTokenizerBase
+
+
+class Exit(nn.Module):
+    """Logits [batch, labels] from hidden states [batch, sequence, hidden]."""
+
+    def __init__(self, hidden: int, labels: int) -> None:
+        super().__init__()
+        self.pooler = nn.ModuleDict({"dense": nn.Linear(hidden, hidden)})
+        self.dropout = nn.Dropout(0.1)
+        self.classifier = nn.Linear(hidden, labels)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.classifier(self.dropout(torch.tanh(self.pooler["dense"](hidden[:, 0]))))
+
+
+@torch.no_grad()
+def renew_first_token(backbone: BertModel, token: int) -> None:
+    """Makes the first token an average word at an average place.
+
+    Sentence encoders trained with mean pooling never read it: in MiniLM it attends to itself from
+    the second layer to the last but one, and nothing an exit could use arrives there.
+    """
+    words = backbone.embeddings.word_embeddings.weight
+    positions = backbone.embeddings.position_embeddings.weight
+    words[token] = words.mean(0)
+    positions[0] = positions[1:20].mean(0)
+
+
+def save(
+    folder: Path, backbone: BertModel, exits: nn.ModuleList, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Writes the keys of DeeBERT's port to transformers; its main head is the last exit."""
+    last = exits[-1].state_dict()
+    tensors = {f"bert.{name}": value for name, value in backbone.state_dict().items()}
+    tensors |= {f"bert.encoder.highway.{k}": v for k, v in exits.state_dict().items()}
+    tensors |= {f"bert.{k}" if k.startswith("pooler") else k: v.clone() for k, v in last.items()}
+    backbone.config.architectures = ["DeeBertForSequenceClassification"]
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    tokenizer.save_pretrained(folder)
+    backbone.config.to_json_file(folder / "config.json")

@@ -1,0 +1,137 @@
+"""Compare a bundle with the full model it came from: accuracy, exit layers, latency, throughput.
+
+    python samples/report.py CHECKPOINT BUNDLE test.csv OUTPUT
+
+The full model runs in torch and as one uncut graph in onnxruntime with default settings; the
+bundle runs at full depth, at its operating points, and at a range of knob values for the plot. All
+use the same number of threads and take turns. Writes report.json and table.md into OUTPUT.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from arms import Arm, Inputs, arms
+from data import read_rows
+
+ROUNDS = 3
+BATCH = 32
+WARM_UP = 20
+PAUSE = 0.1  # seconds between two arms: idle threads of the one before stop spinning
+
+
+def timed(arm: Arm, batches: Sequence[Inputs]) -> list[float]:
+    """Milliseconds for each batch, after a warm-up."""
+    time.sleep(PAUSE)
+    for inputs in batches[:WARM_UP]:
+        arm.answer(inputs)
+    clock = [time.perf_counter()]
+    for inputs in batches:
+        arm.answer(inputs)
+        clock.append(time.perf_counter())
+    return (1000 * np.diff(clock)).tolist()
+
+
+def measure(
+    competitors: Sequence[Arm], singles: list[Inputs], batches: list[Inputs], expected: np.ndarray
+) -> list[dict]:
+    """Each arm in turn, ROUNDS times; a text's latency is its median over the rounds."""
+    alone: dict[str, list[list[float]]] = {arm.name: [] for arm in competitors}
+    batched: dict[str, list[float]] = {arm.name: [] for arm in competitors}
+    for round_ in range(ROUNDS):
+        print(f"round {round_ + 1} of {ROUNDS}", flush=True)
+        for arm in competitors:
+            alone[arm.name].append(timed(arm, singles))
+            batched[arm.name].append(sum(timed(arm, batches)))
+    results = []
+    for arm in competitors:
+        answers = [arm.answer(inputs) for inputs in singles]
+        logits, layers = (np.concatenate(parts) for parts in zip(*answers, strict=True))
+        latency = np.median(alone[arm.name], axis=0)
+        results.append(
+            {
+                "name": arm.name,
+                "in_table": arm.in_table,
+                "accuracy": round(100 * float((logits.argmax(-1) == expected).mean()), 2),
+                "mean_exit_layer": round(float(layers.mean()), 3),
+                "p50_ms": round(float(np.percentile(latency, 50)), 3),
+                "p95_ms": round(float(np.percentile(latency, 95)), 3),
+                "per_second": round(1000 * len(singles) / float(np.median(batched[arm.name]))),
+            }
+        )
+    return results
+
+
+def encoded(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], size: int) -> list[Inputs]:
+    """The texts as batches of `size` rows, in their order."""
+    return [
+        dict(
+            tokenizer(
+                list(texts[start : start + size]),
+                padding=True,
+                truncation=True,
+                return_token_type_ids=True,
+                return_tensors="np",
+            )
+        )
+        for start in range(0, len(texts), size)
+    ]
+
+
+def table(results: Sequence[dict], uncut: dict) -> str:
+    """The results as a Markdown table; ratios are to the uncut graph in onnxruntime."""
+    columns = ("", "accuracy, %", "mean exit layer", "p50, ms", "p95, ms", "p50, ratio")
+    columns += (f"texts/s at batch {BATCH}", "ratio")
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    lines += [
+        f"| {r['name']} | {r['accuracy']:.1f} | {r['mean_exit_layer']:.2f} | {r['p50_ms']:.2f} "
+        f"| {r['p95_ms']:.2f} | {r['p50_ms'] / uncut['p50_ms']:.2f} "
+        f"| {r['per_second']} | {r['per_second'] / uncut['per_second']:.2f} |"
+        for r in results
+        if r["in_table"]
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("checkpoint", type=Path, help="what train_exits.py wrote")
+    parser.add_argument("bundle", type=Path, help="what effbert-export wrote")
+    parser.add_argument("data", type=Path, help="CSV file with the columns text and label")
+    parser.add_argument("output", type=Path, help="folder for report.json and table.md")
+    options = parser.parse_args()
+
+    logging.set_verbosity_error()
+    options.output.mkdir(parents=True, exist_ok=True)
+    rows = read_rows(options.data)
+    texts = [text for text, _ in rows]
+    tokenizer = AutoTokenizer.from_pretrained(options.checkpoint)
+    singles, batches = encoded(tokenizer, texts, 1), encoded(tokenizer, texts, BATCH)
+    competitors = list(arms(options.checkpoint, options.bundle, singles[0], options.output))
+    labels = json.loads((options.checkpoint / "config.json").read_text())["label2id"]
+    results = measure(competitors, singles, batches, np.array([labels[y] for _, y in rows]))
+    report = {
+        "texts": len(rows),
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
+        "onnxruntime": onnxruntime.__version__,
+        "torch": torch.__version__,
+        "results": results,
+    }
+    (options.output / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    (options.output / "table.md").write_text(table(results, results[1]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""The scripts in samples/, one after the other, on a tiny BERT and a few dozen texts."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import random
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from effbert.exporter import export
+from effbert.runtime import Session
+from vocabularies import fast_tokenizer, vocabulary
+
+SAMPLES = Path(__file__).resolve().parents[2] / "samples"
+SUBJECTS = "film movie story name city".split()
+VERDICTS = {"positive": ["good", "great"], "negative": ["bad", "not good"]}
+
+
+@pytest.fixture(autouse=True)
+def samples_on_path(monkeypatch):
+    monkeypatch.syspath_prepend(str(SAMPLES))
+
+
+def run(monkeypatch, name: str, *arguments: object, **constants: object) -> ModuleType:
+    """Runs a script with these arguments; `constants` replace those of its module."""
+    script = importlib.import_module(name)
+    for constant, value in constants.items():
+        monkeypatch.setattr(script, constant, value)
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
+    script.main()
+    return script
+
+
+def write_backbone(folder: Path) -> Path:
+    torch.manual_seed(1)
+    config = BertConfig(
+        vocab_size=len(vocabulary("bert")),
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    BertModel(config).save_pretrained(folder)
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]"}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=fast_tokenizer("bert"), sep_token="[SEP]", mask_token="[MASK]", **special
+    )
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def write_texts(path: Path, count: int, seed: int) -> Path:
+    data = importlib.import_module("data")
+    choose = random.Random(seed)
+    rows = []
+    for _ in range(count):
+        label = choose.choice(sorted(VERDICTS))
+        words = f"{choose.choice(SUBJECTS)} is {choose.choice(VERDICTS[label])}"
+        rows.append((f"the {words} and {choose.choice(SUBJECTS)}", label))
+    data.write_rows(path, rows)
+    return path
+
+
+def test_texts_become_a_report(tmp_path, monkeypatch):
+    backbone = write_backbone(tmp_path / "backbone")
+    train = write_texts(tmp_path / "train.csv", 96, seed=0)
+    heldout = write_texts(tmp_path / "heldout.csv", 24, seed=1)
+    test = write_texts(tmp_path / "test.csv", 24, seed=2)
+    checkpoint, bundle, output = (tmp_path / name for name in ("checkpoint", "bundle", "output"))
+
+    run(monkeypatch, "train_exits", backbone, train, checkpoint, "--epochs", 12, "--rate", 5e-3)
+    exported = export(checkpoint, bundle)
+    assert exported.format == "deebert"
+    assert exported.description.labels == ("negative", "positive")
+
+    run(monkeypatch, "calibrate", bundle, heldout, "--loss", 0, 10)
+    points = {p.name: p for p in Session(bundle).bundle.manifest.operating_points}
+    assert set(points) == {"loss-0", "loss-10"}
+    for point in points.values():
+        rows = importlib.import_module("data").read_rows(heldout)
+        answers = Session(bundle, operating_point=point.name)([text for text, _ in rows])
+        right = [a.label == label for a, (_, label) in zip(answers, rows, strict=True)]
+        assert point.quality["accuracy"] == pytest.approx(100 * sum(right) / len(right), abs=0.01)
+        layers = sum(a.exit_layer for a in answers) / len(answers)
+        assert point.cost["mean exit layer"] == pytest.approx(layers, abs=0.001)
+
+    run(monkeypatch, "report", checkpoint, bundle, test, output, ROUNDS=1, PAUSE=0, WARM_UP=1)
+    report = json.loads((output / "report.json").read_text())
+    by_name = {result["name"]: result for result in report["results"]}
+    full = ["torch, full model", "onnxruntime, uncut graph", "effbert, full depth"]
+    assert {by_name[name]["mean_exit_layer"] for name in full} == {3.0}
+    assert len({by_name[name]["accuracy"] for name in full}) == 1
+    assert by_name["torch, full model"]["accuracy"] > 80  # 50 is guessing
+    assert by_name["effbert, loss-10"]["mean_exit_layer"] < 3
+    assert (output / "table.md").read_text().count("\n") == 2 + len(full) + len(points)
+
+    plot = run(monkeypatch, "plot", output / "report.json", output / "plot.svg")
+    first = (output / "plot.svg").read_bytes()
+    plot.draw(report, output / "again.svg")
+    assert first == (output / "again.svg").read_bytes()
+
+
+def test_no_text_is_in_two_parts():
+    data = importlib.import_module("data")
+    rows = [(f"What is number {k % 50} {'?' * (k % 3)}", "number") for k in range(200)]
+    test = [("what is number 7", "number")]
+    train, heldout = data.split(rows, test)
+    words = [data.key(text) for text, _ in [*train, *heldout, *test]]
+    assert len(words) == len(set(words)) == 50
+    assert train
+    assert heldout
+    assert data.split(rows, test) == (train, heldout)
+
+
+@pytest.mark.parametrize(("loss", "value"), [(0, 0.1), (0.5, 0.2), (2, 0.3), (50, 0.9)])
+def test_the_cheapest_value_within_the_loss_is_chosen(loss, value):
+    calibrate = importlib.import_module("calibrate")
+    full = calibrate.Measured(-1, 90.0, 6.0)
+    tried = [
+        calibrate.Measured(0.1, 90.2, 4.0),
+        calibrate.Measured(0.2, 89.5, 3.0),
+        calibrate.Measured(0.3, 88.0, 2.0),
+        calibrate.Measured(0.9, 60.0, 1.0),
+    ]
+    assert calibrate.choose(full, tried, loss).value == value
+
+
+def test_nothing_leaves_early_where_every_value_loses_too_much():
+    calibrate = importlib.import_module("calibrate")
+    full = calibrate.Measured(-1, 90.0, 6.0)
+    assert calibrate.choose(full, [calibrate.Measured(0.1, 80.0, 2.0)], 1) == full
