@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from effbert.runtime.batches import parts, run_halving
 from effbert.runtime.bundle import Bundle, open_bundle
 from effbert.runtime.cancel import Cancel, Deadline
 from effbert.runtime.chain import Chain
 from effbert.runtime.engines import Engine, Runnable, open_engine
 from effbert.runtime.errors import InputError, ResourceError, RunError
-from effbert.runtime.inputs import MASK, Batch, InputCheck
+from effbert.runtime.inputs import Batch, InputCheck
 from effbert.runtime.knobs import Knobs, KnobValue, Values
 from effbert.runtime.manifest import WEIGHTS_NAME, Knob
 from effbert.runtime.predictions import Prediction, predictions
@@ -87,7 +88,9 @@ class Session:
             operating_point,
             max_batch_tokens,
         )
-        self._max_batch_tokens = max_batch_tokens
+        self._split = partial(
+            parts, padding_free=manifest.padding_free, max_tokens=max_batch_tokens
+        )
         self._knobs = Knobs(manifest, operating_point)
         self._check = InputCheck(manifest)
         self._encoder = TextEncoder(opened) if manifest.tokenizer else None
@@ -140,7 +143,7 @@ class Session:
         with self._call():
             batch = self._check(inputs)
             outputs = ExitOutputs(self.bundle.manifest, batch.rows, batch.length)
-            for rows, part in self._parts(batch):
+            for rows, part in self._split(batch):
                 self._chain.run_all(part, rows, self._knobs.never, outputs)
             return outputs.outputs
 
@@ -218,6 +221,8 @@ class Session:
             self._calls += 1
         try:
             yield
+        except MemoryError as error:
+            raise ResourceError("Memory ran out; send fewer rows in one call.") from error
         finally:
             with self._idle:
                 self._calls -= 1
@@ -230,7 +235,7 @@ class Session:
         result = Result(self.bundle.manifest, batch.rows, batch.length)
         options = None if cancel is None else self._engine.options()
         with nullcontext() if cancel is None else cancel.stopping(options):
-            for rows, part in self._parts(batch):
+            for rows, part in self._split(batch):
                 run = partial(
                     self._chain.run,
                     knobs=knobs,
@@ -239,62 +244,11 @@ class Session:
                     cancel=cancel,
                     options=options,
                 )
-                _run_halving(run, part, rows)
+                run_halving(run, part, rows)
         return result
-
-    def _parts(self, batch: Batch) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        """Rows to run together: few enough, and of equal length if padding would be seen."""
-        if self.bundle.manifest.padding_free:
-            groups: Iterable[tuple[np.ndarray, int]] = [(np.arange(batch.rows), batch.length)]
-        else:
-            groups = _equal_lengths(batch.tensors[MASK], self.bundle.manifest.limits.min_length)
-        for members, length in groups:
-            size = max(1, self._max_batch_tokens // length)
-            for start in range(0, len(members), size):
-                rows = members[start : start + size]
-                if len(rows) == batch.rows and length == batch.length:
-                    yield rows, batch.tensors
-                else:
-                    yield (
-                        rows,
-                        {
-                            name: np.ascontiguousarray(value[rows, :length])
-                            for name, value in batch.tensors.items()
-                        },
-                    )
 
 
 def _load(bundle: Bundle, engine: Engine) -> list[Runnable]:
     manifest = bundle.manifest
     weights = bundle.read(WEIGHTS_NAME) if WEIGHTS_NAME in manifest.files else None
     return [engine.load(item.file, bundle.read(item.file), weights) for item in manifest.segments]
-
-
-def _run_halving(run: Any, tensors: dict[str, np.ndarray], rows: np.ndarray) -> None:
-    """Runs the rows together, or in halves if memory does not suffice for all of them."""
-    try:
-        run(tensors, rows)
-    except ResourceError:
-        if len(rows) == 1:
-            raise
-        middle = len(rows) // 2
-        for part in (slice(middle), slice(middle, None)):
-            half = {name: value[part] for name, value in tensors.items()}
-            _run_halving(run, half, rows[part])
-
-
-def _equal_lengths(mask: np.ndarray, shortest: int) -> Iterator[tuple[np.ndarray, int]]:
-    lengths = mask.sum(axis=1)
-    if not np.array_equal(mask, np.arange(mask.shape[1]) < lengths[:, None]):
-        raise InputError(
-            "Input 'attention_mask': this model computes padding too, so rows are run at their own "
-            "length; expected ones followed by zeros in every row."
-        )
-    if (lengths < shortest).any():
-        row = int(np.argmin(lengths))
-        raise InputError(
-            f"Input 'attention_mask': row {row} has {lengths[row]} tokens, expected {shortest} or "
-            "more."
-        )
-    for length in np.unique(lengths):
-        yield np.flatnonzero(lengths == length), int(length)

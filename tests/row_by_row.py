@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+
 from effbert.runtime.manifest import parse_manifest
 
 

@@ -73,10 +73,7 @@ def _edit_manifest(folder: Path, task: str, outputs: dict[str, list[Any]]) -> No
     manifest |= {"task": task, "problem": None, "outputs": list(outputs), "golden": []}
     for segment in manifest["segments"]:
         kept = [item for item in segment["outputs"] if item["name"] != "logits"]
-        new = [
-            {"name": name, "dtype": "float32", "axes": axes}
-            for name, axes in outputs.items()
-        ]
+        new = [{"name": name, "dtype": "float32", "axes": axes} for name, axes in outputs.items()]
         kept = [item for item in kept if item["name"] not in outputs]
         segment["outputs"] = new + kept
     if task == "question-answering":

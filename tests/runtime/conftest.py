@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from effbert.runtime import Session
 
 from bundle_edits import at, edit_manifest
+from effbert.runtime import Session
 from task_bundles import build_question_bundle, build_token_bundle
 from tiny_bundle import build_tiny_bundle
 

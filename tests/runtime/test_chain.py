@@ -1,14 +1,15 @@
 """The chain of segments: what comes out is what a plain loop over single rows computes."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from effbert.runtime import Session
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from effbert.runtime import Session
 from row_by_row import RowByRow
 from tiny_bundle import EXITS, MAX_LENGTH, VOCABULARY
 
@@ -110,8 +111,6 @@ def recorded(bundles: dict[str, Path], request: Any) -> Any:
 LONG_AND_SHORT = padded([[2, *range(5, 25), 3], [2, 8, 3], [2, 9, 10, 3]], extra=4)
 
 
-
-
 @pytest.mark.parametrize("recorded", ["entropy"], indirect=True)
 def test_rows_that_left_and_their_padding_are_not_computed_again(
     recorded: tuple[Session, list[tuple[int, ...]]],
@@ -173,9 +172,7 @@ def test_a_large_batch_is_split(bundles: dict[str, Path], recorded: Any) -> None
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_exit_answers_when_nothing_may_stop(
-    sessions: dict[str, Session], kind: str
-) -> None:
+def test_every_exit_answers_when_nothing_may_stop(sessions: dict[str, Session], kind: str) -> None:
     rows = random_rows(np.random.default_rng(3), 5)
     inputs = padded(rows)
     session = sessions[kind]
@@ -190,7 +187,9 @@ def test_every_exit_answers_when_nothing_may_stop(
 
 
 @pytest.mark.parametrize("kind", ["entropy", "patience", "shared", "tokens"])
-def test_a_row_does_not_depend_on_the_others(sessions: dict[str, Session], kind: str) -> None:
+def test_a_row_does_not_depend_on_the_others(
+    sessions: dict[str, Session], kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     generator = np.random.default_rng(7)
     session, rows = sessions[kind], random_rows(generator, 16)
     knobs = {"patience": 1} if kind == "patience" else {"threshold": 0.6}
@@ -211,7 +210,8 @@ def test_a_row_does_not_depend_on_the_others(sessions: dict[str, Session], kind:
             found = result.logits[place]
             found = found[: len(rows[row])] if kind == "tokens" else found
             worst = max(worst, float(np.abs(found - expected.logits[0]).max()))
-    print(f"{kind}: rows alone, together, padded, permuted, split differ by at most {worst:.1e}")
+    with capsys.disabled():
+        sys.stdout.write(f"\n{kind}: a row alone and among others differ by {worst:.1e} at most\n")
     assert worst <= 2e-6 * largest
 
 

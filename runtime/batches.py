@@ -1,0 +1,83 @@
+"""Which rows run together: few enough for the memory, equally long where padding is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from effbert.runtime.errors import InputError, ResourceError
+from effbert.runtime.inputs import MASK, Batch
+
+Tensors = dict[str, np.ndarray]
+
+
+def parts(
+    batch: Batch, padding_free: bool, max_tokens: int
+) -> Iterator[tuple[np.ndarray, Tensors]]:
+    """Splits a batch into parts that run one after the other.
+
+    Args:
+        batch: Checked inputs.
+        padding_free: Whether padding leaves the answers alone; if not, rows of equal length run
+            together, without any.
+        max_tokens: Tokens of a part, padding included; a part has one row at least.
+
+    Yields:
+        The places of the rows in the batch, and their inputs.
+
+    Raises:
+        InputError: Padding would be seen and is not at the end of the rows.
+    """
+    groups: Iterable[tuple[np.ndarray, int]] = [(np.arange(batch.rows), batch.length)]
+    if not padding_free:
+        groups = _equal_lengths(batch.tensors[MASK])
+    for members, length in groups:
+        size = max(1, max_tokens // length)
+        for start in range(0, len(members), size):
+            rows = members[start : start + size]
+            if len(rows) == batch.rows and length == batch.length:
+                yield rows, batch.tensors
+            else:
+                yield (
+                    rows,
+                    {
+                        name: np.ascontiguousarray(value[rows, :length])
+                        for name, value in batch.tensors.items()
+                    },
+                )
+
+
+def run_halving(
+    run: Callable[[Tensors, np.ndarray], None], tensors: Tensors, rows: np.ndarray
+) -> None:
+    """Runs the rows together, or in halves if the memory does not suffice for all of them.
+
+    Raises:
+        ResourceError: It does not suffice for a single row.
+    """
+    try:
+        run(tensors, rows)
+    except (ResourceError, MemoryError):
+        if len(rows) == 1:
+            raise
+        middle = len(rows) // 2
+        for part in (slice(middle), slice(middle, None)):
+            half = {name: value[part] for name, value in tensors.items()}
+            run_halving(run, half, rows[part])
+
+
+def _equal_lengths(mask: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
+    lengths = mask.sum(axis=1)
+    if not np.array_equal(mask, np.arange(mask.shape[1]) < lengths[:, None]):
+        raise InputError(
+            "Input 'attention_mask': this model computes padding too, so rows are run at their own "
+            "length; expected ones followed by zeros in every row."
+        )
+    if (lengths < 2).any():
+        raise InputError(
+            f"Input 'attention_mask': row {int(np.argmin(lengths))} has one token, expected 2 or "
+            "more."
+        )
+    for length in np.unique(lengths):
+        yield np.flatnonzero(lengths == length), int(length)
