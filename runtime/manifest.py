@@ -25,7 +25,7 @@ MAX_MANIFEST_BYTES = 1 << 20
 FileName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$(?!\n)")]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$(?!\n)")]
 Text = Annotated[str, Meta(max_length=4096)]
-Number = float | Literal["inf", "-inf", "nan"]
+Number = int | float | Literal["inf", "-inf", "nan"]
 DType = Literal["float32", "int64", "bool"]
 Axis = Literal["batch", "sequence"] | Annotated[int, Meta(ge=1, le=1 << 20)]
 Count = Annotated[int, Meta(ge=0, le=1 << 53)]
