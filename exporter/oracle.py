@@ -79,7 +79,8 @@ class PolicyOracle:
                     values[knob.name] = trial
                 else:
                     scale = signals if knob.name == "threshold" else steps
-                    value = float(np.nanquantile(scale, trial / (TRIALS + 1)))
+                    finite = scale[np.isfinite(scale)]  # entropies may be NaN or -inf
+                    value = float(np.quantile(finite, trial / (TRIALS + 1))) if finite.size else 0.0
                     values[knob.name] = float(
                         np.float32(np.clip(value, number(knob.minimum), number(knob.maximum)))
                     )
