@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from vocabularies import MAX_TOKENS, vocabulary, write_tokenizer
 
-HIDDEN, HEADS, FFN, EMBEDDING = 32, 4, 64, 16
+HIDDEN, HEADS, EMBEDDING = 32, 4, 16
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -42,35 +42,35 @@ def _embeddings(prefix: str, backbone: str, size: int) -> Shapes:
     }
 
 
-def bert_shapes(prefix: str, layers: int) -> Shapes:
+def bert_shapes(prefix: str, layers: int, hidden: int = HIDDEN) -> Shapes:
     """Keys of a BERT or RoBERTa backbone with its pooler (`prefix` names which)."""
-    shapes = _embeddings(prefix, prefix, HIDDEN)
+    shapes = _embeddings(prefix, prefix, hidden)
     for i in range(layers):
         layer = f"{prefix}.encoder.layer.{i}"
         for name in ("query", "key", "value"):
-            shapes |= _linear(f"{layer}.attention.self.{name}", HIDDEN, HIDDEN)
-        shapes |= _linear(f"{layer}.attention.output.dense", HIDDEN, HIDDEN)
-        shapes |= _norm(f"{layer}.attention.output.LayerNorm", HIDDEN)
-        shapes |= _linear(f"{layer}.intermediate.dense", FFN, HIDDEN)
-        shapes |= _linear(f"{layer}.output.dense", HIDDEN, FFN)
-        shapes |= _norm(f"{layer}.output.LayerNorm", HIDDEN)
-    return shapes | _linear(f"{prefix}.pooler.dense", HIDDEN, HIDDEN)
+            shapes |= _linear(f"{layer}.attention.self.{name}", hidden, hidden)
+        shapes |= _linear(f"{layer}.attention.output.dense", hidden, hidden)
+        shapes |= _norm(f"{layer}.attention.output.LayerNorm", hidden)
+        shapes |= _linear(f"{layer}.intermediate.dense", 2 * hidden, hidden)
+        shapes |= _linear(f"{layer}.output.dense", hidden, 2 * hidden)
+        shapes |= _norm(f"{layer}.output.LayerNorm", hidden)
+    return shapes | _linear(f"{prefix}.pooler.dense", hidden, hidden)
 
 
-def albert_shapes(groups: int, inner: int) -> Shapes:
+def albert_shapes(groups: int, inner: int, hidden: int = HIDDEN) -> Shapes:
     """Keys of an ALBERT backbone with `groups` groups of `inner` layers each."""
     shapes = _embeddings("albert", "albert", EMBEDDING)
-    shapes |= _linear("albert.encoder.embedding_hidden_mapping_in", HIDDEN, EMBEDDING)
+    shapes |= _linear("albert.encoder.embedding_hidden_mapping_in", hidden, EMBEDDING)
     for group in range(groups):
         for k in range(inner):
             layer = f"albert.encoder.albert_layer_groups.{group}.albert_layers.{k}"
             for name in ("query", "key", "value", "dense"):
-                shapes |= _linear(f"{layer}.attention.{name}", HIDDEN, HIDDEN)
-            shapes |= _norm(f"{layer}.attention.LayerNorm", HIDDEN)
-            shapes |= _linear(f"{layer}.ffn", FFN, HIDDEN)
-            shapes |= _linear(f"{layer}.ffn_output", HIDDEN, FFN)
-            shapes |= _norm(f"{layer}.full_layer_layer_norm", HIDDEN)
-    return shapes | _linear("albert.pooler", HIDDEN, HIDDEN)
+                shapes |= _linear(f"{layer}.attention.{name}", hidden, hidden)
+            shapes |= _norm(f"{layer}.attention.LayerNorm", hidden)
+            shapes |= _linear(f"{layer}.ffn", 2 * hidden, hidden)
+            shapes |= _linear(f"{layer}.ffn_output", hidden, 2 * hidden)
+            shapes |= _norm(f"{layer}.full_layer_layer_norm", hidden)
+    return shapes | _linear("albert.pooler", hidden, hidden)
 
 
 # Standard deviation of a weight whose name holds the key, first match wins. Wide embeddings and
@@ -87,7 +87,7 @@ SPREAD = {
 }
 
 
-def random_tensors(shapes: Shapes, seed: int) -> dict[str, torch.Tensor]:
+def random_tensors(shapes: Shapes, hidden: int, seed: int) -> dict[str, torch.Tensor]:
     """Seeded float32 weights: norms near one, everything else wide enough to disagree."""
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
@@ -98,22 +98,24 @@ def random_tensors(shapes: Shapes, seed: int) -> dict[str, torch.Tensor]:
         elif len(shape) == 1:
             tensors[name] = 1 + 0.1 * noise
         else:
-            tensors[name] = noise * next(std for part, std in SPREAD.items() if part in name)
+            std = next(std for part, std in SPREAD.items() if part in name)
+            fan_in = 1.0 if "_embeddings" in name else (HIDDEN / hidden) ** 0.5
+            tensors[name] = noise * std * fan_in
     return tensors
 
 
 # --- configurations -----------------------------------------------------------------------------
 
 
-def _config(backbone: str, layers: int) -> dict[str, object]:
+def _config(backbone: str, layers: int, hidden: int) -> dict[str, object]:
     roberta = backbone == "roberta"
     return {
         "attention_probs_dropout_prob": 0.1,
         "hidden_act": "gelu",
         "hidden_dropout_prob": 0.1,
-        "hidden_size": HIDDEN,
+        "hidden_size": hidden,
         "initializer_range": 0.02,
-        "intermediate_size": FFN,
+        "intermediate_size": 2 * hidden,
         "layer_norm_eps": 1e-5 if roberta else 1e-12,
         "max_position_embeddings": MAX_TOKENS + (2 if roberta else 0),
         "num_attention_heads": HEADS,
@@ -152,9 +154,9 @@ def _new_config(backbone: str, architecture: str, labels: int, version: str) -> 
     return config
 
 
-def _albert_config(layers: int, groups: int, inner: int) -> dict[str, object]:
+def _albert_config(layers: int, hidden: int, groups: int, inner: int) -> dict[str, object]:
     dims = {"embedding_size": EMBEDDING, "num_hidden_groups": groups, "inner_group_num": inner}
-    return _config("albert", layers) | dims | {"hidden_act": "gelu_new"}
+    return _config("albert", layers, hidden) | dims | {"hidden_act": "gelu_new"}
 
 
 # --- files --------------------------------------------------------------------------------------
@@ -214,6 +216,7 @@ def write_deebert(
     labels: int = 3,
     tokenizer: str | None = "slow",
     noise: bool = False,
+    hidden: int = HIDDEN,
     seed: int = 1,
 ) -> Path:
     """Write a DeeBERT checkpoint (Xin et al., ACL 2020) and return its folder.
@@ -224,12 +227,12 @@ def write_deebert(
         tokenizer: "fast", "slow" or None.
         noise: Add training left-overs, old key names and a `position_ids` buffer.
     """
-    shapes = bert_shapes(backbone, layers) | _linear("classifier", labels, HIDDEN)
+    shapes = bert_shapes(backbone, layers, hidden) | _linear("classifier", labels, hidden)
     for i in range(layers):
-        shapes |= _linear(f"{backbone}.encoder.highway.{i}.pooler.dense", HIDDEN, HIDDEN)
-        shapes |= _linear(f"{backbone}.encoder.highway.{i}.classifier", labels, HIDDEN)
-    tensors = random_tensors(shapes, seed)
-    config = _config(backbone, layers)
+        shapes |= _linear(f"{backbone}.encoder.highway.{i}.pooler.dense", hidden, hidden)
+        shapes |= _linear(f"{backbone}.encoder.highway.{i}.classifier", labels, hidden)
+    tensors = random_tensors(shapes, hidden, seed)
+    config = _config(backbone, layers, hidden)
     if layout == "castorini":
         config, weights = config | _old_config(labels), "pytorch_model.bin"
     else:
@@ -254,6 +257,7 @@ def write_pabee(
     inner: int = 1,
     tokenizer: str | None = "slow",
     noise: bool = False,
+    hidden: int = HIDDEN,
     seed: int = 1,
 ) -> Path:
     """Write a PABEE checkpoint (Zhou et al., NeurIPS 2020) and return its folder.
@@ -267,15 +271,18 @@ def write_pabee(
         tokenizer: "fast", "slow" or None.
         noise: Add training left-overs, old key names and a `position_ids` buffer.
     """
-    shapes = albert_shapes(groups, inner) if backbone == "albert" else bert_shapes("bert", layers)
+    albert = backbone == "albert"
+    if albert:
+        shapes = albert_shapes(groups, inner, hidden)
+        config = _albert_config(layers, hidden, groups, inner)
+    else:
+        shapes, config = bert_shapes("bert", layers, hidden), _config("bert", layers, hidden)
     for i in range(layers):
-        shapes |= _linear(f"classifiers.{i}", labels, HIDDEN)
-    tensors = random_tensors(shapes, seed)
+        shapes |= _linear(f"classifiers.{i}", labels, hidden)
+    tensors = random_tensors(shapes, hidden, seed)
     name = {"bert": "Bert", "albert": "Albert"}[backbone] + "ForSequenceClassification"
     if layout != "original":
         name += "WithPabee"
-    albert = backbone == "albert"
-    config = _albert_config(layers, groups, inner) if albert else _config("bert", layers)
     config |= _new_config(backbone, name, labels, "4.30.0")
     weights = "model.safetensors" if layout == "safetensors" else "pytorch_model.bin"
     _write(folder, age_keys(tensors, backbone) if noise else tensors, config, weights)

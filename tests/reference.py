@@ -177,11 +177,17 @@ class DeeBertReference:
     def decide(
         self,
         ids: Sequence[int],
-        thresholds: float | Sequence[float],
+        threshold: float | Sequence[float],
         types: Sequence[int] | None = None,
     ) -> Decision:
         """Where the row leaves, with the entropy flavour of the checkpoint's layout."""
-        return deebert_rule(*self.heads(ids, types), thresholds, self.entropy)
+        return deebert_rule(*self.heads(ids, types), threshold, self.entropy)
+
+    def margin(self, ids: Sequence[int], threshold: float | Sequence[float]) -> float:
+        """How close a signal comes to its threshold: 1e-5 may be decided either way."""
+        signals = self.signals(ids)
+        thresholds = threshold if isinstance(threshold, Sequence) else [threshold] * len(signals)
+        return min(abs(a - b) for a, b in zip(signals, thresholds, strict=True))
 
 
 class PabeeReference:
@@ -206,9 +212,20 @@ class PabeeReference:
     def decide(
         self,
         ids: Sequence[int],
-        patience: int,
+        threshold: int,
         regression_threshold: float = 0.0,
         types: Sequence[int] | None = None,
     ) -> Decision:
-        """Where the row leaves."""
-        return pabee_rule(self.exits(ids, types), patience, regression_threshold)
+        """Where the row leaves; `threshold` is the patience."""
+        return pabee_rule(self.exits(ids, types), threshold, regression_threshold)
+
+    def margin(
+        self, ids: Sequence[int], threshold: int, regression_threshold: float = 0.0
+    ) -> float:
+        """How close two labels come to a tie, or a difference to its threshold."""
+        del threshold  # counts have no rounding
+        exits = torch.stack(self.exits(ids))
+        if exits.shape[1] == 1:
+            return (exits.diff(dim=0).abs() - regression_threshold).abs().min().item()
+        best = exits.topk(2, dim=1).values
+        return (best[:, 0] - best[:, 1]).min().item()
