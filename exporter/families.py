@@ -37,6 +37,13 @@ def full_attention(config: Any) -> int:
     return min(positions(config), (5 + 2 * config.num_random_blocks) * config.block_size)
 
 
+def fourier_as_matrices(model: Any) -> None:
+    """Prepare an FNet for tracing; see `effbert.exporter.fourier`."""
+    from effbert.exporter.fourier import fourier_as_matrices as prepare
+
+    prepare(model)
+
+
 def shortest(config: Any) -> int:
     """Funnel stops halving short rows, and whether it does cannot be part of the graph."""
     return 2 ** (len(config.block_sizes) - 1) + 1
@@ -55,6 +62,8 @@ class Family:
         fixed: config fields set at load time; they change how, not what, the model computes.
         requires: config values without which the family is refused.
         refusal: why the family, or a config that lacks `requires`, cannot be exported.
+        prepare: what is done to the loaded model before it is traced.
+        resamples: the model shortens rows and lengthens them again.
         derives_types: tasks whose model computes better token types from the ids than zeros.
         atol: largest difference to torch that is still rounding.
     """
@@ -66,6 +75,8 @@ class Family:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     requires: Mapping[str, Any] = field(default_factory=dict)
     refusal: str = ""
+    prepare: Callable[[Any], None] = lambda model: None
+    resamples: bool = False
     derives_types: tuple[str, ...] = ()
     atol: float = 1e-4
 
@@ -117,9 +128,13 @@ FAMILIES: Mapping[str, Family] = {
     "luke": Family(mask="binary", padding_free=True, max_length=positions_after_padding),
     "xlnet": Family(mask="float"),
     # The Fourier transform mixes all positions, padding included.
-    "fnet": Family(mask="unused"),
+    "fnet": Family(
+        mask="unused",
+        fixed={"use_tpu_fourier_optimizations": False},
+        prepare=fourier_as_matrices,
+    ),
     # The default, relative_shift, fixes the length; factorized computes the same from its weights.
-    "funnel": Family(fixed={"attention_type": "factorized"}, min_length=shortest),
+    "funnel": Family(min_length=shortest, fixed={"attention_type": "factorized"}, resamples=True),
     "big_bird": Family(
         mask="additive",
         padding_free=True,

@@ -80,7 +80,9 @@ class Report:
     seconds: float
 
 
-def run_export(checkpoint: str | Path, bundle: str | Path, options: Options, say: Progress) -> Report:
+def run_export(
+    checkpoint: str | Path, bundle: str | Path, options: Options, say: Progress
+) -> Report:
     """Export; see `effbert.exporter.export`. `say` hears what happens next, one phrase a step."""
     started = time.perf_counter()
     target = Path(bundle).expanduser().absolute()
@@ -117,7 +119,9 @@ def run_export(checkpoint: str | Path, bundle: str | Path, options: Options, say
         records = _write_segments(writer, model, policy, options.opset, say)
         if tokenizer is not None:
             writer.write(tokenizer.record.file, tokenizer.data)
-        manifest = _manifest(source, family, description, policy, records, tokenizer, options, writer)
+        manifest = _manifest(
+            source, family, description, policy, records, tokenizer, options, writer
+        )
         writer.write(MANIFEST_NAME, encode_manifest(manifest))
         rows = _rows(open_bundle(writer.folder), texts)
         say(f"running torch on {len(rows)} rows")
@@ -139,7 +143,9 @@ def _check(options: Options) -> None:
     if options.task not in TASKS:
         raise InputError(f"There is no task {options.task}; choose one of {', '.join(TASKS)}.")
     if options.opset not in OPSETS:
-        raise InputError(f"Opset {options.opset} is not supported; choose {OPSETS[0]}..{OPSETS[-1]}.")
+        raise InputError(
+            f"Opset {options.opset} is not supported; choose {OPSETS[0]}..{OPSETS[-1]}."
+        )
     if options.atol is not None and not options.atol > 0:
         raise InputError(f"The tolerance must be positive, got {options.atol}.")
 
@@ -215,7 +221,7 @@ def _manifest(
         inputs=[
             Input(name=name, dtype="int64", axes=["batch", "sequence"], missing=missing.get(name))
             for name in description.inputs
-            if name in declared
+            if name in declared or name == "attention_mask"  # which tells how long rows are
         ],
         outputs=list(description.outputs),
         states=list(policy.states),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import nn
 
+from effbert.exporter.families import Family
 from effbert.exporter.model import Description, ExitModel, additive_mask
 
 
@@ -16,13 +15,14 @@ class SingleExitModel(ExitModel):
     def __init__(
         self,
         model: nn.Module,
-        mask: Literal["additive", "binary", "float", "unused"],
+        family: Family,
         description: Description,
     ) -> None:
-        """Take the model and the kind of mask it is traced with (see `families.Family`)."""
+        """Take the model and what is known about its family."""
         super().__init__()
         self.model = model
-        self.mask = mask
+        self.mask = family.mask
+        self.resamples = family.resamples and description.task != "text-classification"
         self.description = description
 
     def forward(
@@ -49,4 +49,8 @@ class SingleExitModel(ExitModel):
             inputs["token_type_ids"] = token_type_ids
         answer = self.model(**inputs, output_hidden_states=True)
         outputs = {name: answer[name] for name in self.description.outputs}
+        if self.resamples:
+            # Halving and doubling leave a length that torch cannot tell from the one of the input.
+            columns = torch.arange(input_ids.shape[1])
+            outputs = {name: value.index_select(1, columns) for name, value in outputs.items()}
         return [(answer.hidden_states[-1], outputs)]

@@ -13,7 +13,7 @@ Tensors = dict[str, np.ndarray]
 
 
 def parts(
-    batch: Batch, padding_free: bool, max_tokens: int
+    batch: Batch, padding_free: bool, max_tokens: int, shortest: int = 2
 ) -> Iterator[tuple[np.ndarray, Tensors]]:
     """Splits a batch into parts that run one after the other.
 
@@ -22,16 +22,17 @@ def parts(
         padding_free: Whether padding leaves the answers alone; if not, rows of equal length run
             together, without any.
         max_tokens: Tokens of a part, padding included; a part has one row at least.
+        shortest: Tokens that a row must have where padding is left out.
 
     Yields:
         The places of the rows in the batch, and their inputs.
 
     Raises:
-        InputError: Padding would be seen and is not at the end of the rows.
+        InputError: Padding would be seen and is not at the end of the rows, or a row is too short.
     """
     groups: Iterable[tuple[np.ndarray, int]] = [(np.arange(batch.rows), batch.length)]
     if not padding_free:
-        groups = _equal_lengths(batch.tensors[MASK])
+        groups = _equal_lengths(batch.tensors[MASK], shortest)
     for members, length in groups:
         size = max(1, max_tokens // length)
         for start in range(0, len(members), size):
@@ -67,16 +68,17 @@ def run_halving(
             run_halving(run, half, rows[part])
 
 
-def _equal_lengths(mask: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
+def _equal_lengths(mask: np.ndarray, shortest: int) -> Iterator[tuple[np.ndarray, int]]:
     lengths = mask.sum(axis=1)
     if not np.array_equal(mask, np.arange(mask.shape[1]) < lengths[:, None]):
         raise InputError(
             "Input 'attention_mask': this model computes padding too, so rows are run at their own "
             "length; expected ones followed by zeros in every row."
         )
-    if (lengths < 2).any():
+    if (lengths < shortest).any():
+        row = int(np.argmin(lengths))
         raise InputError(
-            f"Input 'attention_mask': row {int(np.argmin(lengths))} has one token, expected 2 or "
+            f"Input 'attention_mask': row {row} has {lengths[row]} tokens, expected {shortest} or "
             "more."
         )
     for length in np.unique(lengths):

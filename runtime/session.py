@@ -89,7 +89,10 @@ class Session:
             max_batch_tokens,
         )
         self._split = partial(
-            parts, padding_free=manifest.padding_free, max_tokens=max_batch_tokens
+            parts,
+            padding_free=manifest.padding_free,
+            max_tokens=max_batch_tokens,
+            shortest=manifest.limits.min_length,
         )
         self._knobs = Knobs(manifest, operating_point)
         self._check = InputCheck(manifest)

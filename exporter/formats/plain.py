@@ -79,7 +79,9 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     description = _describe(checkpoint, config, family, task)
     for name, value in family.fixed.items():
         setattr(config, name, value)
-    model = SingleExitModel(_load_model(checkpoint, config, task), family.mask, description)
+    loaded = _load_model(checkpoint, config, task)
+    family.prepare(loaded)
+    model = SingleExitModel(loaded, family, description)
     _require_run(checkpoint, model)
     return model
 

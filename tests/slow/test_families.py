@@ -1,0 +1,26 @@
+"""Every encoder family in every task it has: the bundle answers as transformers does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from effbert.exporter import export
+from effbert.runtime import Session
+from families import CONFIGS, SHAPES, largest_difference, tasks_of, write_family
+
+pytestmark = pytest.mark.slow
+
+CASES = [(name, task) for name in CONFIGS for task in tasks_of(name)]
+SEES_PADDING = {"mobilebert", "convbert", "fnet", "funnel", "xlnet"}
+
+
+@pytest.mark.parametrize("name, task", CASES, ids=[f"{name}, {task}" for name, task in CASES])
+def test_answers_equal_those_of_transformers(tmp_path: Path, name: str, task: str):
+    model = write_family(tmp_path / "checkpoint", name, task)
+    report = export(tmp_path / "checkpoint", tmp_path / "bundle")
+    assert report.manifest.padding_free == (name not in SEES_PADDING)
+    tolerance = 2e-3 if name == "mobilebert" else 1e-4
+    with Session(tmp_path / "bundle", threads=1) as session:
+        assert largest_difference(model, session, SHAPES) <= tolerance
