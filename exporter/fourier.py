@@ -8,12 +8,16 @@ operator is off by 1e-3 after 12 layers of 768 and slower; other engines have no
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+if TYPE_CHECKING:
+    import transformers
 
-def fourier_as_matrices(model: nn.Module) -> None:
+
+def fourier_as_matrices(model: transformers.PreTrainedModel) -> None:
     """Let an FNet be traced with matrix products; where it runs in torch, nothing changes."""
     from transformers.models.fnet.modeling_fnet import FNetFourierTransform
 

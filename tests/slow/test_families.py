@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from effbert.exporter import export
 from effbert.runtime import Session
+from effbert.runtime.errors import InputError
 from families import CONFIGS, SHAPES, largest_difference, tasks_of, write_family
 
 pytestmark = pytest.mark.slow
@@ -24,3 +26,14 @@ def test_answers_equal_those_of_transformers(tmp_path: Path, name: str, task: st
     tolerance = 2e-3 if name == "mobilebert" else 1e-4
     with Session(tmp_path / "bundle", threads=1) as session:
         assert largest_difference(model, session, SHAPES) <= tolerance
+
+
+def test_funnel_refuses_rows_too_short_to_halve(tmp_path: Path):
+    write_family(tmp_path / "checkpoint", "funnel", "text-classification")
+    export(tmp_path / "checkpoint", tmp_path / "bundle")
+    with Session(tmp_path / "bundle", threads=1) as session:
+        with pytest.raises(InputError, match=r"got 4 tokens a row, expected integers \[batch, 5"):
+            session.run({"input_ids": np.full((1, 4), 7)})
+        padded = {"input_ids": np.full((1, 9), 7), "attention_mask": np.arange(9)[None] < 4}
+        with pytest.raises(InputError, match="row 0 has 4 tokens, expected 5 or more"):
+            session.run(padded)
