@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -85,18 +84,23 @@ def _point(manifest: Manifest, name: str) -> dict[str, Any]:
 def _scalar(knob: Knob, value: Any) -> np.ndarray:
     if isinstance(value, np.ndarray):
         value = value.item() if value.ndim == 0 else value
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real) or math.isnan(value):
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
         raise _refused(knob, value)
-    whole = isinstance(value, Integral) or float(value).is_integer()
-    if knob.dtype == "int64" and not whole:
-        raise _refused(knob, value)
-    if not float(knob.minimum) <= float(value) <= float(knob.maximum):
-        raise _refused(knob, value)
-    return np.array(value, dtype=knob.dtype)
+    try:
+        number = float(value)
+        # NaN fails the comparison too.
+        if not float(knob.minimum) <= number <= float(knob.maximum):
+            raise _refused(knob, value)
+        if knob.dtype == "int64" and not (isinstance(value, Integral) or number.is_integer()):
+            raise _refused(knob, value)
+        with np.errstate(over="raise"):
+            return np.array(value, dtype=knob.dtype)
+    except (OverflowError, FloatingPointError) as error:
+        raise _refused(knob, value) from error
 
 
 def _refused(knob: Knob, value: Any) -> InputError:
-    return InputError(f"Knob {knob.name!r}: got {value!r}, expected {_allowed(knob)}.")
+    return InputError(f"Knob {knob.name!r}: got {value!r:.40}, expected {_allowed(knob)}.")
 
 
 def _allowed(knob: Knob) -> str:

@@ -33,6 +33,24 @@ def build_question_bundle(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
+def report_layers_of_tokens(folder: Path) -> None:
+    """Every segment reports for each real token ten times its layer."""
+    for k in range(EXITS):
+        _edit(folder, f"segment-{k:02}.onnx", lambda graph, layer=k + 1: _add_layers(graph, layer))
+    path = folder / "effbert.json"
+    manifest = json.loads(path.read_bytes())
+    for segment in manifest["segments"]:
+        segment["outputs"].append({"name": "exit_layer", "dtype": "int64", "axes": TOKENS})
+    path.write_text(json.dumps(manifest))
+
+
+def _add_layers(graph: onnx.GraphProto, layer: int) -> None:
+    graph.initializer.append(numpy_helper.from_array(np.array(10 * layer), "ten_layers"))
+    node = onnx.helper.make_node("Mul", ["attention_mask", "ten_layers"], ["exit_layer"])
+    graph.node.append(node)
+    graph.output.append(onnx.helper.make_tensor_value_info("exit_layer", TensorProto.INT64, TOKENS))
+
+
 def _edit(folder: Path, name: str, change: Any) -> None:
     model = onnx.ModelProto.FromString((folder / name).read_bytes())
     change(model.graph)

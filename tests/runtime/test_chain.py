@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from effbert.runtime import Session
 from row_by_row import RowByRow
+from task_bundles import build_token_bundle, report_layers_of_tokens
 from tiny_bundle import EXITS, MAX_LENGTH, VOCABULARY
 
 KINDS = ["entropy", "patience", "shared", "padding", "tokens", "questions"]
@@ -18,7 +19,7 @@ KINDS = ["entropy", "patience", "shared", "padding", "tokens", "questions"]
 
 @pytest.fixture(scope="module")
 def loops(bundles: dict[str, Path]) -> dict[str, RowByRow]:
-    return {name: RowByRow(bundles[name]) for name in KINDS if name != "shared"}
+    return {name: RowByRow(bundles[name]) for name in KINDS}
 
 
 def padded(rows: list[list[int]], extra: int = 0) -> dict[str, np.ndarray]:
@@ -44,7 +45,7 @@ def random_knobs(generator: np.random.Generator, kind: str) -> dict[str, Any]:
     return {"threshold": generator.uniform(0, top, EXITS).tolist()}
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "shared"])
+@pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10**6), count=st.integers(1, 16), extra=st.integers(0, 2))
 def test_every_row_gets_the_answer_of_the_plain_loop(
@@ -213,6 +214,23 @@ def test_a_row_does_not_depend_on_the_others(
     with capsys.disabled():
         sys.stdout.write(f"\n{kind}: a row alone and among others differ by {worst:.1e} at most\n")
     assert worst <= 2e-6 * largest
+
+
+def test_tokens_that_exit_on_their_own_report_a_layer_each(tmp_path: Path) -> None:
+    bundle = build_token_bundle(tmp_path / "bundle")
+    report_layers_of_tokens(bundle)
+    rows = [[2, 5, 3], [2, 5, 6, 7, 8, 3]]
+    with Session(bundle) as session:
+        signals = session.run(padded(rows), knobs={"threshold": 2.0}).signal
+        knobs = {"threshold": [float(signals.mean()), 0, 0]}
+        result = session.run(padded(rows, 1), knobs=knobs)
+        assert result.exit_layer.dtype == np.int64
+        layers = result.exit_index + 1
+        assert sorted(layers.tolist()) == [1, 3]
+        for row, layer, found in zip(rows, layers, result.exit_layer, strict=True):
+            assert found.tolist() == [10 * layer] * len(row) + [0] * (7 - len(row))
+        assert session.run({"input_ids": np.zeros((0, 4), int)}).exit_layer.shape == (0, 4)
+        assert [answer.exit_layer for answer in session(["good", "good film"])] == [30, 30]
 
 
 def test_the_answers_of_an_empty_batch_are_empty(sessions: dict[str, Session]) -> None:

@@ -100,6 +100,19 @@ def test_a_value_that_does_not_fit_is_refused_by_name(
         sessions[kind].run(ONE, knobs=knobs)
 
 
+@pytest.mark.parametrize("value", [10**400, 1e300, -(10**400)], ids=["int", "float", "minus"])
+def test_a_number_too_large_for_the_graph_is_refused(
+    bundles: dict[str, Path], tmp_path: Path, value: float
+) -> None:
+    folder = shutil.copytree(bundles["entropy"], tmp_path / "bundle")
+    edit_manifest(folder, at("knobs.0.minimum", "-inf"))
+    edit_manifest(folder, at("knobs.0.maximum", "inf"))
+    with Session(folder) as session:
+        assert exit_of(session, knobs={"threshold": math.inf}) == 0
+        with pytest.raises(InputError, match="'threshold': got"):
+            session.run(ONE, knobs={"threshold": value})
+
+
 def test_one_refused_value_changes_nothing_for_the_next_call(
     sessions: dict[str, Session],
 ) -> None:
