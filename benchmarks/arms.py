@@ -1,0 +1,91 @@
+"""Ways to answer token ids, each in a process of its own that measures on request."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from fresh import CONTEXT
+
+Inputs = dict[str, np.ndarray]  # int64 [batch, sequence] by name
+Answer = Callable[[Inputs], np.ndarray]
+
+
+def open_chain(bundle: Path) -> Answer:
+    from effbert.runtime import Session
+
+    session = Session(bundle)
+    return lambda inputs: session.run(inputs).logits
+
+
+def open_uncut(path: Path) -> Answer:
+    from effbert.runtime.engines import open_engine
+
+    segment = open_engine("onnxruntime").load(path.name, path.read_bytes(), None)
+    return lambda inputs: segment.run(inputs)["logits"]
+
+
+def open_defaults(path: Path) -> Answer:
+    from onnxruntime import InferenceSession
+
+    session = InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda inputs: session.run(["logits"], inputs)[0]
+
+
+class Block(NamedTuple):
+    """Seconds of each call, and the seconds of it inside onnxruntime's `run`."""
+
+    whole: list[float]
+    inside: list[float]
+    logits: np.ndarray
+
+
+def serve(pipe: Connection, opener: Callable[[Path], Answer], path: Path) -> None:
+    """Opens an arm, then measures what the other end of the pipe asks for."""
+    from onnxruntime import InferenceSession
+
+    inside = 0.0
+    run = InferenceSession.run
+
+    def timed(*arguments: object) -> object:
+        nonlocal inside
+        started = time.perf_counter()
+        outputs = run(*arguments)
+        inside += time.perf_counter() - started
+        return outputs
+
+    answer = opener(path)
+    InferenceSession.run = timed
+    while request := pipe.recv():
+        inputs, calls = request
+        block = Block([], [], answer(inputs))  # a first call that wakes threads and caches
+        for _ in range(calls):
+            inside = 0.0
+            started = time.perf_counter()
+            answer(inputs)
+            block.whole.append(time.perf_counter() - started)
+            block.inside.append(inside)
+        pipe.send(block)
+
+
+class Arm:
+    """The near end of an arm's process, which ends with it."""
+
+    def __init__(self, opener: Callable[[Path], Answer], path: Path) -> None:
+        self._pipe, there = CONTEXT.Pipe()
+        self._process = CONTEXT.Process(target=serve, args=(there, opener, path), daemon=True)
+        self._process.start()
+        there.close()
+
+    def measure(self, inputs: Inputs, calls: int) -> Block:
+        self._pipe.send((inputs, calls))
+        return self._pipe.recv()
+
+    def close(self) -> None:
+        self._pipe.send(None)
+        self._process.join()
