@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import onnxruntime
 from numpy import ndarray
 
-from effbert.runtime.errors import EngineError, MissingDependencyError, ResourceError
+from effbert.runtime.errors import EngineError, ResourceError
 from effbert.runtime.manifest import WEIGHTS_NAME
 
 ERRORS_ONLY = 3
 OUT_OF_MEMORY = ("failed to allocate memory", "bad_alloc", "bad allocation", "out of memory")
 # External data is looked up in memory first and then in this folder: only `weights.bin` as it was
 # checked can be found, never a file of the current folder, whatever a segment refers to.
+EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 NOWHERE = "/effbert/no-external-files"
 
 
@@ -31,13 +35,12 @@ class OnnxRuntime:
 
     def load(self, name: str, model: bytes, weights: bytes | None) -> OnnxRuntimeSegment:
         """Opens a segment from its checked bytes; see `Engine.load`."""
+        options = self._session_options()
         try:
-            session = onnxruntime.InferenceSession(
-                model,
-                self._session_options(weights),
-                providers=["CPUExecutionProvider"],
-                enable_fallback=0,
-            )
+            with _reachable(weights, options):
+                session = onnxruntime.InferenceSession(
+                    model, options, providers=["CPUExecutionProvider"], enable_fallback=0
+                )
         except Exception as error:
             raise _translated(error, name, "open") from error
         # The Python object keeps the model for a fallback that is switched off; without this line
@@ -49,7 +52,7 @@ class OnnxRuntime:
         """Options of one call; setting `terminate` stops it within about a millisecond."""
         return onnxruntime.RunOptions()
 
-    def _session_options(self, weights: bytes | None) -> onnxruntime.SessionOptions:
+    def _session_options(self) -> onnxruntime.SessionOptions:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
@@ -61,18 +64,6 @@ class OnnxRuntime:
         options.add_session_config_entry("session.force_spinning_stop", "1")
         # Keeps weight-only quantized MatMuls in float32; the default rounds activations to int8.
         options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
-        options.add_session_config_entry(
-            "session.model_external_initializers_file_folder_path", NOWHERE
-        )
-        if weights is not None:
-            if not hasattr(options, "add_external_initializers_from_files_in_memory"):
-                raise MissingDependencyError(
-                    f"{WEIGHTS_NAME} needs a newer onnxruntime than {onnxruntime.__version__}; "
-                    'upgrade it with: pip install --upgrade "effbert[cpu]".'
-                )
-            options.add_external_initializers_from_files_in_memory(
-                [WEIGHTS_NAME], [weights], [len(weights)]
-            )
         return options
 
 
@@ -93,9 +84,26 @@ class OnnxRuntimeSegment:
         return dict(zip(self._outputs, values, strict=True))
 
 
+@contextmanager
+def _reachable(weights: bytes | None, options: onnxruntime.SessionOptions) -> Iterator[None]:
+    """Let a session that opens inside find `weights.bin` as it was checked, and no other file."""
+    if weights is None:
+        options.add_session_config_entry(EXTERNAL_FOLDER, NOWHERE)
+        yield
+    elif hasattr(options, "add_external_initializers_from_files_in_memory"):
+        options.add_session_config_entry(EXTERNAL_FOLDER, NOWHERE)
+        options.add_external_initializers_from_files_in_memory(
+            [WEIGHTS_NAME], [weights], [len(weights)]
+        )
+        yield
+    else:  # onnxruntime 1.23, the last one for Python 3.10: it maps the file, then we remove it
+        with TemporaryDirectory(prefix="effbert-") as folder:
+            Path(folder, WEIGHTS_NAME).write_bytes(weights)
+            options.add_session_config_entry(EXTERNAL_FOLDER, folder)
+            yield
+
+
 def _translated(error: Exception, name: str, action: str) -> Exception:
-    if isinstance(error, MissingDependencyError):
-        return error
     text = str(error)
     if isinstance(error, MemoryError) or any(part in text.lower() for part in OUT_OF_MEMORY):
         return ResourceError(f"onnxruntime ran out of memory while it tried to {action} {name}.")
