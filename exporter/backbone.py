@@ -10,10 +10,12 @@ from torch import nn
 
 from effbert.exporter.checkpoint import Checkpoint
 from effbert.exporter.quiet import quietly
+from effbert.exporter.reason import reason
 from effbert.runtime.errors import CheckpointError
 from effbert.runtime.manifest import Limits
 
 ROBERTA_LIKE = ("roberta", "xlm-roberta", "camembert")
+MAX_LAYERS = 512  # as in the manifest; a config that asks for millions would be built for hours
 
 
 def load_backbone(
@@ -21,14 +23,19 @@ def load_backbone(
 ) -> transformers.PreTrainedModel:
     """Build the encoder whose tensors start with `prefix.`, without its pooler.
 
-    The class follows config.json's model_type, or the prefix where an old config has none. Attention
-    is the eager kind: it traces to fewer nodes.
+    The class follows config.json's model_type, or the prefix where an old config has none.
+    Attention is the eager kind: it traces to fewer nodes.
 
     Raises:
         CheckpointError: encoder weights are missing or do not fit the config.
     """
     config = build_config(checkpoint, prefix)
-    kind = transformers.MODEL_MAPPING[type(config)]
+    kind = transformers.MODEL_MAPPING.get(type(config), None)
+    if getattr(kind, "base_model_prefix", None) != prefix:
+        raise CheckpointError(
+            f"{checkpoint.name} holds tensors of a {prefix}, but config.json is that of a "
+            f"{config.model_type}; put the model's own config.json beside the weights."
+        )
     own = {k: t for k, t in tensors.items() if k.startswith(f"{prefix}.")}
     try:
         with quietly():
@@ -40,15 +47,23 @@ def load_backbone(
                 attn_implementation="eager",
                 dtype=torch.float32,
                 add_pooling_layer=False,
+                ignore_mismatched_sizes=True,
             )
-    except (RuntimeError, ValueError, TypeError) as error:
+    except Exception as error:  # transformers raises many kinds, all meaning the same to a user
         raise CheckpointError(
-            f"{checkpoint.name}: the encoder weights do not fit config.json: "
-            f"{str(error).strip().splitlines()[-1].strip()}"
+            f"{checkpoint.name}: config.json describes no encoder that can be built: "
+            f"{reason(error)}."
         ) from error
+    if wrong := sorted(info["mismatched_keys"]):
+        name, found, expected = wrong[0]
+        raise CheckpointError(
+            f"{checkpoint.name}: {prefix}.{name.removeprefix(f'{prefix}.')} is {list(found)}, but "
+            f"config.json makes it {list(expected)}; correct config.json (hidden_size, ...)."
+        )
     if missing := sorted(info["missing_keys"]):
         raise CheckpointError(
-            f"{checkpoint.name} lacks {len(missing)} encoder tensors, such as {prefix}.{missing[0]}."
+            f"{checkpoint.name} lacks {len(missing)} encoder tensors, such as "
+            f"{prefix}.{missing[0]}; it is incomplete, or config.json is not its own."
         )
     return model.eval()
 
@@ -62,13 +77,23 @@ def build_config(checkpoint: Checkpoint, prefix: str) -> transformers.Pretrained
     name = checkpoint.config.get("model_type") or prefix
     if name not in transformers.CONFIG_MAPPING:
         raise CheckpointError(f"{checkpoint.name}: transformers does not know model type {name}.")
-    try:
-        return transformers.CONFIG_MAPPING[name].from_dict(dict(checkpoint.config))
-    except Exception as error:  # transformers validates configs with several exception classes
+    path = checkpoint.folder / "config.json"
+    if "quantization_config" in checkpoint.config:
         raise CheckpointError(
-            f"{checkpoint.folder / 'config.json'} is not a valid {name} config: "
-            f"{str(error).strip().splitlines()[-1].strip()}"
-        ) from error
+            f"{checkpoint.name} holds quantized weights (config.json has a quantization_config), "
+            "which would be misread; export the weights from before quantization."
+        )
+    try:
+        with quietly():
+            config = transformers.CONFIG_MAPPING[name].from_dict(dict(checkpoint.config))
+    except Exception as error:  # transformers validates configs with several exception classes
+        raise CheckpointError(f"{path} is not a valid {name} config: {reason(error)}.") from error
+    if getattr(config, "num_hidden_layers", 0) > MAX_LAYERS:
+        raise CheckpointError(
+            f"{path} asks for {config.num_hidden_layers} layers, more than {MAX_LAYERS}; correct "
+            "num_hidden_layers."
+        )
+    return config
 
 
 def limits(config: transformers.PretrainedConfig) -> Limits:

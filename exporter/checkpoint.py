@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +16,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from effbert.exporter.reason import reason
 from effbert.runtime.errors import CheckpointError
 
 MAX_CONFIG_BYTES = 1 << 22
@@ -98,25 +101,28 @@ def open_checkpoint(location: str | Path) -> Checkpoint:
     Raises:
         CheckpointError: nothing usable is there; the message says what was looked for.
     """
-    path = Path(location).expanduser()
-    if path.is_dir():
-        folder, weights = path, None
-    elif path.is_file():
-        folder, weights = path.parent, (path,)
+    try:
+        return _open(str(location))
+    except OSError as error:
+        place = error.filename or location
+        raise CheckpointError(f"{place} cannot be read: {error.strerror or error}.") from error
+
+
+def _open(location: str) -> Checkpoint:
+    path = Path(os.path.expanduser(location))  # which, unlike Path's own, never fails
+    if path.is_file():
         if path.suffix not in WEIGHT_SUFFIXES:
             raise CheckpointError(
                 f"{path} is not a weights file: expected a folder, a hub id or one of "
                 f"{', '.join('*' + s for s in WEIGHT_SUFFIXES)}."
             )
+        name = f"{path.resolve().parent.name}/{path.name}"
+        return Checkpoint(name, path.parent, _read_config(path.parent), (path,))
+    if path.is_dir():
+        folder, name = path, path.resolve().name
     else:
-        folder, weights = _download(str(location)), None
-    config = _read_config(folder)
-    return Checkpoint(
-        name=str(location) if folder != path else path.resolve().name,
-        folder=folder,
-        config=config,
-        weights=weights or tuple(_find_weights(folder)),
-    )
+        folder, name = _download(location), location
+    return Checkpoint(name, folder, _read_config(folder), tuple(_find_weights(folder)))
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -131,9 +137,14 @@ def _read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not valid JSON: {error}.") from error
+        raise CheckpointError(f"{path} is not valid JSON: {reason(error)}.") from error
     if not isinstance(config, dict):
         raise CheckpointError(f"{path} must hold a JSON object.")
+    names = config.get("architectures") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise CheckpointError(f"{path}: architectures must be a list of class names.")
+    if not isinstance(config.get("model_type", ""), str):
+        raise CheckpointError(f"{path}: model_type must be a name, such as bert.")
     if "auto_map" in config:
         raise CheckpointError(
             f"{path} asks for code from the checkpoint (auto_map), which effbert never runs; if "
@@ -166,6 +177,8 @@ def _shards(index: Path) -> list[Path]:
         names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{index} is not a valid index of weights files.") from error
+    if not names:
+        raise CheckpointError(f"{index} names no weights files; save the checkpoint again.")
     for name in names:
         if not isinstance(name, str) or not re.fullmatch(r"[\w-][\w.-]*", name):
             raise CheckpointError(f"{index} names {name!r}, which is not a plain file name.")
@@ -186,9 +199,9 @@ def _download(name: str) -> Path:
         if not any(folder.glob("*.safetensors")):
             folder = Path(snapshot_download(name, allow_patterns=[*side, "pytorch_model*.bin"]))
     except (OSError, ValueError, LocalEntryNotFoundError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
-            f"{name} is neither a folder nor a file here, and the hub gave nothing: {reason}"
+            f"{name} is neither a folder nor a file here, and the hub gave nothing: "
+            f"{reason(error)}."
         ) from error
     return folder
 
@@ -197,7 +210,7 @@ def _open_safetensors(path: Path) -> Any:
     try:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}; fetch it again.") from error
+        raise CheckpointError(f"{path} is damaged: {reason(error)}; fetch it again.") from error
 
 
 def _safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -208,14 +221,17 @@ def _safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 def _load_pickle(path: Path) -> dict[str, torch.Tensor]:
     """Read a torch file with the restricted unpickler; anything but tensors is refused."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+        zipped = _is_stored_zip(path)
+        state = torch.load(  # noqa: TID251  # the one place, and restricted
+            path, map_location="cpu", weights_only=True, mmap=zipped
+        )
     except Exception as error:  # the unpickler raises many kinds, all meaning the same to a user
         raise CheckpointError(
             f"{path} could not be read as plain tensors: it is damaged, or a pickle with code in "
             "it, which effbert never runs; save the weights as .safetensors."
         ) from error
     if not isinstance(state, dict) or not all(
-        isinstance(k, str) and isinstance(t, torch.Tensor) for k, t in state.items()
+        isinstance(name, str) and _is_whole(value) for name, value in state.items()
     ):
         raise CheckpointError(
             f"{path} is not a state_dict (tensor names to tensors); save model.state_dict()."
@@ -223,9 +239,30 @@ def _load_pickle(path: Path) -> dict[str, torch.Tensor]:
     return dict(state)
 
 
-def _is_zip(path: Path) -> bool:
+def _is_whole(value: object) -> bool:
+    """Tell a tensor whose elements all lie in the file from one that only claims to have them."""
+    return (
+        isinstance(value, torch.Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and not value.is_quantized
+        and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+    )
+
+
+def _is_stored_zip(path: Path) -> bool:
+    """Tell the zip layout of torch from the older one.
+
+    Raises:
+        ValueError: the zip is compressed, which torch never does and a zip bomb always.
+    """
     with path.open("rb") as file:
-        return file.read(2) == b"PK"
+        if file.read(2) != b"PK":
+            return False
+    with zipfile.ZipFile(path) as archive:
+        if any(item.compress_type != zipfile.ZIP_STORED for item in archive.infolist()):
+            raise ValueError(f"{path} is compressed")
+    return True
 
 
 def _plain(key: str) -> str:

@@ -9,11 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from effbert.exporter.reason import reason
 from effbert.runtime.errors import InputError
 from effbert.runtime.manifest import Limits
 from effbert.runtime.tokenization import Text, TextEncoder
 
 MAX_TEXTS = 512
+MAX_CHARACTERS = 1 << 24
 RANDOM_ROWS = 16
 RANDOM_LENGTH = 48
 LONGEST = 512
@@ -38,9 +40,12 @@ def read_texts(path: Path | None) -> list[Text]:
         content = resources.files("effbert.exporter").joinpath("sentences.txt").read_text("utf-8")
     else:
         try:
-            content = path.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path} cannot be read as UTF-8 text: {error}.") from error
+            with path.open(encoding="utf-8-sig") as file:
+                content = file.read(MAX_CHARACTERS)
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path} is not UTF-8 text: {reason(error)}.") from error
     lines = [line for line in content.splitlines() if line.strip()][:MAX_TEXTS]
     if not lines:
         raise InputError(f"{path} holds no text; write one text a line.")

@@ -24,7 +24,9 @@ def choose_policy(name: str, description: Description) -> Policy:
     if name == "patience" and problem == "regression":
         name = "patience-regression"
     if name not in POLICIES:
-        raise ExportError(f"There is no policy {name}; choose auto or one of {', '.join(POLICIES)}.")
+        raise ExportError(
+            f"There is no policy {name}; choose auto or one of {', '.join(POLICIES)}."
+        )
     policy = POLICIES[name]
     if policy.problems and problem not in policy.problems:
         raise ExportError(
@@ -55,11 +57,17 @@ def with_defaults(policy: Policy, values: Mapping[str, float | int]) -> Policy:
 
 def _with_default(knob: Knob, value: float | int) -> Knob:
     low, high = number(knob.minimum), number(knob.maximum)
-    whole = knob.dtype != "int64" or float(value).is_integer()
-    if not (low <= value <= high) or not whole:
-        kind = "an integer" if knob.dtype == "int64" else "a number"
-        raise InputError(f"Knob {knob.name}: got {value}, expected {kind} from {low} to {high}.")
-    number_or_name = int(value) if knob.dtype == "int64" else float(value)
+    kind = int if knob.dtype == "int64" else float
+    try:
+        fits = low <= value <= high and kind(value) == value
+    except (OverflowError, TypeError):  # an integer of hundreds of digits, or no number at all
+        fits = False
+    if not fits:
+        expected = "an integer" if kind is int else "a number"
+        raise InputError(
+            f"Knob {knob.name}: got {value!r:.40}, expected {expected} from {low} to {high}."
+        )
+    number_or_name = kind(value)
     if number_or_name in (float("inf"), float("-inf")):
         number_or_name = str(number_or_name)  # type: ignore[assignment]
     return msgspec.structs.replace(knob, default=number_or_name)

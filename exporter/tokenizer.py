@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from effbert.exporter.reason import reason
 from effbert.runtime.errors import CheckpointError
 from effbert.runtime.manifest import Limits
 from effbert.runtime.manifest import Tokenizer as TokenizerRecord
@@ -40,16 +41,19 @@ def find_tokenizer(folder: Path, model_type: str, limits: Limits) -> FoundTokeni
         CheckpointError: a tokenizer is there but cannot be read, or yields ids the model lacks.
     """
     path = folder / TOKENIZER_NAME
-    if path.is_file():
-        text = path.read_text("utf-8")
-    elif any((folder / name).is_file() for name in VOCABULARIES):
-        text = _convert(folder, model_type)
-    else:
+    slow = any((folder / name).is_file() for name in VOCABULARIES)
+    if not path.is_file() and not slow:
         return None
     try:
+        text = path.read_text("utf-8") if path.is_file() else _convert(folder, model_type)
         tokenizer = Tokenizer.from_str(text)
+    except CheckpointError:
+        raise
     except Exception as error:  # the library raises bare Exception
-        raise CheckpointError(f"{path} cannot be read: {error}.") from error
+        raise CheckpointError(
+            f"{path} cannot be read: {reason(error)}; save the tokenizer again, or name a folder "
+            "with --tokenizer DIR."
+        ) from error
     size = max(tokenizer.get_vocab().values(), default=-1) + 1
     if not 1 <= size <= limits.vocab_size:
         raise CheckpointError(
@@ -57,14 +61,14 @@ def find_tokenizer(folder: Path, model_type: str, limits: Limits) -> FoundTokeni
             "pass the right one with --tokenizer DIR."
         )
     settings = _settings(folder)
-    length = settings.get("model_max_length", limits.max_length)
-    length = length if isinstance(length, int | float) else limits.max_length
+    length = settings.get("model_max_length")
+    length = length if isinstance(length, int | float) and length >= 2 else limits.max_length
     return FoundTokenizer(
         text.encode(),
         TokenizerRecord(
             file=TOKENIZER_NAME,
             vocab_size=size,
-            max_length=int(max(2, min(length, limits.max_length))),
+            max_length=int(min(length, limits.max_length)),
             special_ids=_special_ids(tokenizer, settings),
         ),
     )
@@ -81,8 +85,8 @@ def _convert(folder: Path, model_type: str) -> str:
     except Exception as error:  # transformers raises many kinds, all meaning the same to a user
         raise CheckpointError(
             f"{folder} has vocabulary files that transformers cannot turn into a tokenizer "
-            f"({str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__}"
-            "); save tokenizer.json beside them, or name a folder with --tokenizer DIR."
+            f"({reason(error)}); save tokenizer.json beside them, or name a folder with "
+            "--tokenizer DIR."
         ) from error
 
 
@@ -90,8 +94,8 @@ def _settings(folder: Path) -> dict[str, object]:
     path = folder / "tokenizer_config.json"
     try:
         settings = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not valid JSON: {error}.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not valid JSON: {reason(error)}.") from error
     return settings if isinstance(settings, dict) else {}
 
 

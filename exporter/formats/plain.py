@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from effbert.exporter.formats.format import Config, Format, LoadOptions, Shapes
+from effbert.exporter.quiet import quietly
+from effbert.exporter.reason import reason
 from effbert.runtime.errors import CheckpointError, ExportError
 from effbert.runtime.manifest import Problem, Task
 
@@ -64,11 +64,6 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     config = build_config(checkpoint, "")
     family = family_of(config)
     _require_encoder(config)
-    if "quantization_config" in checkpoint.config:
-        raise CheckpointError(
-            f"{checkpoint.name} holds quantized weights (config.json has a quantization_config), "
-            "which a plain export would misread; export the weights from before quantization."
-        )
     depth = config.num_hidden_layers
     if options.exits not in (None, (depth,)):
         raise ExportError(
@@ -187,7 +182,7 @@ def _load_model(
         raise ExportError(f"transformers has no {config.model_type} model for {task}.")
     kind = classes[type(config)]
     tensors = checkpoint.load_tensors()
-    with _quiet():
+    with quietly():
         try:
             model, info = kind.from_pretrained(
                 None,
@@ -198,10 +193,10 @@ def _load_model(
                 dtype=torch.float32,
                 ignore_mismatched_sizes=True,
             )
-        except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+        except Exception as error:  # transformers raises many kinds, all meaning the same
             raise CheckpointError(
                 f"{checkpoint.name}: config.json describes no model that can be built: "
-                f"{_first_line(error)}"
+                f"{reason(error)}."
             ) from error
     _require_complete(checkpoint, model, tensors, info)
     return model.eval()
@@ -225,6 +220,16 @@ def _require_complete(
             f"{checkpoint.name}: {key} is {list(found)}, but config.json makes it "
             f"{list(expected)}; correct config.json (num_labels, hidden_size, ...)."
         )
+    whole = [
+        name
+        for name, _ in model.named_parameters()
+        if name in tensors and not tensors[name].is_floating_point()
+    ]
+    if whole:
+        raise CheckpointError(
+            f"{checkpoint.name}: {whole[0]} holds {str(tensors[whole[0]].dtype)[6:]} numbers, "
+            "expected floating point; export the weights from before quantization."
+        )
     unknown = sorted(key for key in info["unexpected_keys"] if not LEFTOVERS.fullmatch(str(key)))
     if unknown:
         raise CheckpointError(
@@ -245,28 +250,8 @@ def _require_run(checkpoint: Checkpoint, model: ExitModel) -> None:
     except Exception as error:  # whatever the model's own code raises
         raise CheckpointError(
             f"{checkpoint.name}: this {model.description.architecture} model does not run on token "
-            f"ids alone: {type(error).__name__}: {_first_line(error)}"
+            f"ids alone: {reason(error)}."
         ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence transformers' loading report and progress bar; our own errors say what matters."""
-    from transformers.utils import logging
-
-    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bar:
-            logging.enable_progress_bar()
 
 
 FORMAT = Format(

@@ -19,7 +19,7 @@ def linear(
         CheckpointError: a tensor is missing or has another shape.
     """
     weight, bias = (_tensor(tensors, f"{name}.{part}") for part in ("weight", "bias"))
-    expected = [weight.shape[0] if outputs is None else outputs, inputs]
+    expected = [(*weight.shape, 0)[0] if outputs is None else outputs, inputs]
     for part, tensor, shape in (("weight", weight, expected), ("bias", bias, expected[:1])):
         if list(tensor.shape) != shape:
             raise CheckpointError(
@@ -34,4 +34,10 @@ def linear(
 def _tensor(tensors: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
     if name not in tensors:
         raise CheckpointError(f"The checkpoint has no tensor {name}; it is incomplete.")
-    return tensors[name]
+    tensor = tensors[name]
+    if not tensor.is_floating_point():
+        raise CheckpointError(
+            f"{name} holds {str(tensor.dtype).removeprefix('torch.')} numbers, expected floating "
+            "point; export the weights from before quantization."
+        )
+    return tensor
