@@ -41,10 +41,10 @@ class Description:
 class ExitModel(nn.Module):
     """A model with exits, ready to be traced.
 
-    `forward(input_ids, attention_mask[, token_type_ids])`, each int64 [batch, sequence], returns one
-    pair an exit: the hidden state [batch, sequence, hidden] after the exit's layer, and the exit's
-    outputs by name. An exit may also yield `override_logits`: the policy then looks at those, and
-    they replace the logits where it fires (the last highway of DeeBERT).
+    `forward(input_ids, attention_mask[, token_type_ids])`, each int64 [batch, sequence], returns
+    one pair an exit: the hidden state [batch, sequence, hidden] after the exit's layer, and the
+    exit's outputs by name. An exit may also yield `override_logits`: the policy then looks at
+    those, and they replace the logits where it fires (the last highway of DeeBERT).
     """
 
     description: Description

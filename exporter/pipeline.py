@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import onnx_ir as ir
@@ -199,7 +200,7 @@ def _manifest(
     writer: BundleWriter,
 ) -> Manifest:
     declared = {tensor.name: tensor for record in records for tensor in record.inputs}
-    missing = {"attention_mask": 1, "token_type_ids": 0}
+    missing: dict[str, Literal[0, 1]] = {"attention_mask": 1, "token_type_ids": 0}
     return Manifest(
         format=FORMAT,
         version=VERSION,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import onnx_ir as ir
 
@@ -15,10 +16,13 @@ from effbert.graph_passes.flops import count_flops, count_parameters
 from effbert.graph_passes.names import name_after_modules
 from effbert.graph_passes.pipeline import segment
 from effbert.runtime.errors import ExportError
-from effbert.runtime.manifest import Knob, Segment, State, Tensor
+from effbert.runtime.manifest import Axis, DType, Knob, Segment, State, Tensor
 
-KNOWN_AXES = {"sequence"}
-DTYPES = {"float32": ir.DataType.FLOAT, "int64": ir.DataType.INT64}
+DTYPES: dict[DType, ir.DataType] = {
+    "float32": ir.DataType.FLOAT,
+    "int64": ir.DataType.INT64,
+    "bool": ir.DataType.BOOL,
+}
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,9 @@ def build_segments(model: ExitModel, policy: Policy, opset: int) -> list[BuiltSe
         carries = dict(part.carries) | attach(part.model, policy, last=last)
         name_after_modules(part.model)
         built.append(
-            BuiltSegment(part.model, _record(part.model, f"segment-{index:02d}.onnx", layer, carries))
+            BuiltSegment(
+                part.model, _record(part.model, f"segment-{index:02d}.onnx", layer, carries)
+            )
         )
     return built
 
@@ -85,11 +91,12 @@ def _record(model: ir.Model, file: str, layer: int, carries: dict[str, str]) -> 
 
 
 def _tensor(value: ir.Value, file: str) -> Tensor:
-    assert value.dtype is not None
-    assert value.shape is not None
     axes = [extent if isinstance(extent, int) else str(extent) for extent in value.shape]
-    dtype = {ir.DataType.FLOAT: "float32", ir.DataType.INT64: "int64", ir.DataType.BOOL: "bool"}
-    batched = not axes or axes[0] == "batch"
-    if value.dtype not in dtype or not batched or not set(axes[1:]) <= KNOWN_AXES | {a for a in axes if isinstance(a, int)}:
-        raise ExportError(f"{file}: {value.name} is {value.dtype} {axes}, which cannot cross a cut.")
-    return Tensor(name=value.name, dtype=dtype[value.dtype], axes=axes)
+    names = {kind: name for name, kind in DTYPES.items()}
+    batched = axes[:1] in ([], ["batch"])
+    known = all(isinstance(axis, int) or axis == "sequence" for axis in axes[1:])
+    if value.dtype not in names or not batched or not known:
+        raise ExportError(
+            f"{file}: {value.name} is {value.dtype} {axes}, which cannot cross a cut."
+        )
+    return Tensor(name=value.name, dtype=names[value.dtype], axes=cast("list[Axis]", axes))

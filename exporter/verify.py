@@ -40,8 +40,8 @@ def torch_reference(model: ExitModel, rows: Sequence[Row]) -> Reference:
     overrides = False
     for members in _equal_lengths(rows):
         ids = torch.tensor([rows[i].input_ids for i in members])
-        types = torch.tensor([rows[i].token_type_ids for i in members])
-        types = types if "token_type_ids" in model.description.inputs else None
+        kinds = torch.tensor([rows[i].token_type_ids for i in members])
+        types = kinds if "token_type_ids" in model.description.inputs else None
         with torch.inference_mode():
             exits = model.exits(ids, torch.ones_like(ids), types)
         for name in names:

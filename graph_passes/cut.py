@@ -73,7 +73,9 @@ def _stages(exits: Sequence[Exit]) -> dict[ir.Node | None, int]:
     return stage
 
 
-def _crossing(exits: Sequence[Exit], stage: Mapping[ir.Node | None, int]) -> dict[ir.Value, set[int]]:
+def _crossing(
+    exits: Sequence[Exit], stage: Mapping[ir.Node | None, int]
+) -> dict[ir.Value, set[int]]:
     """Map each carried value to the later segments that read it."""
     crossing: dict[ir.Value, set[int]] = {}
     cheap: dict[ir.Value, bool] = {}
@@ -124,12 +126,16 @@ def _carry_name(value: ir.Value, exits: Sequence[Exit]) -> str:
 
 
 def _empty_model(model: ir.Model) -> ir.Model:
-    graph = ir.Graph([], [], nodes=[], opset_imports=dict(model.graph.opset_imports), name="segment")
+    opsets = dict(model.graph.opset_imports)
+    graph = ir.Graph([], [], nodes=[], opset_imports=opsets, name="segment")
     return ir.Model(graph, ir_version=model.ir_version, producer_name="effbert")
 
 
 def _fill(
-    graph: ir.Graph, source: ir.Graph, outputs: Mapping[str, ir.Value], received: Mapping[ir.Value, str]
+    graph: ir.Graph,
+    source: ir.Graph,
+    outputs: Mapping[str, ir.Value],
+    received: Mapping[ir.Value, str],
 ) -> None:
     """Copy into `graph` the nodes of `source` that `outputs` need beyond the `received` values."""
     copies: dict[ir.Value | None, ir.Value | None] = {None: None}
@@ -175,7 +181,7 @@ def _needed(outputs: Mapping[str, ir.Value], received: Mapping[ir.Value, str]) -
 
 
 def _as_output(graph: ir.Graph, value: ir.Value | None, name: str) -> ir.Value:
-    """Name `value` as an output; a value that is an output or input already goes through Identity."""
+    """Name `value` as an output; one that is an output or input already goes through Identity."""
     assert value is not None
     if value.producer() is not None and value not in graph.outputs:
         value.name = name

@@ -1,4 +1,4 @@
-"""Merge equal weights, which the tracer leaves where one weight is transposed for several layers."""
+"""Merge equal weights: the tracer leaves one each time it transposes a weight that layers share."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ ROLES = {
 def name_after_modules(model: ir.Model) -> None:
     """Rename everything but inputs and outputs, in place, and drop the tracer's metadata.
 
-    Before: `node_MatMul_46`, `val_48`, `val_47`. After: `encoder.layer.0.attention.self.query/MatMul`
-    for the node and its output, `encoder.layer.0.attention.self.query.weight` for the weight. Nodes
+    Before: `node_MatMul_46`, `val_48`, `val_47`. After: `encoder.layer.0.output.dense/MatMul`
+    for the node and its output, `encoder.layer.0.output.dense.weight` for the weight. Nodes
     without a module belong to the exit policy.
     """
     graph = model.graph

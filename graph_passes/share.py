@@ -31,7 +31,12 @@ def share_weights(models: Sequence[ir.Model], location: str) -> list[ir.TensorPr
         tensors.append(tensor)
         for value in values:
             value.const_value = ir.ExternalTensor(
-                location, offset, tensor.nbytes, tensor.dtype, shape=tensor.shape, name=value.name
+                location,
+                offset,
+                tensor.nbytes,
+                tensor.dtype,
+                shape=ir.Shape(tensor.shape.numpy()),
+                name=value.name,
             )
         offset += padded(tensor.nbytes)
     return tensors

@@ -6,7 +6,7 @@ the types below.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -15,7 +15,7 @@ from effbert.runtime.errors import ManifestError, VersionError
 from effbert.runtime.manifest_rules import find_problems
 from effbert.runtime.strict_json import read_json, write_json
 
-FORMAT = "effbert-bundle"
+FORMAT: Final = "effbert-bundle"
 VERSION = (1, 0)
 MANIFEST_NAME = "effbert.json"
 WEIGHTS_NAME = "weights.bin"

@@ -37,6 +37,8 @@ def choose_format(name: str, checkpoint: str, shapes: Shapes, config: Config) ->
     for each in FORMATS:
         if each.name == name:
             if not each.detect(shapes, config):
-                raise CheckpointError(f"{checkpoint} is not a {name} checkpoint; try --format auto.")
+                raise CheckpointError(
+                    f"{checkpoint} is not a {name} checkpoint; try --format auto."
+                )
             return each
     raise ExportError(f"There is no format {name}; choose auto or one of {known}.")

@@ -23,7 +23,9 @@ BACKBONES = ("bert", "roberta")
 def detect(shapes: Shapes, config: Config) -> bool:
     """Highways, and none of the marks of BERxiT, which uses the same keys."""
     highways = any(key.startswith(f"{p}.encoder.highway.") for p in BACKBONES for key in shapes)
-    berxit = "divide" in config or any("lte_classifier" in k or k.startswith("core.") for k in shapes)
+    berxit = "divide" in config or any(
+        "lte_classifier" in k or k.startswith("core.") for k in shapes
+    )
     return highways and not berxit
 
 

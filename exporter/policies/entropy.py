@@ -33,7 +33,7 @@ def entropy_naive(logits: FLOAT[...]) -> FLOAT[...]:
 
 @script(default_opset=op)
 def entropy_exp(logits: FLOAT[...]) -> FLOAT[...]:
-    """ln sum exp x - sum x exp x / sum exp x, without subtracting the maximum."""
+    """Entropy as ln sum exp x - sum x exp x / sum exp x, without subtracting the maximum."""
     exponential = op.Exp(logits)
     total = op.ReduceSum(exponential, [-1], keepdims=0)
     weighted = op.ReduceSum(logits * exponential, [-1], keepdims=0)
