@@ -113,8 +113,7 @@ def _special_ids(tokenizer: Tokenizer, settings: dict[str, object]) -> dict[str,
         named = settings.get(role)
         named = named.get("content") if isinstance(named, dict) else named
         for token in (named, *usual[role]):
-            number = tokenizer.token_to_id(token) if isinstance(token, str) else None
-            if number is not None:
+            if isinstance(token, str) and (number := tokenizer.token_to_id(token)) is not None:
                 found[token] = number
                 break
     return found
