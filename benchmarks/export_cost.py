@@ -66,10 +66,10 @@ def whole(checkpoint: Path, bundle: Path) -> dict[str, Any]:
     from effbert.exporter import export
 
     import_everything()
-    marks: list[tuple[str, float, float]] = []
+    marks: list[tuple[str, float, float, float]] = []
 
     def mark(phase: str) -> None:
-        marks.append((phase, time.perf_counter(), peak()))
+        marks.append((phase, time.perf_counter(), time.process_time(), peak()))
 
     started, before = time.perf_counter(), time.process_time()
     export(checkpoint, bundle, progress=mark)
@@ -79,8 +79,13 @@ def whole(checkpoint: Path, bundle: Path) -> dict[str, Any]:
         "processor": time.process_time() - before,
         "peak": peak(),
         "phases": [
-            {"phase": phase, "seconds": end - start, "peak": highest}
-            for (phase, start, _), (_, end, highest) in pairwise(marks)
+            {
+                "phase": phase,
+                "seconds": end - start,
+                "processor": busy - before,
+                "peak": highest,
+            }
+            for (phase, start, before, _), (_, end, busy, highest) in pairwise(marks)
         ],
     }
 
@@ -130,11 +135,12 @@ def show(bares: Sequence[dict], wholes: Sequence[dict]) -> None:
     )
     print_table(
         "Phases of the export",
-        ("phase", "seconds", "peak until its end, MB"),
+        ("phase", "seconds", "processor seconds", "peak until its end, MB"),
         [
             (
                 phases[0]["phase"],
                 f"{median(phases, 'seconds'):.2f}",
+                f"{median(phases, 'processor'):.2f}",
                 f"{median(phases, 'peak'):.0f}",
             )
             for phases in zip(*(run["phases"] for run in wholes), strict=True)
