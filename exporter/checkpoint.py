@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import warnings
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -222,9 +223,11 @@ def _load_pickle(path: Path) -> dict[str, torch.Tensor]:
     """Read a torch file with the restricted unpickler; anything but tensors is refused."""
     try:
         zipped = _is_stored_zip(path)
-        state = torch.load(  # noqa: TID251  # the one place, and restricted
-            path, map_location="cpu", weights_only=True, mmap=zipped
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # other pickle protocols: they load, or raise
+            state = torch.load(  # noqa: TID251  # the one place, and restricted
+                path, map_location="cpu", weights_only=True, mmap=zipped
+            )
     except Exception as error:  # the unpickler raises many kinds, all meaning the same to a user
         raise CheckpointError(
             f"{path} could not be read as plain tensors: it is damaged, or a pickle with code in "

@@ -147,7 +147,7 @@ def _check(options: Options) -> None:
         raise InputError(
             f"Opset {options.opset} is not supported; choose {OPSETS[0]}..{OPSETS[-1]}."
         )
-    if options.atol is not None and not options.atol > 0:
+    if options.atol is not None and not 0 < options.atol < float("inf"):
         raise InputError(f"The tolerance must be positive, got {options.atol}.")
 
 
@@ -160,7 +160,7 @@ def _layers(exits: str | Sequence[int]) -> tuple[int, ...] | None:
     except (TypeError, ValueError):
         layers = ()
     if not layers or min(layers) < 1:
-        raise InputError(f"Exits are `all` or 1-based layers such as 2,4,6; got {exits!r}.")
+        raise InputError(f"Exits are `all` or 1-based layers such as 2,4,6; got {exits!r:.40}.")
     return layers
 
 

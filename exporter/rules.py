@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
 import msgspec
+import numpy as np
 
 from effbert.exporter.model import Description
 from effbert.exporter.policies import POLICIES, Policy
 from effbert.runtime.errors import ExportError, InputError
 from effbert.runtime.manifest import Knob, number
+
+LARGEST = float(np.finfo(np.float32).max)
 
 
 def choose_policy(name: str, description: Description) -> Policy:
@@ -60,6 +64,7 @@ def _with_default(knob: Knob, value: float | int) -> Knob:
     kind = int if knob.dtype == "int64" else float
     try:
         fits = low <= value <= high and kind(value) == value
+        fits = fits and (abs(value) <= LARGEST or math.isinf(value))
     except (OverflowError, TypeError):  # an integer of hundreds of digits, or no number at all
         fits = False
     if not fits:

@@ -47,12 +47,13 @@ def find_tokenizer(folder: Path, model_type: str, limits: Limits) -> FoundTokeni
     try:
         text = path.read_text("utf-8") if path.is_file() else _convert(folder, model_type)
         tokenizer = Tokenizer.from_str(text)
+        tokenizer.encode("a word")  # where a vocabulary lacks what its model needs
     except CheckpointError:
         raise
     except Exception as error:  # the library raises bare Exception
         raise CheckpointError(
-            f"{path} cannot be read: {reason(error)}; save the tokenizer again, or name a folder "
-            "with --tokenizer DIR."
+            f"{folder if slow else path} holds a tokenizer that cannot be used: {reason(error)}; "
+            "save it again, or name another folder with --tokenizer DIR."
         ) from error
     size = max(tokenizer.get_vocab().values(), default=-1) + 1
     if not 1 <= size <= limits.vocab_size:

@@ -15,7 +15,11 @@ from pathlib import Path
 from effbert.runtime.errors import OutputExistsError, ResourceError
 from effbert.runtime.manifest import MANIFEST_NAME, File
 
-LEFTOVER = re.compile(r"\.(?P<target>.+)\.(?P<kind>tmp|old)-(?P<pid>\d+)-[0-9a-f]{8}")
+LEFTOVER = re.compile(
+    r"\.(?P<target>.+)\.(?P<kind>tmp|old)-(?P<pid>\d+)-(?P<process>[0-9a-f]{8})[0-9a-f]{8}"
+)
+# Process ids are used again, in a container even by the next export.
+PROCESS = secrets.token_hex(4)
 OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -57,18 +61,17 @@ class BundleWriter:
             ResourceError: the disk refuses.
         """
         check_target(self.target, force)
+        old = _sibling(self.target, "old")
         try:
             _sync(self.folder)
-            old = None
             if self.target.exists():
-                old = _sibling(self.target, "old")
                 self.target.rename(old)
             self.folder.rename(self.target)
             _sync(self.target.parent)
         except OSError as error:
             raise _disk_error(self.target, 0, error) from error
-        if old is not None:
-            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            _settle(self.target, old)
 
 
 @contextmanager
@@ -87,7 +90,7 @@ def writing(target: Path) -> Iterator[BundleWriter]:
     try:
         folder.mkdir()
     except OSError as error:
-        raise _disk_error(folder, 0, error) from error
+        raise _disk_error(target, 0, error) from error
     try:
         yield BundleWriter(target, folder)
     finally:
@@ -103,29 +106,33 @@ def check_target(target: Path, force: bool) -> None:
     Raises:
         OutputExistsError: the target may not be replaced.
     """
-    if not target.exists() and not target.is_symlink():
-        return
-    if not force:
-        raise OutputExistsError(f"{target} exists already; pass --force to replace it.")
-    if not target.is_dir() or target.is_symlink():
-        raise OutputExistsError(f"{target} is not a folder; --force replaces bundles only.")
-    if any(target.iterdir()) and not (target / MANIFEST_NAME).is_file():
-        raise OutputExistsError(
-            f"{target} holds files but no {MANIFEST_NAME}; --force replaces bundles only."
-        )
+    try:
+        if not os.path.lexists(target):
+            return
+        if not force:
+            raise OutputExistsError(f"{target} exists already; pass --force to replace it.")
+        if target.is_symlink() or not target.is_dir():
+            raise OutputExistsError(f"{target} is not a folder; --force replaces bundles only.")
+        if any(target.iterdir()) and not (target / MANIFEST_NAME).is_file():
+            raise OutputExistsError(
+                f"{target} holds files but no {MANIFEST_NAME}; --force replaces bundles only."
+            )
+    except OSError as error:
+        raise _disk_error(target, 0, error) from error
 
 
 def sweep(target: Path) -> None:
     """Clean up beside `target` what dead processes left there."""
-    if not target.parent.is_dir():
+    try:
+        beside = list(target.parent.iterdir())
+    except OSError:  # a folder that may be written but not listed
         return
-    for path in target.parent.iterdir():
+    for path in beside:
         match = LEFTOVER.fullmatch(path.name)
-        if match is None or match["target"] != target.name or _alive(int(match["pid"])):
+        if match is None or match["target"] != target.name or _alive(match):
             continue
-        if match["kind"] == "old" and not target.exists():
-            with suppress(OSError):
-                path.rename(target)
+        if match["kind"] == "old":
+            _settle(target, path)
         else:
             shutil.rmtree(path, ignore_errors=True)
 
@@ -145,13 +152,23 @@ def check_space(target: Path, needed: int) -> None:
         )
 
 
+def _settle(target: Path, old: Path) -> None:
+    """Remove what was moved aside, or put it back where nothing has taken its place."""
+    if target.exists():
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            old.rename(target)
+
+
 def _sibling(target: Path, kind: str) -> Path:
-    return target.parent / f".{target.name}.{kind}-{os.getpid()}-{secrets.token_hex(4)}"
+    run = f"{os.getpid()}-{PROCESS}{secrets.token_hex(4)}"
+    return target.parent / f".{target.name}.{kind}-{run}"
 
 
 def _make_parents(folder: Path) -> list[Path]:
-    missing = [p for p in (folder, *folder.parents) if not p.exists()]
     try:
+        missing = [p for p in (folder, *folder.parents) if not p.exists()]
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _disk_error(folder, 0, error) from error
@@ -166,14 +183,16 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _alive(pid: int) -> bool:
+def _alive(leftover: re.Match[str]) -> bool:
+    """Tell whether the process that made a folder may still be at work."""
+    pid = int(leftover["pid"])
     if pid == os.getpid():
-        return True
+        return leftover["process"] == PROCESS
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
-    except OSError:
+    except OSError:  # it is somebody else's
         return True
     return True
 
@@ -189,7 +208,7 @@ def _disk_error(path: Path, needed: int, error: OSError) -> ResourceError:
 
 
 def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"
+    return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size:,} bytes"
 
 
 def total_size(files: Mapping[str, File]) -> int:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from effbert.exporter.cli import export_main
+
+# What Python itself does not show a user.
+HIDDEN = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 
 
 class Outcome(NamedTuple):
@@ -20,10 +24,12 @@ class Outcome(NamedTuple):
 
 
 def run_command(capfd: pytest.CaptureFixture[str], *arguments: object) -> Outcome:
-    """Run `effbert-export` in this process; only its own exit may end it."""
+    """Run `effbert-export` in this process; only its own exit may end it, and nothing may warn."""
     capfd.readouterr()
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as ended, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         export_main([str(argument) for argument in arguments])
+    assert not [str(each) for each in caught if not issubclass(each.category, HIDDEN)]
     code = ended.value.code
     assert isinstance(code, int)
     return Outcome(code, *capfd.readouterr())
@@ -36,7 +42,7 @@ def sentence(outcome: Outcome) -> str:
     assert not usage or usage[0].startswith("Usage: effbert-export "), outcome.err
     assert "Traceback" not in outcome.err
     assert message.startswith("Error: "), outcome.err
-    assert message.endswith("."), message
+    assert usage or message.endswith("."), message
     assert not message.endswith(".."), message
     assert len(message) < 600, message
     return message.removeprefix("Error: ")

@@ -35,6 +35,8 @@ def _tensor(tensors: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
     if name not in tensors:
         raise CheckpointError(f"The checkpoint has no tensor {name}; it is incomplete.")
     tensor = tensors[name]
+    if not tensor.numel():
+        raise CheckpointError(f"{name} is empty; fetch the checkpoint again.")
     if not tensor.is_floating_point():
         raise CheckpointError(
             f"{name} holds {str(tensor.dtype).removeprefix('torch.')} numbers, expected floating "

@@ -163,7 +163,7 @@ HIGHWAY = "bert.encoder.highway.1"
         ({"classifier.weight": (3, 16)}, "classifier.weight has shape [3, 16], expected [3, 32]"),
         ({"classifier.weight": (96,)}, "classifier.weight has shape [96], expected"),
         ({"classifier.weight": ()}, "classifier.weight has shape []"),
-        ({"classifier.weight": (0, 32), "classifier.bias": (0,)}, "classifier"),
+        ({"classifier.weight": (0, 32), "classifier.bias": (0,)}, "classifier.weight is empty"),
         ({"classifier.bias": None}, "no tensor classifier.bias"),
         ({"bert.encoder.layer.1.output.dense.weight": None}, "layer.1.output.dense.weight"),
         ({"bert.embeddings.word_embeddings.weight": (3, 32)}, "word_embeddings.weight"),
