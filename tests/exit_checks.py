@@ -114,14 +114,12 @@ def check_row_independence(
         {name: getattr(padded, name) for name in alone},
         run(session, rows, knobs, (7, 2)),
     ]
-    exact = True
     for other in others:
         np.testing.assert_array_equal(other["exit_index"], alone["exit_index"])
-        for name in ("logits", "signal"):
-            np.testing.assert_allclose(other[name], alone[name], atol=ROW_ATOL, rtol=0)
-            exact &= np.array_equal(other[name], alone[name])
-    name = session.bundle.manifest.source.name
-    print(f"{name}: {'equal to the bit' if exact else 'not equal to the bit'}")  # noqa: T201
+    for name in ("logits", "signal"):
+        worst = max(np.abs(other[name] - alone[name]).max() for other in others)
+        assert worst <= ROW_ATOL, name
+        print(f"{session.bundle.path}: {name} differ by {worst:.2g}")
 
 
 def check_minimal_host(session: Session, rows: Rows, knobs: dict[str, Any]) -> None:
