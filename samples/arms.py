@@ -14,6 +14,7 @@ from numpy import ndarray
 from transformers import BertForSequenceClassification
 
 from calibrate import candidates
+from effbert.exporter.quiet import quietly
 from effbert.runtime import Session
 
 Inputs = dict[str, ndarray]  # int64 [batch, sequence] by name
@@ -67,7 +68,8 @@ def uncut_session(
 
 def arms(checkpoint: Path, bundle: Path, example: Inputs, output: Path) -> Iterator[Arm]:
     threads = torch.get_num_threads()
-    model = BertForSequenceClassification.from_pretrained(checkpoint).eval()
+    with quietly():
+        model = BertForSequenceClassification.from_pretrained(checkpoint).eval()
     yield Arm("torch, full model", partial(torch_answer, model))
     uncut = uncut_session(model, example, output / "uncut.onnx", threads)
     depth = model.config.num_hidden_layers
@@ -78,6 +80,6 @@ def arms(checkpoint: Path, bundle: Path, example: Inputs, output: Path) -> Itera
     for point in manifest.operating_points:
         yield Arm(f"effbert, {point.name}", partial(bundle_answer, session, point.knobs))
     knob = next(iter(session.knobs.values()))
-    for value in candidates(knob, len(manifest.labels), len(session.exits))[::4]:
+    for value in candidates(knob, len(manifest.labels), len(session.exits))[::5]:
         knobs = {knob.name: value}
         yield Arm(f"{knob.name} {value:g}", partial(bundle_answer, session, knobs), in_table=False)

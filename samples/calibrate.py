@@ -3,13 +3,15 @@
     python samples/calibrate.py BUNDLE heldout.csv --loss 0 0.5 2
 
 For each allowed loss, in points of accuracy against full depth, the value whose answers leave
-earliest becomes the operating point `loss-0`, `loss-0.5`, `loss-2`.
+earliest becomes the operating point `loss-0`, `loss-0.5`, `loss-2`. Values that exit earlier are
+tried one after the other up to the first that loses too much: a lucky one behind it is not trusted.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +21,7 @@ import numpy as np
 from data import Row, read_rows
 from effbert.runtime import Session
 from effbert.runtime.bundle import replace_manifest
+from effbert.runtime.errors import EffbertError
 from effbert.runtime.manifest import Knob, OperatingPoint, number
 
 
@@ -39,16 +42,17 @@ def measure(session: Session, rows: Sequence[Row], knob: Knob, value: float) -> 
 
 
 def candidates(knob: Knob, labels: int, exits: int) -> list[float]:
-    """Values to try: every patience, or 40 entropies up to that of an even guess."""
+    """Values to try: every patience, or 25 entropies up to that of an even guess."""
     if knob.dtype == "int64":
         return [float(patience) for patience in range(1, exits)]
-    return [float(f"{value:.3g}") for value in np.geomspace(0.01, np.log(labels), 40)]
+    return [float(f"{value:.3g}") for value in np.geomspace(0.02, np.log(labels), 25)]
 
 
 def choose(full: Measured, tried: Sequence[Measured], loss: float) -> Measured:
-    """The cheapest whose accuracy is at most `loss` points below that of `full`."""
-    good = [item for item in tried if item.accuracy >= full.accuracy - loss - 1e-9]
-    return min([*good, full], key=lambda item: (item.layers, -item.accuracy))
+    """The earliest-exiting value before accuracy falls more than `loss` points below `full`."""
+    latest_first = sorted([full, *tried], key=lambda item: -item.layers)
+    good = takewhile(lambda item: item.accuracy >= full.accuracy - loss - 1e-9, latest_first)
+    return list(good)[-1]
 
 
 def operating_point(
@@ -98,4 +102,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except EffbertError as error:
+        raise SystemExit(str(error)) from None

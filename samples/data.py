@@ -26,8 +26,13 @@ REVIEWS = "data/hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.csv.gz"
 
 def read_rows(path: Path) -> list[Row]:
     """Reads a CSV file with the columns `text` and `label`."""
+    if not path.is_file():
+        raise SystemExit(f"There is no file {path}.")
     with path.open(encoding="utf-8", newline="") as file:
-        return [(row["text"], row["label"]) for row in csv.DictReader(file)]
+        table = csv.DictReader(file)
+        if not {"text", "label"} <= set(table.fieldnames or ()):
+            raise SystemExit(f"{path} needs the columns text and label in its first line.")
+        return [(row["text"], row["label"]) for row in table]
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:

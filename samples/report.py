@@ -20,10 +20,10 @@ import numpy as np
 import onnxruntime
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
-from transformers.utils import logging
 
 from arms import Arm, Inputs, arms
 from data import read_rows
+from effbert.runtime.errors import EffbertError
 
 ROUNDS = 3
 BATCH = 32
@@ -112,7 +112,6 @@ def main() -> None:
     parser.add_argument("output", type=Path, help="folder for report.json and table.md")
     options = parser.parse_args()
 
-    logging.set_verbosity_error()
     options.output.mkdir(parents=True, exist_ok=True)
     rows = read_rows(options.data)
     texts = [text for text, _ in rows]
@@ -134,4 +133,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except EffbertError as error:
+        raise SystemExit(str(error)) from None

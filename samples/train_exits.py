@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import OneCycleLR
 from transformers import AutoTokenizer, BertModel, PreTrainedTokenizerBase
-from transformers.utils import logging
 
 from data import read_rows
 from deebert import Exit, renew_first_token, save
+from effbert.exporter.quiet import quietly
 
 BATCH = 32
 MAX_TOKENS = 128
@@ -39,7 +39,7 @@ def batches(
         starts = torch.arange(0, len(pool), BATCH)
         for first in starts[torch.randperm(len(starts))].tolist():
             ids, labels = zip(*(examples[i] for i in pool[first : first + BATCH]), strict=True)
-            rows = tokenizer.pad({"input_ids": ids}, return_tensors="pt")
+            rows = tokenizer.pad({"input_ids": ids}, return_tensors="pt", verbose=False)
             yield rows["input_ids"], rows["attention_mask"], torch.tensor(labels)
 
 
@@ -95,15 +95,15 @@ def main() -> None:
     parser.add_argument("--renew-first-token", action="store_true", help="for sentence encoders")
     options = parser.parse_args()
 
-    logging.set_verbosity_error()
     torch.manual_seed(0)
     rows = read_rows(options.data)
     names = dict(enumerate(sorted({label for _, label in rows})))
     numbers = {name: number for number, name in names.items()}
     tokenizer = AutoTokenizer.from_pretrained(options.backbone)
-    backbone = BertModel.from_pretrained(
-        options.backbone, add_pooling_layer=False, id2label=names, label2id=numbers
-    )
+    with quietly():
+        backbone = BertModel.from_pretrained(
+            options.backbone, add_pooling_layer=False, id2label=names, label2id=numbers
+        )
     if options.renew_first_token:
         renew_first_token(backbone, tokenizer.cls_token_id)
     size = backbone.config.hidden_size

@@ -119,17 +119,29 @@ def test_no_text_is_in_two_parts():
     assert data.split(rows, test) == (train, heldout)
 
 
-@pytest.mark.parametrize(("loss", "value"), [(0, 0.1), (0.5, 0.2), (2, 0.3), (50, 0.9)])
+@pytest.mark.parametrize("loss, value", [(0, 0.1), (0.5, 0.2), (2, 0.3), (50, 0.9)])
 def test_the_cheapest_value_within_the_loss_is_chosen(loss, value):
     calibrate = importlib.import_module("calibrate")
     full = calibrate.Measured(-1, 90.0, 6.0)
     tried = [
         calibrate.Measured(0.1, 90.2, 4.0),
+        calibrate.Measured(0.05, 90.0, 5.0),
         calibrate.Measured(0.2, 89.5, 3.0),
         calibrate.Measured(0.3, 88.0, 2.0),
         calibrate.Measured(0.9, 60.0, 1.0),
     ]
     assert calibrate.choose(full, tried, loss).value == value
+
+
+def test_a_lucky_value_behind_one_that_loses_too_much_is_not_trusted():
+    calibrate = importlib.import_module("calibrate")
+    full = calibrate.Measured(-1, 90.0, 6.0)
+    tried = [
+        calibrate.Measured(0.1, 90.0, 4.0),
+        calibrate.Measured(0.2, 88.0, 3.0),
+        calibrate.Measured(0.3, 90.0, 2.0),
+    ]
+    assert calibrate.choose(full, tried, 0.5).value == 0.1
 
 
 def test_nothing_leaves_early_where_every_value_loses_too_much():
