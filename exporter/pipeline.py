@@ -164,9 +164,11 @@ def _layers(exits: str | Sequence[int]) -> tuple[int, ...] | None:
     return layers
 
 
-def _weight_bytes(model: ir.Model) -> int:
-    tensors = (value.const_value for value in model.graph.initializers.values())
-    return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+def _weight_bytes(models: Sequence[ir.Model]) -> int:
+    """Sum the bytes of all weights, those that several segments share once."""
+    values = (value for model in models for value in model.graph.initializers.values())
+    tensors = {id(v.const_value): v.const_value for v in values if v.const_value is not None}
+    return sum(tensor.nbytes for tensor in tensors.values())
 
 
 def _write_segments(
@@ -175,7 +177,7 @@ def _write_segments(
     """Build the segments and write them; the graphs are released with the return."""
     say("tracing and cutting")
     built = build_segments(model, policy, opset)
-    check_space(writer.target, sum(_weight_bytes(segment.model) for segment in built))
+    check_space(writer.target, _weight_bytes([segment.model for segment in built]))
     say("writing")
     shared = share_weights([segment.model for segment in built], WEIGHTS_NAME)
     if shared:

@@ -67,11 +67,12 @@ class BundleWriter:
             if self.target.exists():
                 self.target.rename(old)
             self.folder.rename(self.target)
-            _sync(self.target.parent)
         except OSError as error:
-            raise _disk_error(self.target, 0, error) from error
+            raise _disk_error(self.target, total_size(self.files), error) from error
         finally:
             _settle(self.target, old)
+        with suppress(OSError):  # the bundle is there; only a power cut could still undo it
+            _sync(self.target.parent)
 
 
 @contextmanager
@@ -84,18 +85,19 @@ def writing(target: Path) -> Iterator[BundleWriter]:
     Raises:
         ResourceError: no folder can be made beside the target.
     """
-    made = _make_parents(target.parent)
-    sweep(target)
+    missing = [p for p in target.parents if not os.path.lexists(p)]
     folder = _sibling(target, "tmp")
     try:
-        folder.mkdir()
-    except OSError as error:
-        raise _disk_error(target, 0, error) from error
-    try:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            sweep(target)
+            folder.mkdir()
+        except OSError as error:
+            raise _disk_error(target, 0, error) from error
         yield BundleWriter(target, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        for parent in made:
+        for parent in missing:
             with suppress(OSError):  # not empty: the bundle is there
                 parent.rmdir()
 
@@ -145,7 +147,8 @@ def check_space(target: Path, needed: int) -> None:
     """
     parent = next(p for p in target.absolute().parents if p.exists())
     free = shutil.disk_usage(parent).free
-    if free < needed * 1.1:
+    needed += needed // 10
+    if free < needed:
         raise ResourceError(
             f"{target} needs about {_megabytes(needed)}, but only {_megabytes(free)} are free on "
             "that disk; free some space or choose another place."
@@ -164,15 +167,6 @@ def _settle(target: Path, old: Path) -> None:
 def _sibling(target: Path, kind: str) -> Path:
     run = f"{os.getpid()}-{PROCESS}{secrets.token_hex(4)}"
     return target.parent / f".{target.name}.{kind}-{run}"
-
-
-def _make_parents(folder: Path) -> list[Path]:
-    try:
-        missing = [p for p in (folder, *folder.parents) if not p.exists()]
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _disk_error(folder, 0, error) from error
-    return missing
 
 
 def _sync(folder: Path) -> None:
@@ -200,9 +194,10 @@ def _alive(leftover: re.Match[str]) -> bool:
 def _disk_error(path: Path, needed: int, error: OSError) -> ResourceError:
     if error.errno in OUT_OF_SPACE:
         free = shutil.disk_usage(next(p for p in path.absolute().parents if p.exists())).free
+        need = f"it needs {_megabytes(needed)} and " if needed else ""
         return ResourceError(
-            f"{path.name} does not fit: it needs {_megabytes(needed)} and {_megabytes(free)} are "
-            f"free in {path.parent}; free some space or choose another place."
+            f"{path.name} does not fit ({error.strerror}): {need}{_megabytes(free)} are free in "
+            f"{path.parent}; free some space or choose another place."
         )
     return ResourceError(f"{path} cannot be written: {error.strerror or error}.")
 

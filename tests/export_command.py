@@ -26,9 +26,10 @@ class Outcome(NamedTuple):
 def run_command(capfd: pytest.CaptureFixture[str], *arguments: object) -> Outcome:
     """Run `effbert-export` in this process; only its own exit may end it, and nothing may warn."""
     capfd.readouterr()
-    with pytest.raises(SystemExit) as ended, warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        export_main([str(argument) for argument in arguments])
+        with pytest.raises(SystemExit) as ended:
+            export_main([str(argument) for argument in arguments])
     assert not [str(each) for each in caught if not issubclass(each.category, HIDDEN)]
     code = ended.value.code
     assert isinstance(code, int)

@@ -36,7 +36,6 @@ def refused(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., 
         before = contents(tmp_path)
         outcome = run_command(capfd, *arguments)
         said = sentence(outcome)
-        print(said)
         assert outcome.code == code, said
         assert contents(tmp_path) == before
         return said

@@ -337,7 +337,7 @@ def test_a_folder_that_may_not_be_written(pristine_deebert: Path, tmp_path: Path
     assert [line for line in lines if line.isdigit()] == ["1", "1", "1", "2", "2"], done.stderr
     assert [line for line in lines if line.startswith("Error: ")] == [
         f"Error: {tmp_path}/locked/bundle cannot be written: Permission denied.",
-        f"Error: {tmp_path}/locked/deep cannot be written: Permission denied.",
+        f"Error: {tmp_path}/locked/deep/bundle cannot be written: Permission denied.",
         f"Error: {tmp_path}/secret/bundle cannot be written: Permission denied.",
         f"Error: Invalid value for '--samples': Path '{tmp_path}/secret.txt' is not readable.",
         f"Error: {tmp_path}/secret/checkpoint cannot be read: Permission denied.",
