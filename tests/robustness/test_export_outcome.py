@@ -15,7 +15,7 @@ import pytest
 
 from effbert.exporter import segments
 from effbert.runtime import open_bundle
-from export_command import Outcome, run_command
+from export_command import run_command
 
 Refused = Callable[..., str]
 TABLES = ["effbert export", "Exits, compared with torch on"]
@@ -74,6 +74,7 @@ def test_json_is_one_object_and_nothing_else(
     assert report["size"] == bundle.verify_files()
     assert os.listdir(target.parent) == ["bundle"]
     outside = {path for path in writes.paths if not path.startswith(str(target.parent))}
+    assert writes.paths > outside
     assert outside <= {os.devnull}
 
 
