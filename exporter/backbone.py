@@ -9,12 +9,12 @@ import transformers
 from torch import nn
 
 from effbert.exporter.checkpoint import Checkpoint
+from effbert.exporter.families import family_of
 from effbert.exporter.quiet import quietly
 from effbert.exporter.reason import reason
 from effbert.runtime.errors import CheckpointError
 from effbert.runtime.manifest import Limits
 
-ROBERTA_LIKE = ("roberta", "xlm-roberta", "camembert")
 MAX_LAYERS = 512  # as in the manifest; a config that asks for millions would be built for hours
 
 
@@ -98,15 +98,11 @@ def build_config(checkpoint: Checkpoint, prefix: str) -> transformers.Pretrained
 
 def limits(config: transformers.PretrainedConfig) -> Limits:
     """Derive from a config how long rows may be and which ids exist."""
-    length = config.max_position_embeddings
-    pad = config.pad_token_id or 0
-    if config.model_type in ROBERTA_LIKE:
-        length -= pad + 1
     return Limits(
-        max_length=min(length, 8192),
+        max_length=family_of(config).max_length(config),
         vocab_size=config.vocab_size,
         type_vocab_size=getattr(config, "type_vocab_size", 0),
-        pad_id=pad,
+        pad_id=config.pad_token_id or 0,
     )
 
 

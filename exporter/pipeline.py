@@ -250,7 +250,7 @@ def _rows(bundle: Bundle, texts: Sequence[Text]) -> list[Row]:
     rows = random_rows(manifest.limits)
     if manifest.tokenizer is None:
         return rows
-    return text_rows(fit_texts(texts, manifest.task), TextEncoder(bundle)) + rows
+    return text_rows(fit_texts(texts, manifest.task), TextEncoder(bundle), manifest.limits) + rows
 
 
 def _finish(

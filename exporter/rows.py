@@ -67,10 +67,10 @@ def fit_texts(texts: Sequence[Text], task: str) -> list[Text]:
     return list(texts)
 
 
-def text_rows(texts: Sequence[Text], encoder: TextEncoder) -> list[Row]:
-    """Tokenize texts with the bundle's own tokenizer; rows under two tokens are left out."""
+def text_rows(texts: Sequence[Text], encoder: TextEncoder, limits: Limits) -> list[Row]:
+    """Tokenize texts with the bundle's own tokenizer; rows too short for it are left out."""
     rows = [Row(e.ids, list(e.encoding.type_ids), e.text) for e in encoder.encode(list(texts))]
-    return [row for row in rows if len(row.input_ids) >= 2]
+    return [row for row in rows if len(row.input_ids) >= limits.min_length]
 
 
 def random_rows(limits: Limits) -> list[Row]:

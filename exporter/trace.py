@@ -12,7 +12,7 @@ from effbert.graph_passes.cut import Exit
 from effbert.runtime.errors import ExportError
 
 # Distinct and larger than one: torch would bake in extents of 0 and 1.
-TRACED_SHAPE = (2, 9)
+TRACED_ROWS, TRACED_TOKENS = 2, 9
 
 
 class _Flat(nn.Module):
@@ -66,8 +66,9 @@ def trace(model: ExitModel, opset: int) -> tuple[ir.Model, list[Exit]]:
 
 def example_inputs(model: ExitModel) -> dict[str, torch.Tensor]:
     """Make valid inputs of the traced shape: token ids from the vocabulary, no padding."""
-    ids = torch.arange(TRACED_SHAPE[0] * TRACED_SHAPE[1]).reshape(TRACED_SHAPE)
-    ids = ids % model.description.limits.vocab_size
+    limits = model.description.limits
+    tokens = max(TRACED_TOKENS, limits.min_length)
+    ids = torch.arange(TRACED_ROWS * tokens).reshape(TRACED_ROWS, tokens) % limits.vocab_size
     every = {
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
