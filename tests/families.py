@@ -11,6 +11,7 @@ import torch
 import transformers
 from transformers.models.auto import modeling_auto as auto
 
+import minimal_host
 from effbert.runtime import Session
 
 VOCABULARY, POSITIONS, CLASSES = 99, 140, 3
@@ -205,3 +206,15 @@ def largest_difference(
                 difference = difference[every["attention_mask"] == 1]
             worst = max(worst, float(difference.max()))
     return worst
+
+
+def check_minimal_host(session: Session) -> None:
+    """The smallest host answers rows of equal length as Session does."""
+    limits, manifest = session.bundle.manifest.limits, session.bundle.manifest
+    every = random_batch(3, 12, limits.pad_id, max(1, limits.type_vocab_size), seed=7)
+    every["attention_mask"][:] = 1
+    inputs = {item.name: every[item.name] for item in manifest.inputs}
+    ours, theirs = session.run(inputs), minimal_host.run(str(session.bundle.path), inputs, {})
+    assert np.array_equal(ours.exit_layer, theirs["exit_layer"])
+    for name, value in ours.outputs.items():
+        np.testing.assert_allclose(theirs[name], value, rtol=0, atol=2e-5)

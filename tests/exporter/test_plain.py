@@ -17,7 +17,7 @@ from effbert.exporter.checkpoint import open_checkpoint
 from effbert.exporter.formats import LoadOptions, plain
 from effbert.runtime import Session
 from effbert.runtime.errors import CheckpointError, ExportError
-from families import SHAPES, largest_difference, write_family
+from families import SHAPES, check_minimal_host, largest_difference, write_family
 
 CASES = [
     ("bert", "text-classification"),
@@ -71,6 +71,11 @@ def test_answers_equal_those_of_transformers(made: Callable, name: str, task: st
     model, session = made(name, task)
     atol = 2e-3 if name == "mobilebert" else 1e-4
     assert largest_difference(model, session, SHAPES) <= atol
+
+
+@pytest.mark.parametrize("name, task", CASES, ids=[name for name, _ in CASES])
+def test_the_minimal_host_agrees(made: Callable, name: str, task: str):
+    check_minimal_host(made(name, task)[1])
 
 
 def test_there_is_one_exit_after_the_last_layer(made: Callable):

@@ -10,7 +10,14 @@ import pytest
 from effbert.exporter import export
 from effbert.runtime import Session
 from effbert.runtime.errors import InputError
-from families import CONFIGS, SHAPES, largest_difference, tasks_of, write_family
+from families import (
+    CONFIGS,
+    SHAPES,
+    check_minimal_host,
+    largest_difference,
+    tasks_of,
+    write_family,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -26,6 +33,7 @@ def test_answers_equal_those_of_transformers(tmp_path: Path, name: str, task: st
     tolerance = 2e-3 if name == "mobilebert" else 1e-4
     with Session(tmp_path / "bundle", threads=1) as session:
         assert largest_difference(model, session, SHAPES) <= tolerance
+        check_minimal_host(session)
 
 
 def test_funnel_refuses_rows_too_short_to_halve(tmp_path: Path):
