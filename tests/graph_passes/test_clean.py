@@ -131,10 +131,9 @@ def test_small_or_single_weights_stay_inside() -> None:
 
 
 def test_flops_are_a_polynomial_of_the_length() -> None:
-    model = graph(
-        """
+    text = """
     model (float[batch, sequence, 8] x) => (float[batch, 5] y)
-    <float[8, 4] w = {%s}, float[4, 5] c = {%s}, int64 zero = {0}>
+    <float[8, 4] w = {WEIGHT}, float[4, 5] c = {CLASSIFIER}, int64 zero = {0}>
     {
         key = MatMul (x, w)
         turned = Transpose <perm = [0, 2, 1]> (key)
@@ -144,8 +143,9 @@ def test_flops_are_a_polynomial_of_the_length() -> None:
         y = MatMul (first, c)
     }
     """
-        % tuple(", ".join(["0.5"] * count) for count in (32, 20))
-    )
+    for name, count in (("WEIGHT", 32), ("CLASSIFIER", 20)):
+        text = text.replace(name, ", ".join(["0.5"] * count))
+    model = graph(text)
     # projection 8 x 4 a token; scores and mixing 4 each a pair of tokens; classifier 4 x 5.
     assert count_flops(model) == (2 * 20, 2 * 32, 2 * (4 + 4))
     assert count_parameters(model) == 52

@@ -12,7 +12,7 @@ from graphs import graph, operators, run, value
 TWO_LAYERS = """
 model (float[batch, sequence, 4] x, int64[batch, sequence] mask) => (
     float[batch, 4] first, float[batch, 4] second)
-<float[4, 4] w1 = {%s}, float[4, 4] w2 = {%s}, int64[1] last = {2}, int64[1] one = {1},
+<float[4, 4] w1 = {W1}, float[4, 4] w2 = {W2}, int64[1] last = {2}, int64[1] one = {1},
  float low = {-9.0}, int64 zero = {0}>
 {
     present = Cast <to = 1> (mask)
@@ -28,7 +28,10 @@ model (float[batch, sequence, 4] x, int64[batch, sequence] mask) => (
     answer2 = ReduceMax <keepdims = 0> (hidden2, one)
     second = Add (first, answer2)
 }
-""" % tuple(", ".join(f"{v:.2f}" for v in np.random.default_rng(s).normal(size=16)) for s in (1, 2))
+"""
+for seed, name in enumerate(("W1", "W2")):
+    weights = np.random.default_rng(seed).normal(size=16)
+    TWO_LAYERS = TWO_LAYERS.replace(name, ", ".join(f"{weight:.2f}" for weight in weights))
 
 
 @pytest.fixture
