@@ -62,7 +62,8 @@ def main() -> None:
         mark.unlink(missing_ok=True)
         started = time.monotonic()
         if code := subprocess.call(command, cwd=ROOT):
-            raise SystemExit(code)
+            how = f"was stopped by signal {-code}" if code < 0 else f"failed with exit code {code}"
+            raise SystemExit(f"{name} {how}; the next `make demo` starts again from there.")
         mark.write_text(line)
         print(f"{name}: {time.monotonic() - started:.0f} s")
     print(f"\n{(ROOT / FOLDER / 'table.md').read_text()}")
