@@ -55,7 +55,7 @@ class Deadline:
 
     def __init__(self, milliseconds: float | None) -> None:
         if milliseconds is None:
-            self._moment = float("inf")
+            self._moment: float | None = None
             return
         if isinstance(milliseconds, bool) or not isinstance(milliseconds, (int, float)):
             raise InputError(f"deadline_ms: got {milliseconds!r}, expected milliseconds or None.")
@@ -65,4 +65,4 @@ class Deadline:
 
     def passed(self) -> bool:
         """Whether the moment is over."""
-        return time.monotonic() >= self._moment
+        return self._moment is not None and time.monotonic() >= self._moment
