@@ -8,7 +8,7 @@ import numpy as np
 
 from effbert.runtime.errors import EngineError, ResourceError
 
-SECONDS = 0.05
+SECONDS = 0.1
 ENTRY = ("fake_engine:Waiting", "nothing", "nothing")
 WORDS_BEFORE = 5  # token id 5 + k leaves at exit k
 
