@@ -33,7 +33,7 @@ ONE = {"input_ids": [[2, 5, 6, 3]]}
 
 @pytest.fixture
 def waiting(pristine: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
-    """A session whose three segments take 50 ms each; token 5 + k leaves at exit k."""
+    """A session whose three segments take 0.1 s each; token 5 + k leaves at exit k."""
     monkeypatch.setitem(ENGINES, "waiting", Entry(*fake_engine.ENTRY))
     session = Session(pristine, engine="waiting")
     yield session
