@@ -41,9 +41,12 @@ def draw(report: dict, path: Path) -> None:
             color = BLUE if r in points else GREY
             place = (r["p50_ms"], r["accuracy"])
             text = f"{r['name']}\n{r['mean_exit_layer']:.1f} layers"
+            # Both kinds of full depth lie at the same height: one is labelled above, one below.
+            shift, va = ((6, -6), "top") if r in points else ((6, 6), "bottom")
             axes.annotate(
-                text, place, (6, -6), textcoords="offset points", va="top", color=color, fontsize=8
+                text, place, shift, textcoords="offset points", va=va, color=color, fontsize=8
             )
+        axes.margins(y=0.15)
         axes.set_xlabel(f"median latency of one text, ms ({report['threads']} threads)")
         axes.set_ylabel(f"accuracy on {report['texts']} test texts, %")
         axes.set_xlim(left=0, right=1.25 * max(r["p50_ms"] for r in [*full, *points]))
