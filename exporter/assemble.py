@@ -171,7 +171,7 @@ def _manifest(
         states=list(policy.states),
         segments=list(records),
         policy=PolicyRecord(name=policy.name, rule=policy.rule, paper=policy.paper),
-        knobs=list(policy.knobs),
+        knobs=[knob for knob in policy.knobs if knob.name in declared],  # one exit needs none
         operating_points=[],
         golden=[],
         parity=None,

@@ -13,7 +13,7 @@ from effbert.exporter.families import family_of
 from effbert.exporter.quiet import quietly
 from effbert.exporter.reason import reason
 from effbert.runtime.errors import CheckpointError
-from effbert.runtime.manifest import Limits
+from effbert.runtime.manifest import Limits, Problem
 
 MAX_LAYERS = 512  # as in the manifest; a config that asks for millions would be built for hours
 
@@ -112,6 +112,14 @@ def labels(config: transformers.PretrainedConfig, classes: int) -> tuple[str, ..
     if set(map(int, names)) != set(range(classes)):
         return tuple(f"LABEL_{index}" for index in range(classes))
     return tuple(str(names[index]) for index in range(classes))
+
+
+def problem(config: transformers.PretrainedConfig, classes: int) -> Problem:
+    """Tell what logits mean: one class is a regression, more are what config.json says."""
+    if classes == 1:
+        return "regression"
+    several = config.problem_type == "multi_label_classification"
+    return "multi-label" if several else "single-label"
 
 
 class FixedPositions(nn.Module):

@@ -194,7 +194,7 @@ def _download(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    side = ["*.json", "*.txt", "*.model", "spiece.model"]
+    side = ["*.json", "*.txt", "*.model"]
     try:
         folder = Path(snapshot_download(name, allow_patterns=[*side, "model*.safetensors"]))
         if not any(folder.glob("*.safetensors")):
@@ -210,8 +210,10 @@ def _download(name: str) -> Path:
 def _open_safetensors(path: Path) -> Any:
     try:
         return safe_open(path, framework="pt")
-    except (SafetensorError, OSError) as error:
+    except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged: {reason(error)}; fetch it again.") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {reason(error)}.") from error
 
 
 def _safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:

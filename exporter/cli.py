@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from effbert.exporter.report import print_report, summarize
-from effbert.runtime.cli import CommandError, Commands, device
-from effbert.runtime.errors import EffbertError, MissingDependencyError
+from effbert.runtime.cli import Commands, Reporting, device
+from effbert.runtime.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -53,18 +53,7 @@ class Knob(click.ParamType):
         return name, number
 
 
-class Command(click.Command):
-    """A command that may raise `EffbertError`; it becomes a sentence and an exit code."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
-        try:
-            return super().invoke(ctx)
-        except EffbertError as error:
-            raise CommandError(error) from error
-
-
-@click.command("export", cls=Command, epilog=EXAMPLES)
+@click.command("export", cls=Reporting, epilog=EXAMPLES)
 @click.argument("checkpoint")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
@@ -123,7 +112,7 @@ def export_command(
         print_report(report)
 
 
-@click.command("formats", cls=Command)
+@click.command("formats", cls=Reporting)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
 def formats_command(as_json: bool) -> None:
     """List the checkpoint formats, their exit policies, knobs and papers."""
@@ -143,7 +132,8 @@ def _require_export(*libraries: str) -> None:
             importlib.import_module(library)
         except ImportError as error:
             raise MissingDependencyError(
-                f"This needs {library}, which is not installed; install it with: {EXTRA}."
+                f"This needs {library}, which cannot be imported ({error}); "
+                f"install it with: {EXTRA}."
             ) from error
 
 

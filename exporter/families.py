@@ -116,7 +116,7 @@ FAMILIES: Mapping[str, Family] = {
     # These read the 0/1 mask in their own ways; an additive one is silently wrong.
     "deberta": OWN_MASK,
     "deberta-v2": OWN_MASK,
-    "esm": OWN_MASK,
+    "esm": Family(mask="binary", padding_free=True, max_length=positions_after_padding),
     "esmc": OWN_MASK,
     "eurobert": OWN_MASK,
     "flaubert": OWN_MASK,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -35,7 +35,6 @@ class Description:
     outputs: tuple[str, ...] = ("logits",)
     padding_free: bool = True
     atol: float = 1e-4
-    policies: tuple[str, ...] = field(default=())
 
 
 class ExitModel(nn.Module):

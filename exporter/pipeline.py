@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -133,7 +134,7 @@ def _layers(exits: str | Sequence[int]) -> tuple[int, ...] | None:
         return None
     parts = exits.split(",") if isinstance(exits, str) else exits
     try:
-        layers = tuple(int(part) for part in parts)
+        layers = tuple(int(p) if isinstance(p, str) else operator.index(p) for p in parts)
     except (TypeError, ValueError):
         layers = ()
     if not layers or min(layers) < 1:

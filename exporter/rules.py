@@ -32,10 +32,15 @@ def choose_policy(name: str, description: Description) -> Policy:
             f"There is no policy {name}; choose auto or one of {', '.join(POLICIES)}."
         )
     policy = POLICIES[name]
-    if policy.problems and problem not in policy.problems:
+    if problem not in policy.problems:
         raise ExportError(
             f"Policy {name} cannot judge {problem} outputs, it needs {', '.join(policy.problems)}; "
             f"choose another, such as {description.policy}."
+        )
+    if policy.knobs and len(description.layers) == 1 and description.policy == "none":
+        raise ExportError(
+            f"Policy {name} has nothing to decide: this checkpoint has one exit, after layer "
+            f"{description.layers[0]}; leave --policy out."
         )
     return policy
 

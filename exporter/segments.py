@@ -15,7 +15,7 @@ from effbert.graph_passes.attach import attach_policy
 from effbert.graph_passes.flops import count_flops, count_parameters
 from effbert.graph_passes.names import name_after_modules
 from effbert.graph_passes.pipeline import segment
-from effbert.runtime.errors import ExportError
+from effbert.runtime.errors import TraceError
 from effbert.runtime.manifest import Axis, DType, Knob, Segment, State, Tensor
 
 DTYPES: dict[DType, ir.DataType] = {
@@ -96,7 +96,5 @@ def _tensor(value: ir.Value, file: str) -> Tensor:
     batched = axes[:1] in ([], ["batch"])
     known = all(isinstance(axis, int) or axis == "sequence" for axis in axes[1:])
     if value.dtype not in names or not batched or not known:
-        raise ExportError(
-            f"{file}: {value.name} is {value.dtype} {axes}, which cannot cross a cut."
-        )
+        raise TraceError(f"{file}: {value.name} is {value.dtype} {axes}, which cannot cross a cut.")
     return Tensor(name=value.name, dtype=names[value.dtype], axes=cast("list[Axis]", axes))

@@ -9,7 +9,7 @@ from torch import nn
 from effbert.exporter.model import ExitModel
 from effbert.exporter.quiet import quietly
 from effbert.graph_passes.cut import Exit
-from effbert.runtime.errors import ExportError
+from effbert.runtime.errors import TraceError
 
 # Distinct and larger than one: torch would bake in extents of 0 and 1.
 TRACED_ROWS, TRACED_TOKENS = 2, 9
@@ -37,7 +37,7 @@ def trace(model: ExitModel, opset: int) -> tuple[ir.Model, list[Exit]]:
         The graph, and where its exits are in it.
 
     Raises:
-        ExportError: torch cannot trace this model.
+        TraceError: torch cannot trace this model.
     """
     dynamic = torch.export.Dim.DYNAMIC
     inputs = example_inputs(model)
@@ -55,7 +55,7 @@ def trace(model: ExitModel, opset: int) -> tuple[ir.Model, list[Exit]]:
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:
-        raise ExportError(
+        raise TraceError(
             f"torch cannot trace this {model.description.architecture}: {_last_line(error)}"
         ) from error
     assert program is not None
@@ -67,7 +67,7 @@ def trace(model: ExitModel, opset: int) -> tuple[ir.Model, list[Exit]]:
 def example_inputs(model: ExitModel) -> dict[str, torch.Tensor]:
     """Make valid inputs of the traced shape: token ids from the vocabulary, no padding."""
     limits = model.description.limits
-    tokens = max(TRACED_TOKENS, limits.min_length)
+    tokens = min(max(TRACED_TOKENS, limits.min_length), limits.max_length)
     ids = torch.arange(TRACED_ROWS * tokens).reshape(TRACED_ROWS, tokens) % limits.vocab_size
     every = {
         "input_ids": ids,

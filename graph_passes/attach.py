@@ -71,7 +71,7 @@ def attach_policy(
 def _call(model: ir.Model, function: ir.Function, values: dict[str, ir.Value]) -> list[ir.Value]:
     model.functions[function.identifier()] = function
     version = model.graph.opset_imports[""]
-    function.opset_imports[""] = version  # the policies use operators unchanged since opset 13
+    function.opset_imports[""] = version  # the policies use operators unchanged from opset 15 to 23
     model.opset_imports[function.domain] = 1
     node = ir.Node(
         function.domain,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -45,7 +46,7 @@ def cut(model: ir.Model, exits: Sequence[Exit]) -> list[CutSegment]:
         exits: the exits in order of depth.
 
     Returns:
-        One segment an exit. A hidden state is called `hidden`; other carries keep their names.
+        One segment an exit. A hidden state is called `hidden`; others `carry_NAME`.
     """
     stage = _stages(exits)
     segments = [CutSegment(_empty_model(model)) for _ in exits]
@@ -122,7 +123,7 @@ def _ancestors(values: Sequence[ir.Value], seen: Mapping[ir.Node | None, int]) -
 def _carry_name(value: ir.Value, exits: Sequence[Exit]) -> str:
     if any(value is exit_.hidden for exit_ in exits):
         return HIDDEN
-    return (value.name or "carry").replace(".", "_").replace("/", "_")
+    return "carry_" + re.sub(r"\W", "_", value.name or "")[-50:]
 
 
 def _empty_model(model: ir.Model) -> ir.Model:

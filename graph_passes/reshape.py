@@ -38,8 +38,8 @@ def _target(before: ir.Shape | None, after: ir.Shape | None) -> tuple[int, ...] 
     for axis, extent in enumerate(after):
         if isinstance(extent, int):
             target.append(extent)
-        elif axis < len(before) and str(before[axis]) == str(extent):
+        elif axis < len(before) and extent.value is not None and before[axis] == extent:
             target.append(0)
         else:
             target.append(-1)
-    return tuple(target) if target.count(-1) <= 1 and None not in target else None
+    return tuple(target) if target.count(-1) <= 1 else None

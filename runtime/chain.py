@@ -19,7 +19,6 @@ from effbert.runtime.manifest import Manifest, Segment, Tensor
 from effbert.runtime.results import ExitOutputs, Result
 
 Tensors = dict[str, np.ndarray]
-SHORTEST = 2  # tokens a row that every segment accepts
 FEW = 256  # values that a Python loop adds up faster than numpy starts
 
 
@@ -63,8 +62,9 @@ class Step:
             if not finite.all():
                 bad = rows[~finite.reshape(len(rows), -1).all(axis=1)].tolist()
                 raise NumericalError(
-                    f"Rows {bad[:16]} have {name} that are not finite at exit {self.index} "
-                    f"(layer {self.layer}); the weights or the precision of this bundle are broken."
+                    bad,
+                    f"{name} that are not finite at exit {self.index} (layer {self.layer}); the "
+                    "weights or the precision of this bundle are broken.",
                 )
 
 
@@ -84,6 +84,7 @@ class Chain:
             later |= step.needs
         self._states = manifest.states
         self._may_trim = manifest.padding_free
+        self._shortest = manifest.limits.min_length
         tensors = [*manifest.inputs, *manifest.states]
         tensors += [item for segment in manifest.segments for item in segment.inputs]
         self._sequence = {item.name: sequence_axis(item) for item in tensors}
@@ -164,7 +165,7 @@ class Chain:
         length = wanted = mask.shape[1]
         if self._may_trim:
             used = np.flatnonzero(mask.any(axis=0))
-            wanted = max(int(used[-1]) + 1 if len(used) else 0, SHORTEST)
+            wanted = max(int(used[-1]) + 1 if len(used) else 0, self._shortest)
         narrowed = {}
         for name in names:
             value = tensors[name]

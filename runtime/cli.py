@@ -21,8 +21,8 @@ class CommandError(click.ClickException):
         self.exit_code = error.exit_code  # type: ignore[misc]  # click declares a class variable
 
 
-class Commands(click.Group):
-    """A group whose commands may raise `EffbertError`."""
+class Reporting(click.Command):
+    """A command or group that may raise `EffbertError`."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command; an `EffbertError` becomes a sentence and an exit code."""
@@ -30,6 +30,10 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except EffbertError as error:
             raise CommandError(error) from error
+
+
+class Commands(Reporting, click.Group):
+    """A group of commands."""
 
 
 @click.group(cls=Commands)

@@ -30,7 +30,7 @@ MAX_FILE_BYTES = 1 << 30
     metavar="NAME=VALUE",
     help="Set a knob; one value, or with commas one an exit.",
 )
-@click.option("--point", metavar="NAME", help="Start from this operating point.")
+@click.option("--operating-point", metavar="NAME", help="Knob values to start from.")
 @click.option("--engine", default="onnxruntime", show_default=True, help="What runs the segments.")
 @click.option("--threads", type=int, help="Threads that compute; the default is the engine's.")
 @click.option("--deadline-ms", type=float, help="Take the best answer after this time.")
@@ -40,7 +40,7 @@ def run(
     texts: tuple[str, ...],
     file: Path | None,
     knobs: tuple[str, ...],
-    point: str | None,
+    operating_point: str | None,
     engine: str,
     threads: int | None,
     deadline_ms: float | None,
@@ -58,7 +58,7 @@ def run(
 
     from effbert.runtime.session import Session
 
-    with Session(bundle, engine, threads, point) as session:
+    with Session(bundle, engine, threads, operating_point) as session:
         parsed = [_text(number, line) for number, line in enumerate(lines, 1)]
         answers = session(parsed, knobs=values, deadline_ms=deadline_ms)
         show = _as_json if as_json else _as_columns

@@ -9,6 +9,7 @@
     |  `- UnsafeContentError      control flow, foreign operators, stray external data
     |- ExportError                a checkpoint that cannot be exported
     |  |- CheckpointError         unreadable, incomplete or unknown checkpoint
+    |  |- TraceError              torch or the cut cannot handle the model (exit code 1)
     |  |- OutputExistsError       the bundle is there already
     |  `- ParityError             the bundle differs from the torch model (exit code 1)
     |- InputError                 texts, ids or knobs that do not fit (also a ValueError)
@@ -23,6 +24,8 @@ Messages are one sentence: what is wrong, where, and what to do.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class EffbertError(Exception):
@@ -63,6 +66,12 @@ class CheckpointError(ExportError):
     """A checkpoint that cannot be read or recognised."""
 
 
+class TraceError(ExportError):
+    """A model that torch cannot trace, or whose graph cannot be cut."""
+
+    exit_code = 1
+
+
 class OutputExistsError(ExportError):
     """The bundle folder exists already."""
 
@@ -82,7 +91,13 @@ class RunError(EffbertError):
 
 
 class NumericalError(RunError):
-    """An exit produced logits that are not finite."""
+    """An exit produced logits that are not finite, for `rows` of the caller's batch."""
+
+    def __init__(self, rows: Sequence[int], what: str) -> None:
+        self.rows = list(rows)
+        self.what = what
+        more = " and more" if len(self.rows) > 16 else ""
+        super().__init__(f"Rows {self.rows[:16]}{more} have {what}")
 
 
 class ResourceError(RunError):

@@ -52,7 +52,7 @@ class InputCheck:
                 "[batch, sequence]; call the session itself to pass texts."
             )
         for name in inputs:
-            if name not in self._missing:
+            if name not in self._missing and not _unused_types(name, inputs[name]):
                 raise InputError(f"Unknown input {name!r}; known are: {', '.join(self._missing)}.")
         if IDS not in inputs:
             raise InputError(f"Input '{IDS}' is missing.")
@@ -87,13 +87,15 @@ class InputCheck:
                 f"Input '{name}': got {type(value).__name__} that is no array, {expected}."
             ) from error
         kinds = "iub" if name == MASK else "iu"
-        ready = array.dtype.kind in kinds or (array.size == 0 and isinstance(value, list))
-        if not ready or array.ndim != 2:
+        if array.size == 0 and array.shape in ((0,), (0, 0)):
+            array = np.zeros((0, shortest), dtype=np.int64)  # an empty batch, of whatever dtype
+        if array.dtype.kind not in kinds or array.ndim != 2:
             raise InputError(f"Input '{name}': got {array.dtype} {list(array.shape)}, {expected}.")
         if not shortest <= array.shape[1] <= longest:
+            long = array.shape[1] > longest
+            way_out = "cut the rows, or pass texts, which are truncated" if long else "pad the rows"
             raise InputError(
-                f"Input '{name}': got {array.shape[1]} tokens a row, {expected}; "
-                "cut the rows, or pass texts, which are truncated."
+                f"Input '{name}': got {array.shape[1]} tokens a row, {expected}; {way_out}."
             )
         if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
             raise InputError(f"Input '{name}': got {array.max()}, which is not an int64.")
@@ -112,6 +114,11 @@ class InputCheck:
             f"Input '{name}': got {values[row, column]} at [{row}, {column}], expected {what} "
             f"from 0 to {count - 1}."
         )
+
+
+def _unused_types(name: str, value: Any) -> bool:
+    """Token types of a model that has none: tokenizers give them all the same, as zeros."""
+    return name == TYPES and not np.asarray(value).any()
 
 
 def _check_mask(mask: np.ndarray) -> None:

@@ -16,7 +16,7 @@ from effbert.runtime.bundle import Bundle, open_bundle
 from effbert.runtime.cancel import Cancel, Deadline
 from effbert.runtime.chain import Chain
 from effbert.runtime.engines import Engine, Runnable, open_engine
-from effbert.runtime.errors import InputError, ResourceError, RunError
+from effbert.runtime.errors import InputError, NumericalError, ResourceError, RunError
 from effbert.runtime.inputs import Batch, InputCheck
 from effbert.runtime.knobs import Knobs, KnobValue, Values
 from effbert.runtime.manifest import WEIGHTS_NAME, Knob
@@ -188,7 +188,11 @@ class Session:
                 places = shortest_first[start : start + ROWS_OF_TEXT]
                 part = [encodings[place] for place in places]
                 batch = self._check(self._encoder.padded(part))
-                result = self._answer(batch, values, deadline, cancel)
+                try:
+                    result = self._answer(batch, values, deadline, cancel)
+                except NumericalError as error:  # its rows are those of the sorted batch
+                    rows = sorted(places[row] for row in error.rows)
+                    raise NumericalError(rows, error.what) from None
                 result.truncated[:] = [item.truncated for item in part]
                 found = predictions(self.bundle.manifest, part, result)
                 for place, prediction in zip(places, found, strict=True):

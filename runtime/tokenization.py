@@ -52,6 +52,7 @@ class TextEncoder:
         self._texts_only = manifest.task == "token-classification"
         self._max_length = min(manifest.tokenizer.max_length, manifest.limits.max_length)
         self._pad = manifest.limits.pad_id
+        self._shortest = manifest.limits.min_length
         self._inputs = {item.name for item in manifest.inputs} | {MASK}
         # "[SEP]" in a text is text; only the tokenizer itself may write special tokens.
         self._tokenizer.encode_special_tokens = True
@@ -75,6 +76,12 @@ class TextEncoder:
                 encodings = self._tokenizer.encode_batch(cut)
         except Exception as error:
             raise InputError(self._why(cut, error)) from error
+        for index, item in enumerate(encodings):
+            if len(item.ids) < self._shortest:
+                raise InputError(
+                    f"Text {index}: it has {len(item.ids)} tokens, this model needs "
+                    f"{self._shortest} or more."
+                )
         return [
             EncodedText(text, item.ids, item, short is not text or bool(item.overflowing))
             for text, short, item in zip(texts, cut, encodings, strict=True)

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from effbert.exporter.model import ExitModel
 
 PAPER = "PABEE (Zhou et al., NeurIPS 2020), https://arxiv.org/abs/2006.04152"
+RULES = {
+    "single-label": "patience",
+    "regression": "patience-regression",
+    "multi-label": "none",
+}
 POOLERS = {"bert": "bert.pooler.dense", "albert": "albert.pooler"}
 
 
@@ -34,7 +39,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         CheckpointError: tensors are missing or have the wrong shape.
         ExportError: the task or the exits asked for do not exist.
     """
-    from effbert.exporter.backbone import labels, limits, load_backbone
+    from effbert.exporter.backbone import labels, limits, load_backbone, problem
     from effbert.exporter.heads.linear import linear
     from effbert.exporter.heads.pooled import PooledHead, PooledHeads
     from effbert.exporter.model import Description, MultiExitModel
@@ -56,17 +61,17 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         for index in range(depth)
     ]
     layers = options.choose_layers(tuple(range(1, depth + 1)))
-    regression = classes == 1
+    meaning = problem(config, classes)
     description = Description(
         format="pabee",
         architecture=config.model_type,
         paper=PAPER,
         task="text-classification",
-        problem="regression" if regression else "single-label",
+        problem=meaning,
         labels=labels(config, classes),
         layers=layers,
         limits=limits(config),
-        policy="patience-regression" if regression else "patience",
+        policy=RULES[meaning],
     )
     return MultiExitModel(
         backbone,

@@ -61,12 +61,12 @@ def test_the_chain_computes_what_the_whole_graph_computes(segments, feeds) -> No
 
 
 def test_hidden_state_and_running_sum_are_carried(segments) -> None:
-    assert segments[0].carries == {"hidden": "hidden_out", "first": "first_out"}
+    assert segments[0].carries == {"hidden": "hidden_out", "carry_first": "carry_first_out"}
     assert segments[1].carries == {}
 
 
 def test_the_mask_is_computed_again(segments) -> None:
-    assert {v.name for v in segments[1].model.graph.inputs} == {"hidden", "first", "mask"}
+    assert {v.name for v in segments[1].model.graph.inputs} == {"hidden", "carry_first", "mask"}
     assert operators(segments[1].model)[:3] == ["Cast", "Unsqueeze", "Mul"]
 
 

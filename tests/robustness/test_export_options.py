@@ -107,6 +107,11 @@ def test_policies_that_cannot_judge_the_outputs(
     assert "choose another, such as none" in said
 
 
+def test_a_policy_for_a_single_exit(refused: Refused, pristine_plain: Path, tmp_path: Path) -> None:
+    said = refused(pristine_plain, tmp_path / "bundle", "--policy", "entropy")
+    assert "has nothing to decide: this checkpoint has one exit, after layer 2" in said
+
+
 def test_entropy_of_a_regression(refused: Refused, tmp_path: Path) -> None:
     write_pabee(tmp_path / "c", labels=1, layers=2)
     said = refused(tmp_path / "c", tmp_path / "bundle", "--policy", "entropy")

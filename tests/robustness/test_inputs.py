@@ -162,6 +162,15 @@ def test_texts_around_the_longest_are_answered_and_cuts_reported(
     assert answer.truncated == (words > MAX_LENGTH - 2)
 
 
+@pytest.mark.parametrize(
+    "empty", [[], np.zeros((0, 5), np.int32), np.zeros((0, 0)), np.zeros(0, np.int64)]
+)
+def test_an_empty_batch_of_any_shape_has_an_empty_answer(session: Session, empty: Any) -> None:
+    result = session.run({"input_ids": empty})
+    assert result.logits.shape == (0, 3)
+    assert result.exit_index.shape == (0,)
+
+
 def test_empty_things_have_empty_or_normal_answers(session: Session) -> None:
     assert session([]) == []
     assert len(session(["", " ", "\n"])) == 3
@@ -262,6 +271,13 @@ def test_logits_that_are_nan_name_the_rows_and_the_exit(bundle: Path, threshold:
             session.run(rows, knobs={"threshold": threshold})
         with pytest.raises(NumericalError, match=message):
             session.run_exits(rows)
+
+
+def test_logits_of_texts_that_are_nan_name_the_texts(bundle: Path) -> None:
+    with poisoned(bundle, "word_embeddings", (VOCABULARY.index("bad"), 0), np.nan) as session:
+        texts = ["a very good film", "bad", "good", "it was a bad story"]
+        with pytest.raises(NumericalError, match=r"Rows \[1, 3\] have logits"):
+            session(texts)
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf])

@@ -67,7 +67,7 @@ def test_an_operating_point_is_chosen_by_name(tmp_path: Path) -> None:
     bundle = build_tiny_bundle(tmp_path / "bundle")
     points = [{"name": "fast", "knobs": {"threshold": 2.0}, "data": "none"}]
     edit_manifest(bundle, at("operating_points", points))
-    assert layers(run(bundle, "good", "--point", "fast")) == ["layer 1/3"]
+    assert layers(run(bundle, "good", "--operating-point", "fast")) == ["layer 1/3"]
 
 
 def test_json_has_one_object_a_line(bundles: dict[str, Path]) -> None:
@@ -114,7 +114,7 @@ REFUSED = {
     "knob too large": (["BUNDLE", "good", "--knob", "threshold=3"], "'threshold': got 3"),
     "knob nan": (["BUNDLE", "good", "--knob", "threshold=nan"], "got nan"),
     "unknown knob": (["BUNDLE", "good", "--knob", "patience=3"], "'patience'"),
-    "unknown point": (["BUNDLE", "good", "--point", "fast"], "'fast'"),
+    "unknown point": (["BUNDLE", "good", "--operating-point", "fast"], "'fast'"),
     "unknown engine": (["BUNDLE", "good", "--engine", "x"], "no engine 'x'"),
     "no threads": (["BUNDLE", "good", "--threads", "0"], "Threads"),
     "negative deadline": (["BUNDLE", "good", "--deadline-ms", "-1"], "deadline_ms"),
