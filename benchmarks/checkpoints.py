@@ -82,22 +82,20 @@ def _weights(shape: Shape) -> dict[str, np.ndarray]:
     size = shape.hidden
     weights: dict[str, np.ndarray] = {}
 
-    def table(name: str, rows: int) -> None:
-        values = generator.standard_normal((rows, size), np.float32)
-        weights[f"{name}.weight"] = SPREAD * values
+    def draw(name: str, *extents: int, mean: float = 0) -> None:
+        weights[name] = mean + SPREAD * generator.standard_normal(extents, np.float32)
 
     def linear(name: str, outputs: int = size, inputs: int = size) -> None:
-        values = generator.standard_normal((outputs, inputs), np.float32)
-        weights[f"{name}.weight"] = SPREAD * values
-        weights[f"{name}.bias"] = np.zeros(outputs, np.float32)
+        draw(f"{name}.weight", outputs, inputs)
+        draw(f"{name}.bias", outputs)
 
     def norm(name: str) -> None:
-        weights[f"{name}.LayerNorm.weight"] = np.ones(size, np.float32)
-        weights[f"{name}.LayerNorm.bias"] = np.zeros(size, np.float32)
+        draw(f"{name}.LayerNorm.weight", size, mean=1)
+        draw(f"{name}.LayerNorm.bias", size)
 
-    table("bert.embeddings.word_embeddings", shape.vocabulary)
-    table("bert.embeddings.position_embeddings", POSITIONS)
-    table("bert.embeddings.token_type_embeddings", 2)
+    draw("bert.embeddings.word_embeddings.weight", shape.vocabulary, size)
+    draw("bert.embeddings.position_embeddings.weight", POSITIONS, size)
+    draw("bert.embeddings.token_type_embeddings.weight", 2, size)
     norm("bert.embeddings")
     for index in range(shape.layers):
         layer = f"bert.encoder.layer.{index}"
