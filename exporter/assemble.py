@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -76,6 +77,7 @@ def write_bundle(
         ResourceError: the disk is full or refuses a file.
     """
     records = _write_segments(writer, loaded, opset, say)
+    gc.collect()  # graphs are full of cycles, which would keep their copies of the weights
     if loaded.tokenizer is not None:
         writer.write(loaded.tokenizer.record.file, loaded.tokenizer.data)
     manifest = _manifest(loaded, records, opset, writer)
@@ -86,7 +88,8 @@ def write_bundle(
         rows = _text_rows(bundle, verify_on) + random_rows(manifest.limits)
         say(f"running torch on {len(rows)} rows")
         reference = torch_reference(loaded.model, rows)
-    del loaded.model  # its memory is worth as much as the segments need
+    del loaded.model  # the segments need as much memory as it does
+    gc.collect()
     say("running the segments")
     # The golden rows are of the shipped sentences: those of the user may be private.
     known = _text_rows(bundle, read_texts(None)) or random_rows(manifest.limits)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from effbert.exporter.model import OVERRIDE, ExitModel
+from effbert.exporter.model import INPUT_NAMES, OVERRIDE, ExitModel
 from effbert.exporter.oracle import PolicyOracle
 from effbert.exporter.rows import Row
 from effbert.runtime import Session
@@ -33,21 +33,28 @@ class Reference:
 
 
 def torch_reference(model: ExitModel, rows: Sequence[Row]) -> Reference:
-    """Run every row through torch without padding, rows of equal length together."""
+    """Run every row through torch, with the 0/1 mask that transformers itself prepares.
+
+    Where padding has no effect, rows of similar length share a batch and a few run alone again, so
+    that a mistake in that assumption shows; elsewhere only rows of equal length run together.
+    """
     names = model.description.outputs
     outputs: Outputs = {name: [np.empty(0)] * len(rows) for name in names}
     override: list[np.ndarray] = [np.empty(0)] * len(rows)
     overrides = False
-    for members in _equal_lengths(rows):
-        ids = torch.tensor([rows[i].input_ids for i in members])
-        kinds = torch.tensor([rows[i].token_type_ids for i in members])
-        types = kinds if "token_type_ids" in model.description.inputs else None
+    for members in _batches(rows, padding_free=model.description.padding_free):
+        part = [rows[i] for i in members]
+        inputs = padded_batch(part, model.description.limits.pad_id, INPUT_NAMES)
+        ids, mask, types = (torch.from_numpy(inputs[name]) for name in INPUT_NAMES)
+        typed = "token_type_ids" in model.description.inputs
         with torch.inference_mode():
-            exits = model.exits(ids, torch.ones_like(ids), types)
+            exits = model.exits(ids, mask, types if typed else None)
         for name in names:
             stacked = np.stack([answer[name].float().numpy() for _, answer in exits], axis=1)
+            by_token = model.description.task != "text-classification"
             for place, member in enumerate(members):
-                outputs[name][member] = stacked[place]
+                length = len(rows[member].input_ids)
+                outputs[name][member] = stacked[place][:, :length] if by_token else stacked[place]
         if OVERRIDE in exits[-1][1]:
             overrides = True
             for place, member in enumerate(members):
@@ -67,8 +74,7 @@ def verify(
         ParityError: an exit's outputs differ by more than `atol`, or a row leaves elsewhere than
             the policy says; names the first segment that differs.
     """
-    short = _short(reference.rows)
-    chunks = [*_similar_lengths(reference.rows), *([i] for i in short[:: len(short) // ALONE + 1])]
+    chunks = [*_similar_lengths(reference.rows), *_alone(reference.rows)]
     worst = np.zeros(len(session.exits))
     found: Outputs = {name: [np.empty(0)] * len(reference.rows) for name in reference.outputs}
     for chunk in chunks:
@@ -90,15 +96,35 @@ def verify(
 
 def batch(rows: Sequence[Row], session: Session) -> dict[str, np.ndarray]:
     """Pad rows to one int64 batch of a session's inputs."""
+    manifest = session.bundle.manifest
+    return padded_batch(rows, manifest.limits.pad_id, [item.name for item in manifest.inputs])
+
+
+def padded_batch(rows: Sequence[Row], pad_id: int, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Pad rows at the end to int64 [rows, longest], for each named input."""
     shape = len(rows), max(len(row.input_ids) for row in rows)
-    ids = np.full(shape, session.bundle.manifest.limits.pad_id, np.int64)
+    ids = np.full(shape, pad_id, np.int64)
     mask, types = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     for place, row in enumerate(rows):
         length = len(row.input_ids)
         ids[place, :length], mask[place, :length] = row.input_ids, 1
         types[place, :length] = row.token_type_ids
     every = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
-    return {i.name: every[i.name] for i in session.bundle.manifest.inputs}
+    return {name: every[name] for name in names}
+
+
+def _batches(rows: Sequence[Row], *, padding_free: bool) -> Iterator[list[int]]:
+    if not padding_free:
+        yield from _equal_lengths(rows)
+        return
+    yield from _similar_lengths(rows)
+    yield from _alone(rows)
+
+
+def _alone(rows: Sequence[Row]) -> Iterator[list[int]]:
+    """A few short rows, each for itself."""
+    short = _short(rows)
+    yield from ([index] for index in short[:: len(short) // ALONE + 1])
 
 
 def _equal_lengths(rows: Sequence[Row]) -> Iterator[list[int]]:
@@ -159,7 +185,8 @@ def _compare_decisions(
     """
     if not session.knobs or "logits" not in found:
         return 0, 0
-    chosen = np.array(_short(reference.rows)[:DECIDED], np.int64)
+    by_length = sorted(_short(reference.rows), key=lambda i: len(reference.rows[i].input_ids))
+    chosen = np.array(by_length[:DECIDED], np.int64)
     if not len(chosen):
         return 0, 0
     theirs = np.stack([reference.outputs["logits"][i] for i in chosen], axis=1)
