@@ -39,9 +39,10 @@ def build_segments(model: ExitModel, policy: Policy, opset: int) -> list[BuiltSe
     Raises:
         ExportError: torch cannot trace the model, or something that crosses a cut is not batched.
     """
-    graph, exits = trace(model, opset)
+    traced = trace(model, opset)
     layers = model.description.layers
-    cuts = segment(graph, exits)
+    cuts = segment(traced.graph, traced.exits)
+    traced.forget_weights()
     built = []
     for index, (part, layer) in enumerate(zip(cuts, layers, strict=True)):
         last = index == len(cuts) - 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import onnx_ir as ir
 import torch
 from torch import nn
@@ -30,11 +32,22 @@ class _Flat(nn.Module):
         return tuple(flat)
 
 
-def trace(model: ExitModel, opset: int) -> tuple[ir.Model, list[Exit]]:
-    """Run `torch.onnx.export` once over backbone and exits, batch and sequence dynamic.
+@dataclass(frozen=True)
+class Traced:
+    """A traced graph, where its exits are in it, and every weight that torch's tracer made."""
 
-    Returns:
-        The graph, and where its exits are in it.
+    graph: ir.Model
+    exits: list[Exit]
+    weights: list[ir.Value]
+
+    def forget_weights(self) -> None:
+        """Free the weights of the graph: onnxscript keeps the last graph it rewrote alive."""
+        for value in self.weights:
+            value.const_value = None
+
+
+def trace(model: ExitModel, opset: int) -> Traced:
+    """Run `torch.onnx.export` once over backbone and exits, batch and sequence dynamic.
 
     Raises:
         TraceError: torch cannot trace this model.
@@ -53,15 +66,19 @@ def trace(model: ExitModel, opset: int) -> tuple[ir.Model, list[Exit]]:
                 dynamic_shapes=(tuple({0: dynamic, 1: dynamic} for _ in inputs),),
                 input_names=list(inputs),
                 verbose=False,
+                optimize=False,
             )
+            assert program is not None
+            weights = [*program.model.graph.initializers.values()]
+            program.optimize()
+            weights += program.model.graph.initializers.values()
     except torch.onnx.OnnxExporterError as error:
         raise TraceError(
             f"torch cannot trace this {model.description.architecture}: {_last_line(error)}"
         ) from error
-    assert program is not None
     flat = iter(program.model.graph.outputs)
     exits = [Exit(hidden=next(flat), outputs={name: next(flat) for name in n}) for n in names]
-    return program.model, exits
+    return Traced(program.model, exits, weights)
 
 
 def example_inputs(model: ExitModel) -> dict[str, torch.Tensor]:

@@ -11,6 +11,7 @@ from effbert.graph_passes.cut import CutSegment, Exit, cut
 from effbert.graph_passes.deduplicate import deduplicate_weights
 from effbert.graph_passes.dimensions import name_dimensions
 from effbert.graph_passes.reshape import constant_reshapes
+from effbert.graph_passes.residuals import sum_residuals
 from effbert.graph_passes.transposes import fold_weight_transposes
 
 
@@ -22,6 +23,7 @@ def remove_unused(model: ir.Model) -> None:
 CLEAN: tuple[Callable[[ir.Model], None], ...] = (
     name_dimensions,
     constant_reshapes,
+    sum_residuals,
     fold_weight_transposes,
     remove_unused,
     deduplicate_weights,

@@ -11,6 +11,7 @@ from effbert.graph_passes.dimensions import name_dimensions
 from effbert.graph_passes.flops import count_flops, count_parameters
 from effbert.graph_passes.names import SCOPES, name_after_modules
 from effbert.graph_passes.reshape import constant_reshapes
+from effbert.graph_passes.residuals import sum_residuals
 from effbert.graph_passes.share import ALIGNMENT, share_weights
 from effbert.graph_passes.transposes import fold_weight_transposes
 from graphs import graph, operators, run, value
@@ -23,6 +24,15 @@ model (float[s1, s2, 6] x, int64[s1, s2] ids) => (float[s1, s2, 2, 3] y)
     columns = Shape <start = 1, end = 2> (ids)
     target = Concat <axis = 0> (rows, columns, heads, size)
     y = Reshape (x, target)
+}
+"""
+RESIDUAL = """
+model (float[batch, 3] x, float[batch, 3] y) => (float[batch, 3] z, float[batch, 3] w)
+<float[3] scale = {1, 2, 3}>
+{
+    both = Add (x, y)
+    z = LayerNormalization (both, scale)
+    w = Add (z, y)
 }
 """
 SHARED = """
@@ -72,6 +82,17 @@ def test_one_open_extent_is_inferred(after: list, target: list) -> None:
     constant_reshapes(model)
     reshape = next(node for node in model.graph if node.op_type == "Reshape")
     assert reshape.inputs[1].const_value.numpy().tolist() == target
+
+
+def test_an_addition_that_is_normalized_becomes_a_sum() -> None:
+    model = graph(RESIDUAL)
+    generator = np.random.default_rng(0)
+    feeds = {name: generator.standard_normal((2, 3), np.float32) for name in "xy"}
+    before = run(model, feeds)
+    sum_residuals(model)
+    assert operators(model) == ["Sum", "LayerNormalization", "Add"]
+    for name, expected in before.items():
+        np.testing.assert_allclose(run(model, feeds)[name], expected, atol=1e-6)
 
 
 def test_a_reshape_with_two_open_extents_is_left_alone() -> None:
