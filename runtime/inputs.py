@@ -107,7 +107,7 @@ class InputCheck:
         return np.full(ids.shape, missing, dtype=np.int64)
 
     def _check_range(self, name: str, values: np.ndarray, count: int, what: str) -> None:
-        if not values.size or (values.min() >= 0 and values.max() < count):
+        if _below(values, count):
             return
         row, column = np.argwhere((values < 0) | (values >= count))[0]
         raise InputError(
@@ -122,12 +122,18 @@ def _unused_types(name: str, value: Any) -> bool:
 
 
 def _check_mask(mask: np.ndarray) -> None:
-    odd = np.argwhere((mask != 0) & (mask != 1))
-    if len(odd):
-        row, column = odd[0]
+    if not _below(mask, 2):
+        row, column = np.argwhere((mask < 0) | (mask > 1))[0]
         raise InputError(
             f"Input '{MASK}': got {mask[row, column]} at [{row}, {column}], expected 0 or 1."
         )
-    empty = np.flatnonzero(~mask.any(axis=1))
-    if len(empty):
-        raise InputError(f"Input '{MASK}': row {empty[0]} has no 1, so there is nothing to read.")
+    read = mask.any(axis=1)
+    if not read.all():
+        raise InputError(
+            f"Input '{MASK}': row {np.argmin(read)} has no 1, so there is nothing to read."
+        )
+
+
+def _below(values: np.ndarray, count: int) -> bool:
+    """Whether all of these int64 lie in [0, count): as unsigned numbers, negative ones are huge."""
+    return not values.size or bool(values.view(np.uint64).max() < count)
