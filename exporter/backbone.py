@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import transformers
@@ -19,29 +20,33 @@ MAX_LAYERS = 512  # as in the manifest; a config that asks for millions would be
 
 
 def load_backbone(
-    checkpoint: Checkpoint, tensors: Mapping[str, torch.Tensor], prefix: str
+    checkpoint: Checkpoint,
+    tensors: Mapping[str, torch.Tensor],
+    prefix: str,
+    config: Mapping[str, Any] | None = None,
 ) -> transformers.PreTrainedModel:
     """Build the encoder whose tensors start with `prefix.`, without its pooler.
 
-    The class follows config.json's model_type, or the prefix where an old config has none.
+    The class follows the model_type of `config`, which is the checkpoint's own unless given, or the
+    prefix where an old config has none.
     Attention is the eager kind: it traces to fewer nodes.
 
     Raises:
         CheckpointError: encoder weights are missing or do not fit the config.
     """
-    config = build_config(checkpoint, prefix)
-    kind = transformers.MODEL_MAPPING.get(type(config), None)
+    built = build_config(checkpoint, prefix, config)
+    kind = transformers.MODEL_MAPPING.get(type(built), None)
     if getattr(kind, "base_model_prefix", None) != prefix:
         raise CheckpointError(
             f"{checkpoint.name} holds tensors of a {prefix}, but config.json is that of a "
-            f"{config.model_type}; put the model's own config.json beside the weights."
+            f"{built.model_type}; put the model's own config.json beside the weights."
         )
     own = {k: t for k, t in tensors.items() if k.startswith(f"{prefix}.")}
     try:
         with quietly():
             model, info = kind.from_pretrained(
                 None,
-                config=config,
+                config=built,
                 state_dict=own,
                 output_loading_info=True,
                 attn_implementation="eager",
@@ -68,32 +73,35 @@ def load_backbone(
     return model.eval()
 
 
-def build_config(checkpoint: Checkpoint, prefix: str) -> transformers.PretrainedConfig:
-    """Read config.json as the config of `model_type`, or of the prefix where it has none.
+def build_config(
+    checkpoint: Checkpoint, prefix: str, config: Mapping[str, Any] | None = None
+) -> transformers.PretrainedConfig:
+    """Read `config`, or config.json, as that of its `model_type`, or of the prefix without one.
 
     Raises:
         CheckpointError: the config names another architecture or has fields that do not fit.
     """
-    name = checkpoint.config.get("model_type") or prefix
+    fields = dict(checkpoint.config if config is None else config)
+    name = fields.get("model_type") or prefix
     if name not in transformers.CONFIG_MAPPING:
         raise CheckpointError(f"{checkpoint.name}: transformers does not know model type {name}.")
     path = checkpoint.folder / "config.json"
-    if "quantization_config" in checkpoint.config:
+    if "quantization_config" in fields:
         raise CheckpointError(
             f"{checkpoint.name} holds quantized weights (config.json has a quantization_config), "
             "which would be misread; export the weights from before quantization."
         )
     try:
         with quietly():
-            config = transformers.CONFIG_MAPPING[name].from_dict(dict(checkpoint.config))
+            built = transformers.CONFIG_MAPPING[name].from_dict(fields)
     except Exception as error:  # transformers validates configs with several exception classes
         raise CheckpointError(f"{path} is not a valid {name} config: {reason(error)}.") from error
-    if getattr(config, "num_hidden_layers", 0) > MAX_LAYERS:
+    if getattr(built, "num_hidden_layers", 0) > MAX_LAYERS:
         raise CheckpointError(
-            f"{path} asks for {config.num_hidden_layers} layers, more than {MAX_LAYERS}; correct "
+            f"{path} asks for {built.num_hidden_layers} layers, more than {MAX_LAYERS}; correct "
             "num_hidden_layers."
         )
-    return config
+    return built
 
 
 def limits(config: transformers.PretrainedConfig) -> Limits:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
 
-from effbert.runtime.manifest import Limits, Problem, Task
+from effbert.runtime.manifest import Knob, Limits, Problem, Task
 
 INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
 OVERRIDE = "override_logits"
@@ -19,7 +20,9 @@ class Description:
     """What the manifest needs to know about a loaded checkpoint.
 
     `layers` are the 1-based encoder layers of the exits, in order. `policy` is the paper's own exit
-    policy, `knobs` the paper's or the checkpoint's settings that differ from the policy's defaults.
+    policy, `defaults` the knob values that the checkpoint brings along. `extras` names what exits
+    yield for policies to watch, beside the answers; `knobs` are those that the model itself reads.
+    `notes` are sentences for the user: what the checkpoint lacks, and what to do about it.
     """
 
     format: str
@@ -35,6 +38,10 @@ class Description:
     outputs: tuple[str, ...] = ("logits",)
     padding_free: bool = True
     atol: float = 1e-4
+    extras: tuple[str, ...] = ()
+    knobs: tuple[Knob, ...] = ()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class ExitModel(nn.Module):
@@ -42,8 +49,12 @@ class ExitModel(nn.Module):
 
     `forward(input_ids, attention_mask[, token_type_ids])`, each int64 [batch, sequence], returns
     one pair an exit: the hidden state [batch, sequence, hidden] after the exit's layer, and the
-    exit's outputs by name. An exit may also yield `override_logits`: the policy then looks at
-    those, and they replace the logits where it fires (the last highway of DeeBERT).
+    exit's outputs by name: the answers and the description's `extras`. An exit may also yield
+    `override_logits`: the policy then looks at those, and they replace the logits where it fires
+    (the last highway of DeeBERT).
+
+    `more` holds further inputs, and the knobs that the model reads: a 0-d tensor each, for a
+    per-exit knob a list of one an exit, of which an exit may use its own only.
     """
 
     description: Description
@@ -53,15 +64,17 @@ class ExitModel(nn.Module):
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
         token_type_ids: torch.Tensor | None = None,
+        **more: Any,
     ) -> list[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
         """Run all layers and all exits; see the class docstring."""
-        return self.exits(input_ids, additive_mask(attention_mask), token_type_ids)
+        return self.exits(input_ids, additive_mask(attention_mask), token_type_ids, **more)
 
     def exits(
         self,
         input_ids: torch.Tensor,
         mask: torch.Tensor,
         token_type_ids: torch.Tensor | None,
+        **more: Any,
     ) -> list[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
         """Run with a mask of the backbone's own kind.
 
@@ -79,8 +92,9 @@ class MultiExitModel(ExitModel):
     ) -> None:
         """Take an encoder without head, and `heads(hidden_states) -> [outputs of each exit]`.
 
-        `hidden_states` is the tuple of [batch, sequence, hidden] after each encoder layer. `inner`
-        is how many hidden states the encoder records a layer: ALBERT's `inner_group_num`.
+        `hidden_states` is the tuple of [batch, sequence, hidden] after each encoder layer; knobs
+        that the model reads are passed by name. `inner` is how many hidden states the encoder
+        records a layer: ALBERT's `inner_group_num`.
         """
         super().__init__()
         self.backbone = backbone
@@ -93,6 +107,7 @@ class MultiExitModel(ExitModel):
         input_ids: torch.Tensor,
         mask: torch.Tensor,
         token_type_ids: torch.Tensor | None,
+        **more: Any,
     ) -> list[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
         """See `ExitModel.exits`."""
         states = self.backbone(
@@ -101,7 +116,7 @@ class MultiExitModel(ExitModel):
             output_hidden_states=True,
             **({} if token_type_ids is None else {"token_type_ids": token_type_ids}),
         ).hidden_states[self.inner :: self.inner]
-        outputs: Sequence[dict[str, torch.Tensor]] = self.heads(states)
+        outputs: Sequence[dict[str, torch.Tensor]] = self.heads(states, **more)
         return [
             (states[layer - 1], output)
             for layer, output in zip(self.description.layers, outputs, strict=True)

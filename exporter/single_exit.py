@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -30,16 +32,18 @@ class SingleExitModel(ExitModel):
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
         token_type_ids: torch.Tensor | None = None,
+        **more: Any,
     ) -> list[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
         """See `ExitModel.forward`."""
         prepared = additive_mask(attention_mask) if self.mask == "additive" else attention_mask
-        return self.exits(input_ids, prepared, token_type_ids)
+        return self.exits(input_ids, prepared, token_type_ids, **more)
 
     def exits(
         self,
         input_ids: torch.Tensor,
         mask: torch.Tensor,
         token_type_ids: torch.Tensor | None,
+        **more: Any,
     ) -> list[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
         """See `ExitModel.exits`."""
         inputs = {"input_ids": input_ids}

@@ -40,18 +40,33 @@ def gelu_tanh(x: Tensor) -> Tensor:
     return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
+FAMILIES = ("bert", "roberta", "albert")
 ACTIVATIONS = {"gelu": F.gelu, "gelu_new": gelu_tanh}
 
 
 class Backbone:
-    """Hidden states of a BERT, RoBERTa or ALBERT checkpoint for one unpadded row."""
+    """Hidden states of a BERT, RoBERTa or ALBERT checkpoint for one unpadded row.
 
-    def __init__(self, folder: Path) -> None:
-        self.config, self.tensors = load_checkpoint(folder)
-        names = ("bert", "roberta", "albert")
-        self.prefix = next(
-            n for n in names if f"{n}.embeddings.word_embeddings.weight" in self.tensors
+    `prefix` is what the tensors' names start with and `family` whose arithmetic they follow; both
+    are found out, and config and tensors read from the folder, unless given.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        prefix: str | None = None,
+        family: str | None = None,
+        config: dict[str, object] | None = None,
+        tensors: dict[str, Tensor] | None = None,
+    ) -> None:
+        if config is None or tensors is None:
+            self.config, self.tensors = load_checkpoint(folder)
+        self.config = self.config if config is None else config
+        self.tensors = self.tensors if tensors is None else tensors
+        self.prefix = prefix or next(
+            n for n in FAMILIES if f"{n}.embeddings.word_embeddings.weight" in self.tensors
         )
+        self.family = family or (self.prefix if self.prefix in FAMILIES else "bert")
         self.layers = int(self.config["num_hidden_layers"])
         # Only the vendored transformers 2.1.1 writes a configuration without these two.
         self.old = not self.config.get("architectures") and (
@@ -71,7 +86,7 @@ class Backbone:
 
     def positions(self, ids: Tensor) -> Tensor:
         """Rows of the position table for `ids` [tokens]."""
-        if self.prefix != "roberta":
+        if self.family != "roberta":
             return torch.arange(len(ids))
         if self.old:
             return torch.arange(2, len(ids) + 2)
@@ -113,7 +128,7 @@ class Backbone:
         act = ACTIVATIONS[self.config["hidden_act"]]
         group = int(i / (self.layers / int(self.config["num_hidden_groups"])))
         for k in range(int(self.config["inner_group_num"])):
-            name = f"albert.encoder.albert_layer_groups.{group}.albert_layers.{k}"
+            name = f"{self.prefix}.encoder.albert_layer_groups.{group}.albert_layers.{k}"
             part = f"{name}.attention"
             a = self.attention(x, f"{part}.query", f"{part}.key", f"{part}.value")
             x = self.norm(f"{part}.LayerNorm", self.linear(f"{part}.dense", a) + x)
@@ -126,9 +141,9 @@ class Backbone:
         row = torch.tensor(ids, dtype=torch.long)
         kinds = torch.zeros_like(row) if types is None else torch.tensor(types, dtype=torch.long)
         x = self.embed(row, kinds)
-        if self.prefix == "albert":
-            x = self.linear("albert.encoder.embedding_hidden_mapping_in", x)
-        layer = self.albert_layer if self.prefix == "albert" else self.bert_layer
+        if self.family == "albert":
+            x = self.linear(f"{self.prefix}.encoder.embedding_hidden_mapping_in", x)
+        layer = self.albert_layer if self.family == "albert" else self.bert_layer
         states = []
         for i in range(self.layers):
             x = layer(i, x)

@@ -18,10 +18,16 @@ Config = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """What the user may fix: the task by name or `auto`, and the exits by 1-based layer."""
+    """What the user may fix.
+
+    The task and the exit policy by name or `auto`, the exits by 1-based layer, and whether the
+    highway after the last layer is consulted (None: as the paper's code does).
+    """
 
     task: str = "auto"
     exits: tuple[int, ...] | None = None
+    policy: str = "auto"
+    last_highway: bool | None = None
 
     def choose_layers(self, available: tuple[int, ...]) -> tuple[int, ...]:
         """Pick the requested exit layers, all where none were requested.
