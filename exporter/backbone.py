@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,6 +43,7 @@ def load_backbone(
             f"{built.model_type}; put the model's own config.json beside the weights."
         )
     own = {k: t for k, t in tensors.items() if k.startswith(f"{prefix}.")}
+    pools = "add_pooling_layer" in inspect.signature(kind).parameters  # DistilBERT never does
     try:
         with quietly():
             model, info = kind.from_pretrained(
@@ -51,8 +53,8 @@ def load_backbone(
                 output_loading_info=True,
                 attn_implementation="eager",
                 dtype=torch.float32,
-                add_pooling_layer=False,
                 ignore_mismatched_sizes=True,
+                **({"add_pooling_layer": False} if pools else {}),
             )
     except Exception as error:  # transformers raises many kinds, all meaning the same to a user
         raise CheckpointError(

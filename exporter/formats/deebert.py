@@ -2,7 +2,8 @@
 
 Both published layouts, the authors' own and the port to transformers, for BERT and RoBERTa. Every
 layer has a highway (own pooler and classifier); the last layer's untrained highway is consulted
-too and answers where its entropy is below the threshold, as in the authors' code.
+too and answers where its entropy is below the threshold, as in the authors' code, unless the user
+turns it off.
 """
 
 from __future__ import annotations
@@ -76,7 +77,12 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     )
     return MultiExitModel(
         backbone if ported or prefix == "bert" else FixedPositions(backbone, first=2),
-        PooledHeads(layers, [head(name, f"{name}.classifier") for name in names], main),
+        PooledHeads(
+            layers,
+            [head(name, f"{name}.classifier") for name in names],
+            main,
+            overrides=options.last_highway is not False,
+        ),
         description,
     )
 
