@@ -1,0 +1,142 @@
+"""BERxiT: Early Exiting for BERT with Better Fine-Tuning and Extension to Regression (EACL 2021).
+
+DeeBERT's highways on BERT, RoBERTa, ALBERT and DistilBERT, and a classifier that learns when to
+exit, which is trained where config.json's `divide` ends in `-lte`. The highway after the last layer
+stays untrained and, as in the authors' code, is not asked unless the user turns it on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from effbert.exporter.formats.format import Config, Format, LoadOptions, Shapes
+from effbert.runtime.errors import CheckpointError, ExportError
+
+if TYPE_CHECKING:
+    from effbert.exporter.checkpoint import Checkpoint
+    from effbert.exporter.model import ExitModel
+
+PAPER = "BERxiT (Xin et al., EACL 2021), https://aclanthology.org/2021.eacl-main.8"
+REGRESSION = (
+    "No row exits early: entropy says nothing about a regression, and learning to exit was not "
+    "trained (`divide` in config.json must end in -lte)."
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names of a family's tensors: where the highways are, and what pools at them and at the end.
+
+    `learns` tells whether the authors' model has a learning-to-exit classifier.
+    """
+
+    encoder: str
+    exit_pooler: str
+    main_pooler: str
+    learns: bool = True
+
+
+LAYOUTS = {
+    "bert": Layout("bert.encoder", "pooler.dense", "bert.pooler.dense"),
+    "roberta": Layout("roberta.encoder", "pooler.dense", "roberta.pooler.dense"),
+    "albert": Layout("albert.encoder", "pooler.dense", "albert.pooler", learns=False),
+    "distilbert": Layout("distilbert.transformer", "pre_classifier", "pre_classifier"),
+}
+
+
+def detect(shapes: Shapes, config: Config) -> bool:
+    """Highways with one of the marks that DeeBERT's do not have."""
+    encoders = {layout.encoder for layout in LAYOUTS.values()}
+    marks = "divide" in config or any("lte_classifier" in k or k[:5] == "core." for k in shapes)
+    if not marks:  # nor does it run on these
+        encoders = {"albert.encoder", "distilbert.transformer"}
+    return any(key.startswith(f"{encoder}.highway.") for encoder in encoders for key in shapes)
+
+
+def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
+    """Build the encoder with its highways, main head and, where trained, exit scores.
+
+    Raises:
+        CheckpointError: tensors are missing or have the wrong shape.
+        ExportError: the task or the exits asked for do not exist, or learning to exit was not
+            trained.
+    """
+    import torch
+
+    from effbert.exporter.backbone import FixedPositions, labels, limits, load_backbone, problem
+    from effbert.exporter.heads.linear import linear
+    from effbert.exporter.heads.pooled import PooledHead, PooledHeads
+    from effbert.exporter.heads.scored import EXIT_SCORE, ScoredHeads
+    from effbert.exporter.model import INPUT_NAMES, Description, MultiExitModel
+
+    options.require_task("text-classification", "BERxiT's highways classify texts")
+    # `core` is the authors' second name of the encoder.
+    tensors = {k: t for k, t in checkpoint.load_tensors().items() if not k.startswith("core.")}
+    prefix = next(p for p, s in LAYOUTS.items() if any(k.startswith(s.encoder) for k in tensors))
+    layout, distil = LAYOUTS[prefix], prefix == "distilbert"
+    backbone = load_backbone(checkpoint, tensors, prefix)
+    config = backbone.config
+    hidden, depth = config.hidden_size, config.num_hidden_layers
+    if f"{layout.encoder}.highway.{depth}.classifier.weight" in tensors:
+        raise CheckpointError(
+            f"{checkpoint.name} has more highways than the {depth} layers of config.json."
+        )
+    classes = linear(tensors, "classifier", hidden).out_features
+
+    def head(pooler: str, classifier: str) -> PooledHead:
+        return PooledHead(
+            linear(tensors, pooler, hidden, hidden),
+            linear(tensors, classifier, hidden, classes),
+            torch.relu if distil else torch.tanh,
+        )
+
+    layers = options.choose_layers(tuple(range(1, depth + 1)))
+    highways = [f"{layout.encoder}.highway.{layer - 1}" for layer in layers]
+    heads = PooledHeads(
+        layers,
+        [head(f"{name}.{layout.exit_pooler}", f"{name}.classifier") for name in highways],
+        head(layout.main_pooler, "classifier") if layers[-1] == depth else None,
+        overrides=options.last_highway is True,
+    )
+    meaning, learned = problem(config, classes), _learned(checkpoint, layout, options)
+    rule = {"single-label": "entropy-exp"}.get(meaning, "none")
+    description = Description(
+        format="berxit",
+        architecture=config.model_type,
+        paper=PAPER,
+        task="text-classification",
+        problem=meaning,
+        labels=labels(config, classes),
+        layers=layers,
+        limits=limits(config),
+        policy="learned" if learned and meaning != "multi-label" else rule,
+        inputs=INPUT_NAMES[:2] if distil else INPUT_NAMES,
+        extras=(EXIT_SCORE,) if learned else (),
+        notes=(REGRESSION,) if meaning == "regression" and not learned else (),
+    )
+    score = linear(tensors, f"{layout.encoder}.lte_classifier", hidden, 1) if learned else None
+    return MultiExitModel(
+        FixedPositions(backbone, first=2) if prefix == "roberta" else backbone,
+        heads if score is None else ScoredHeads(heads, score, pooled=not distil),
+        description,
+        inner=getattr(config, "inner_group_num", 1),
+    )
+
+
+def _learned(checkpoint: Checkpoint, layout: Layout, options: LoadOptions) -> bool:
+    """Tell whether learning to exit was trained; its tensors are there, at random, even if not."""
+    divide = str(checkpoint.config.get("divide", "missing"))
+    trained = layout.learns and divide.endswith("-lte")
+    if options.policy == "learned" and not trained:
+        why = f"`divide` in config.json is {divide}, not one that ends in -lte"
+        raise ExportError(
+            f"Policy learned needs exits trained for it, and those of {checkpoint.name} are not: "
+            f"{why if layout.learns else 'the ALBERT of BERxiT has none'}; leave --policy out."
+        )
+    return trained
+
+
+FORMAT = Format(
+    name="berxit", paper=PAPER, detect=detect, load=load, policies=("entropy-exp", "learned")
+)
