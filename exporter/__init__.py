@@ -21,7 +21,8 @@ def export(
     task: str = "auto",
     exits: str | Sequence[int] = "all",
     policy: str = "auto",
-    knobs: Mapping[str, float | int] | None = None,
+    knobs: Mapping[str, float | int | Sequence[float | int]] | None = None,
+    last_highway: bool | None = None,
     opset: int = 20,
     verify: bool = True,
     atol: float | None = None,
@@ -40,7 +41,10 @@ def export(
         task: `auto`, `text-classification`, `token-classification` or `question-answering`.
         exits: `all`, or 1-based encoder layers with trained exits; the deepest is the last exit.
         policy: exit policy, `auto` for the one of the checkpoint's paper.
-        knobs: default knob values stored in the bundle; without them nothing exits early.
+        knobs: default knob values stored in the bundle, beside those that the checkpoint brings;
+            without either nothing exits early. A per-exit knob takes one value or one an exit.
+        last_highway: whether the highway after the last layer is consulted (DeeBERT, BERxiT); None
+            is the paper's own way.
         opset: ONNX opset of the segments, 18 to 23.
         verify: compare every exit with torch before the bundle appears.
         atol: largest difference allowed, the family's own by default (1e-4; MobileBERT 2e-3).
@@ -66,6 +70,7 @@ def export(
         exits=exits,
         policy=policy,
         knobs=dict(knobs or {}),
+        last_highway=last_highway,
         opset=opset,
         verify=verify,
         atol=atol,

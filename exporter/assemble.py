@@ -16,10 +16,11 @@ from effbert.exporter.golden import golden_rows
 from effbert.exporter.model import Description, ExitModel
 from effbert.exporter.oracle import PolicyOracle
 from effbert.exporter.policies import Policy
+from effbert.exporter.reference import Reference, torch_reference
 from effbert.exporter.rows import Row, fit_texts, random_rows, read_texts, text_rows
-from effbert.exporter.segments import build_segments
+from effbert.exporter.segments import BATCH_INPUTS, build_segments
 from effbert.exporter.tokenizer import FoundTokenizer
-from effbert.exporter.verify import Reference, torch_reference, verify
+from effbert.exporter.verify import verify
 from effbert.exporter.write import BundleWriter, check_space, total_size
 from effbert.graph_passes.share import padded, share_weights
 from effbert.runtime import Bundle, Session, open_bundle
@@ -106,7 +107,8 @@ def write_bundle(
 def _verified(session: Session, reference: Reference, policy: Policy, atol: float) -> Parity:
     manifest = session.bundle.manifest
     opset = int(manifest.producer["opset"])
-    oracle = PolicyOracle(policy, max(1, len(manifest.labels)), opset)
+    axes = {tensor.name: tensor.axes for tensor in manifest.segments[0].outputs}.get("logits")
+    oracle = None if axes is None else PolicyOracle(policy, axes, opset)
     return verify(session, reference, oracle, atol)
 
 
@@ -167,14 +169,16 @@ def _manifest(
         tokenizer=tokenizer.record if tokenizer else None,
         inputs=[
             Input(name=name, dtype="int64", axes=["batch", "sequence"], missing=missing.get(name))
-            for name in description.inputs
+            for name in BATCH_INPUTS
             if name in declared or name == "attention_mask"  # which tells how long rows are
         ],
         outputs=list(description.outputs),
         states=list(policy.states),
         segments=list(records),
         policy=PolicyRecord(name=policy.name, rule=policy.rule, paper=policy.paper),
-        knobs=[knob for knob in policy.knobs if knob.name in declared],  # one exit needs none
+        knobs=[  # one exit needs none
+            knob for knob in (*policy.knobs, *description.knobs) if knob.name in declared
+        ],
         operating_points=[],
         golden=[],
         parity=None,

@@ -32,25 +32,33 @@ EXTRA = 'pip install "effbert[export,cpu]"'
 
 
 class Knob(click.ParamType):
-    """NAME=VALUE with a number as value; integers stay integers."""
+    """NAME=VALUE with a number as value, or several with commas; integers stay integers."""
 
     name = "name=value"
 
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, float | int]:
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, Any]:
         """Split and read one knob."""
         if isinstance(value, tuple):
             return value
         name, equals, text = value.partition("=")
+        found = [_number(part) for part in text.split(",")]
+        if not name or not equals or any(number != number for number in found):
+            self.fail(
+                f"{value!r} is not NAME=NUMBER, such as threshold=0.3, or one number an exit, such "
+                "as threshold=0.3,0.2,0.2.",
+                param,
+                ctx,
+            )
+        return name, found if len(found) > 1 else found[0]
+
+
+def _number(text: str) -> float | int:
+    for kind in (int, float):
         try:
-            number: float | int = int(text)
+            return kind(text)
         except ValueError:
-            try:
-                number = float(text)
-            except ValueError:
-                number = float("nan")
-        if not name or not equals or number != number:
-            self.fail(f"{value!r} is not NAME=NUMBER, such as threshold=0.3.", param, ctx)
-        return name, number
+            pass
+    return float("nan")
 
 
 @click.command("export", cls=Reporting, epilog=EXAMPLES)
@@ -78,6 +86,11 @@ class Knob(click.ParamType):
     type=Knob(),
     help="Default value of a knob, repeatable; without it nothing exits early.",
 )
+@click.option(
+    "--last-highway",
+    type=click.Choice(["on", "off"]),
+    help="Consult the highway after the last layer; the paper's own way if left out.",
+)
 @click.option("--opset", default=20, show_default=True, help="ONNX opset, 18 to 23.")
 @click.option(
     "--verify/--no-verify",
@@ -100,12 +113,24 @@ class Knob(click.ParamType):
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def export_command(
-    checkpoint: str, bundle: Path, knobs: tuple[Any, ...], as_json: bool, **options: Any
+    checkpoint: str,
+    bundle: Path,
+    knobs: tuple[Any, ...],
+    last_highway: str | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Export CHECKPOINT (folder, weights file or hub id) to the folder BUNDLE."""
     with _progress(quiet=as_json) as say:
         say("importing torch")
-        report = _export()(checkpoint, bundle, knobs=dict(knobs), progress=say, **options)
+        report = _export()(
+            checkpoint,
+            bundle,
+            knobs=dict(knobs),
+            last_highway=None if last_highway is None else last_highway == "on",
+            progress=say,
+            **options,
+        )
     if as_json:
         click.echo(json.dumps(summarize(report), indent=2))
     else:

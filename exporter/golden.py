@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from effbert.exporter.model import WORD_MAP
 from effbert.exporter.rows import Row
 from effbert.exporter.verify import batch
 from effbert.runtime import Session
@@ -19,12 +20,13 @@ MAX_TOKENS = 64
 def golden_rows(session: Session, rows: Sequence[Row]) -> list[Golden]:
     """Run three short rows, texts first, each alone, and keep every exit's outputs."""
     short = [row for row in rows if len(row.input_ids) <= MAX_TOKENS][:COUNT]
-    typed = any(item.name == "token_type_ids" for item in session.bundle.manifest.inputs)
+    inputs = {item.name for item in session.bundle.manifest.inputs}
     return [
         Golden(
             text=None if row.text is None else _parts(row.text),
             input_ids=row.input_ids,
-            token_type_ids=row.token_type_ids if typed else None,
+            token_type_ids=row.token_type_ids if "token_type_ids" in inputs else None,
+            word_map=row.word_map if WORD_MAP in inputs else None,
             outputs={
                 name: _short(value[:, 0])
                 for name, value in session.run_exits(batch([row], session)).items()

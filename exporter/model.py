@@ -12,6 +12,7 @@ from torch import nn
 from effbert.runtime.manifest import Knob, Limits, Problem, Task
 
 INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
+WORD_MAP = "word_map"
 OVERRIDE = "override_logits"
 
 
@@ -22,7 +23,8 @@ class Description:
     `layers` are the 1-based encoder layers of the exits, in order. `policy` is the paper's own exit
     policy, `defaults` the knob values that the checkpoint brings along. `extras` names what exits
     yield for policies to watch, beside the answers; `knobs` are those that the model itself reads.
-    `notes` are sentences for the user: what the checkpoint lacks, and what to do about it.
+    `notes` are sentences for the user: what the checkpoint lacks, and what to do about it. A model
+    that decides itself, token by token, is verified at the knob values of `trials`.
     """
 
     format: str
@@ -42,6 +44,7 @@ class Description:
     knobs: tuple[Knob, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    trials: tuple[Mapping[str, float], ...] = ()
 
 
 class ExitModel(nn.Module):

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from effbert.exporter.assemble import Loaded, write_bundle
 from effbert.exporter.checkpoint import open_checkpoint
@@ -33,7 +34,8 @@ class Options:
     task: str = "auto"
     exits: str | Sequence[int] = "all"
     policy: str = "auto"
-    knobs: Mapping[str, float | int] = field(default_factory=dict)
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+    last_highway: bool | None = None
     opset: int = 20
     verify: bool = True
     atol: float | None = None
@@ -101,9 +103,11 @@ def _load(checkpoint: str | Path, options: Options, say: Progress) -> Loaded:
     opened = open_checkpoint(checkpoint)
     family = choose_format(options.format, opened.name, opened.shapes, opened.config)
     say(f"loading ({family.name})")
-    model = family.load(opened, LoadOptions(options.task, _layers(options.exits))).eval()
-    description = model.description
-    policy = with_defaults(choose_policy(options.policy, description), options.knobs)
+    wanted = LoadOptions(options.task, _layers(options.exits), options.policy, options.last_highway)
+    model = family.load(opened, wanted).eval()
+    policy = choose_policy(options.policy, model.description)
+    description, policy = with_defaults(model.description, policy, options.knobs)
+    model.description = description
     folder = options.tokenizer or opened.folder
     tokenizer = find_tokenizer(folder, description.architecture, description.limits)
     if options.tokenizer and tokenizer is None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import click
 import msgspec
 
 from effbert.runtime.cli_output import amount, print_table
 
 if TYPE_CHECKING:
     from effbert.exporter.pipeline import Report
+    from effbert.runtime.manifest import Knob
 
 
 def summarize(report: Report) -> dict[str, Any]:
@@ -26,7 +28,8 @@ def summarize(report: Report) -> dict[str, Any]:
         "labels": list(described.labels),
         "exits": list(described.layers),
         "policy": report.policy.name,
-        "knobs": {knob.name: knob.default for knob in report.policy.knobs},
+        "knobs": {knob.name: knob.default for knob in _knobs(report)},
+        "notes": list(described.notes),
         "size": report.size,
         "tokenizer": report.tokenizer,
         "parity": None if manifest is None else msgspec.to_builtins(manifest.parity),
@@ -37,7 +40,7 @@ def summarize(report: Report) -> dict[str, Any]:
 def print_report(report: Report) -> None:
     """Print the report as a table, and the exits with their parity as another."""
     described, manifest = report.description, report.manifest
-    knobs = ", ".join(f"{knob.name}={knob.default}" for knob in report.policy.knobs)
+    knobs = ", ".join(f"{knob.name}={knob.default}" for knob in _knobs(report))
     facts = {
         "bundle": report.bundle if manifest else f"{report.bundle} (dry run, nothing written)",
         "format": f"{report.format}{', ' if report.paper else ''}{report.paper}",
@@ -66,3 +69,9 @@ def print_report(report: Report) -> None:
                 )
             ],
         )
+    for note in described.notes:
+        click.echo(f"Note: {note}")
+
+
+def _knobs(report: Report) -> list[Knob]:
+    return [*report.policy.knobs, *report.description.knobs]

@@ -11,8 +11,9 @@ import numpy as np
 
 from effbert.exporter.reason import reason
 from effbert.runtime.errors import InputError
+from effbert.runtime.inputs import NO_WORD
 from effbert.runtime.manifest import Limits
-from effbert.runtime.tokenization import Text, TextEncoder
+from effbert.runtime.tokenization import Text, TextEncoder, word_map
 
 MAX_TEXTS = 512
 MAX_CHARACTERS = 1 << 24
@@ -23,10 +24,14 @@ SEED = 20
 
 
 class Row(NamedTuple):
-    """One row without padding, and the text it comes from."""
+    """One row without padding: its tokens, its words, and the text it comes from.
+
+    `word_map` tells for each token where the first piece of its word is, -1 for special tokens.
+    """
 
     input_ids: list[int]
     token_type_ids: list[int]
+    word_map: list[int]
     text: Text | None = None
 
 
@@ -69,7 +74,10 @@ def fit_texts(texts: Sequence[Text], task: str) -> list[Text]:
 
 def text_rows(texts: Sequence[Text], encoder: TextEncoder, limits: Limits) -> list[Row]:
     """Tokenize texts with the bundle's own tokenizer; rows too short for it are left out."""
-    rows = [Row(e.ids, list(e.encoding.type_ids), e.text) for e in encoder.encode(list(texts))]
+    rows = [
+        Row(e.ids, list(e.encoding.type_ids), word_map(e.encoding), e.text)
+        for e in encoder.encode(list(texts))
+    ]
     return [row for row in rows if len(row.input_ids) >= limits.min_length]
 
 
@@ -85,5 +93,9 @@ def random_rows(limits: Limits) -> list[Row]:
         ids[ids == limits.pad_id] = (limits.pad_id + 1) % limits.vocab_size
         half = int(random.integers(1, length)) if limits.type_vocab_size > 1 else int(length)
         types = [int(position >= half) for position in range(length)]
-        rows.append(Row([int(i) for i in ids], types))
+        starts = random.integers(0, 3, length) > 0  # words of one and a half pieces on average
+        starts[:2] = True
+        words = np.maximum.accumulate(np.where(starts, np.arange(length), 0))
+        words[[0, -1]] = NO_WORD
+        rows.append(Row([int(i) for i in ids], types, words.tolist()))
     return rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -12,9 +13,11 @@ import numpy as np
 from effbert.exporter.model import Description
 from effbert.exporter.policies import POLICIES, Policy
 from effbert.runtime.errors import ExportError, InputError
-from effbert.runtime.manifest import Knob, number
+from effbert.runtime.manifest import Knob, Number, number
 
 LARGEST = float(np.finfo(np.float32).max)
+# What the extra outputs of exits are, for people.
+NEEDED = {"exit_score": "a trained learning-to-exit classifier"}
 
 
 def choose_policy(name: str, description: Description) -> Policy:
@@ -25,6 +28,7 @@ def choose_policy(name: str, description: Description) -> Policy:
     """
     name = description.policy if name == "auto" else name
     problem = description.problem or description.task
+    layers = description.layers
     if name == "patience" and problem == "regression":
         name = "patience-regression"
     if name not in POLICIES:
@@ -37,34 +41,60 @@ def choose_policy(name: str, description: Description) -> Policy:
             f"Policy {name} cannot judge {problem} outputs, it needs {', '.join(policy.problems)}; "
             f"choose another, such as {description.policy}."
         )
-    if policy.knobs and len(description.layers) == 1 and description.policy == "none":
+    if missing := sorted(set(policy.needs) - set(description.extras)):
+        raise ExportError(
+            f"Policy {name} needs exits with {' and '.join(NEEDED[each] for each in missing)}, "
+            f"which this {description.format} checkpoint does not have; choose another policy, "
+            f"such as {description.policy}."
+        )
+    if policy.knobs and len(layers) == 1 and description.policy == "none":
         raise ExportError(
             f"Policy {name} has nothing to decide: this checkpoint has one exit, after layer "
-            f"{description.layers[0]}; leave --policy out."
+            f"{layers[0]}; leave --policy out."
         )
-    return policy
+    return policy.fitted(len(description.labels), tuple(knob.name for knob in description.knobs))
 
 
-def with_defaults(policy: Policy, values: Mapping[str, float | int]) -> Policy:
-    """Set default values of knobs.
+def with_defaults(
+    description: Description, policy: Policy, values: Mapping[str, Any]
+) -> tuple[Description, Policy]:
+    """Set default values of knobs: those of the checkpoint where the policy has them, and `values`.
 
     Raises:
-        InputError: the policy has no such knob, or the value is out of its range.
+        InputError: there is no such knob, or the value is out of its range.
     """
-    known = {knob.name: knob for knob in policy.knobs}
+    known = {knob.name: knob for knob in (*policy.knobs, *description.knobs)}
     for name in values:
         if name not in known:
             raise InputError(
                 f"Policy {policy.name} has no knob {name}; it has {', '.join(known) or 'none'}."
             )
-    knobs = tuple(
-        _with_default(knob, values[knob.name]) if knob.name in values else knob
-        for knob in policy.knobs
+    merged = {name: value for name, value in description.defaults.items() if name in known}
+    merged |= values
+    exits = len(description.layers)
+
+    def changed(knobs: tuple[Knob, ...]) -> tuple[Knob, ...]:
+        return tuple(
+            _with_default(knob, merged[knob.name], exits) if knob.name in merged else knob
+            for knob in knobs
+        )
+
+    return (
+        replace(description, knobs=changed(description.knobs)),
+        replace(policy, knobs=changed(policy.knobs)),
     )
-    return replace(policy, knobs=knobs)
 
 
-def _with_default(knob: Knob, value: float | int) -> Knob:
+def _with_default(knob: Knob, value: Any, exits: int) -> Knob:
+    if not isinstance(value, list | tuple):
+        return msgspec.structs.replace(knob, default=_number(knob, value))
+    if not knob.per_exit or len(value) != exits:
+        expected = f"one value or {exits}, one an exit" if knob.per_exit else "one value"
+        raise InputError(f"Knob {knob.name}: got {len(value)} values, expected {expected}.")
+    return msgspec.structs.replace(knob, default=[_number(knob, item) for item in value])
+
+
+def _number(knob: Knob, value: Any) -> Number:
     low, high = number(knob.minimum), number(knob.maximum)
     kind = int if knob.dtype == "int64" else float
     try:
@@ -77,7 +107,7 @@ def _with_default(knob: Knob, value: float | int) -> Knob:
         raise InputError(
             f"Knob {knob.name}: got {value!r:.40}, expected {expected} from {low} to {high}."
         )
-    number_or_name = kind(value)
-    if number_or_name in (float("inf"), float("-inf")):
-        number_or_name = str(number_or_name)  # type: ignore[assignment]
-    return msgspec.structs.replace(knob, default=number_or_name)
+    found: Number = kind(value)
+    if found == float("inf"):
+        return "inf"
+    return "-inf" if found == float("-inf") else found

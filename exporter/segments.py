@@ -8,9 +8,9 @@ from typing import cast
 
 import onnx_ir as ir
 
-from effbert.exporter.model import OVERRIDE, ExitModel
+from effbert.exporter.model import INPUT_NAMES, OVERRIDE, WORD_MAP, ExitModel
 from effbert.exporter.policies.policy import Policy
-from effbert.exporter.trace import trace
+from effbert.exporter.trace import knob_input, trace
 from effbert.graph_passes.attach import attach_policy
 from effbert.graph_passes.flops import count_flops, count_parameters
 from effbert.graph_passes.names import name_after_modules
@@ -23,6 +23,7 @@ DTYPES: dict[DType, ir.DataType] = {
     "int64": ir.DataType.INT64,
     "bool": ir.DataType.BOOL,
 }
+BATCH_INPUTS = (*INPUT_NAMES, WORD_MAP)
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,9 @@ def build_segments(model: ExitModel, policy: Policy, opset: int) -> list[BuiltSe
     built = []
     for index, (part, layer) in enumerate(zip(cuts, layers, strict=True)):
         last = index == len(cuts) - 1
-        carries = dict(part.carries) | attach(part.model, policy, last=last)
+        _own_knobs(part.model, model.description.knobs, index)
+        extras = model.description.extras
+        carries = dict(part.carries) | attach(part.model, policy, last=last, extras=extras)
         name_after_modules(part.model)
         built.append(
             BuiltSegment(
@@ -56,10 +59,21 @@ def build_segments(model: ExitModel, policy: Policy, opset: int) -> list[BuiltSe
     return built
 
 
-def attach(model: ir.Model, policy: Policy, *, last: bool) -> dict[str, str]:
+def _own_knobs(model: ir.Model, knobs: Sequence[Knob], index: int) -> None:
+    """Give the knobs that the traced model reads at this exit their plain names."""
+    names = {knob_input(knob, index): knob.name for knob in knobs}
+    for value in model.graph.inputs:
+        value.name = names.get(value.name, value.name)
+
+
+def attach(
+    model: ir.Model, policy: Policy, *, last: bool, extras: Sequence[str] = ()
+) -> dict[str, str]:
     """Attach a policy to a segment; see `effbert.graph_passes.attach.attach_policy`."""
     outputs = [value.name for value in model.graph.outputs]
-    overrides = OVERRIDE in outputs
+    overrides = OVERRIDE in outputs and policy.answer is None
+    if OVERRIDE in outputs and not overrides:
+        extras = (*extras, OVERRIDE)
     watched = OVERRIDE if overrides else "logits" if "logits" in outputs else outputs[0]
     return attach_policy(
         model,
@@ -70,6 +84,15 @@ def attach(model: ir.Model, policy: Policy, *, last: bool) -> dict[str, str]:
         knobs=[_input(knob, []) for knob in policy.knobs],
         last=last,
         replaces="logits" if overrides else None,
+        answer=ir.from_proto(policy.answer.to_function_proto()) if policy.answer else None,
+        extras=extras,
+        available=[_batch_input(name) for name in BATCH_INPUTS],
+    )
+
+
+def _batch_input(name: str) -> ir.Value:
+    return ir.Value(
+        name=name, type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape(["batch", "sequence"])
     )
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
 import torch
 from torch import nn
 
-from effbert.exporter.model import ExitModel
+from effbert.exporter.model import WORD_MAP, Description, ExitModel
 from effbert.exporter.quiet import quietly
 from effbert.graph_passes.cut import Exit
 from effbert.runtime.errors import TraceError
+from effbert.runtime.manifest import Knob, number
 
 # Distinct and larger than one: torch would bake in extents of 0 and 1.
 TRACED_ROWS, TRACED_TOKENS = 2, 9
@@ -25,9 +27,11 @@ class _Flat(nn.Module):
         self.model = model
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        named = dict(zip(self.model.description.inputs, inputs, strict=True))
+        description = self.model.description
+        count = len(description.inputs)
+        named = dict(zip(description.inputs, inputs[:count], strict=True))
         flat: list[torch.Tensor] = []
-        for hidden, outputs in self.model(**named):
+        for hidden, outputs in self.model(**named, **knob_values(description, inputs[count:])):
             flat += [hidden, *outputs.values()]
         return tuple(flat)
 
@@ -54,17 +58,20 @@ def trace(model: ExitModel, opset: int) -> Traced:
     """
     dynamic = torch.export.Dim.DYNAMIC
     inputs = example_inputs(model)
+    knobs = never_knobs(model.description)
     with torch.no_grad():
-        names = [tuple(outputs) for _, outputs in model(**inputs)]
+        values = knob_values(model.description, list(knobs.values()))
+        names = [tuple(outputs) for _, outputs in model(**inputs, **values)]
+    shapes = (*({0: dynamic, 1: dynamic} for _ in inputs), *({} for _ in knobs))
     try:
         with quietly(), torch.no_grad():
             program = torch.onnx.export(
                 _Flat(model).eval(),
-                tuple(inputs.values()),
+                (*inputs.values(), *knobs.values()),
                 dynamo=True,
                 opset_version=opset,
-                dynamic_shapes=(tuple({0: dynamic, 1: dynamic} for _ in inputs),),
-                input_names=list(inputs),
+                dynamic_shapes=(shapes,),
+                input_names=[*inputs, *knobs],
                 verbose=False,
                 optimize=False,
             )
@@ -81,6 +88,32 @@ def trace(model: ExitModel, opset: int) -> Traced:
     return Traced(program.model, exits, weights)
 
 
+def knob_input(knob: Knob, exit_index: int) -> str:
+    """Name the traced graph's input for what a knob is at one exit."""
+    return f"{knob.name}_at_{exit_index}" if knob.per_exit else knob.name
+
+
+def never_knobs(description: Description) -> dict[str, torch.Tensor]:
+    """Give the knobs that the model reads, by input name, at the values that never exit."""
+    exits = range(len(description.layers))
+    return {
+        knob_input(knob, index): torch.tensor(number(knob.never)).to(getattr(torch, knob.dtype))
+        for knob in description.knobs
+        for index in (exits if knob.per_exit else range(1))
+    }
+
+
+def knob_values(
+    description: Description, inputs: Sequence[torch.Tensor]
+) -> dict[str, torch.Tensor | list[torch.Tensor]]:
+    """Turn one tensor an input back into what the model reads: a list for per-exit knobs."""
+    rest = iter(inputs)
+    return {
+        knob.name: [next(rest) for _ in description.layers] if knob.per_exit else next(rest)
+        for knob in description.knobs
+    }
+
+
 def example_inputs(model: ExitModel) -> dict[str, torch.Tensor]:
     """Make valid inputs of the traced shape: token ids from the vocabulary, no padding."""
     limits = model.description.limits
@@ -90,6 +123,7 @@ def example_inputs(model: ExitModel) -> dict[str, torch.Tensor]:
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
         "token_type_ids": torch.zeros_like(ids),
+        WORD_MAP: torch.arange(tokens).expand(TRACED_ROWS, tokens).contiguous(),
     }
     return {name: every[name] for name in model.description.inputs}
 

@@ -20,12 +20,16 @@ def attach_policy(
     knobs: Sequence[ir.Value] = (),
     last: bool = False,
     replaces: str | None = None,
+    answer: ir.Function | None = None,
+    extras: Sequence[str] = (),
+    available: Sequence[ir.Value] = (),
 ) -> dict[str, str]:
     """Add the outputs `signal` (float32 [batch]) and `exit` (bool [batch]) to a segment.
 
     Functions are bound by the names of their inputs: `logits` is the watched output, any other name
-    that of a state or knob. `signal` yields the signal and then the new value of each state;
-    `fires` takes the signal and knobs.
+    that of a state, a knob, an extra output or an input of the bundle. `signal` yields the signal
+    and then the new value of each state; `fires` takes the signal, knobs and new states; `answer`
+    yields the logits that the segment gives instead of its own, from the same.
 
     Args:
         model: the segment, changed in place.
@@ -37,20 +41,31 @@ def attach_policy(
         last: rows leave here whatever the policy says.
         replaces: the output that the watched one replaces where the policy fires; the watched one
             is then no longer an output (DeeBERT's last highway).
+        answer: what the segment answers, where that is not its own logits.
+        extras: outputs that are there for the policy, and are none afterwards.
+        available: inputs of the bundle that the policy may read, added where it does.
 
     Returns:
         The carries added: state name to output name; empty for the last segment.
     """
     graph = model.graph
     outputs = {value.name: value for value in graph.outputs}
-    inputs = {value.name: value for value in (*states, *knobs)}
-    inputs["logits"] = outputs[watched]
+    present = {value.name: value for value in graph.inputs}
+    added = [value for value in (*states, *knobs, *available) if value.name not in present]
+    inputs = present | {value.name: value for value in added}
+    inputs |= {name: outputs[name] for name in extras} | {"logits": outputs[watched]}
     decides = replaces is not None or not last
 
     signal_value, *new_states = _call(model, signal, inputs)
-    fired = _call(model, fires, inputs | {"signal": signal_value})[0] if decides else None
-    used = {v.name for v in inputs.values() if v.uses() and v is not outputs[watched]}
-    graph.inputs.extend(v for v in (*states, *knobs) if v.name in used)
+    inputs |= {"signal": signal_value}
+    inputs |= {state.name: value for state, value in zip(states, new_states, strict=True)}
+    fired = _call(model, fires, inputs)[0] if decides else None
+    if answer is not None:
+        [own] = _call(model, answer, inputs)
+        _rename_output(graph, outputs[watched], own)
+    graph.inputs.extend(value for value in added if value.uses())
+    for name in extras:
+        graph.outputs.remove(outputs[name])
     if replaces is not None:
         _replace_output(graph, fired, outputs[watched], outputs[replaces])
     _add_output(graph, signal_value, "signal", ir.DataType.FLOAT, [BATCH])
@@ -62,8 +77,9 @@ def attach_policy(
         carries[state.name] = f"{state.name}_out"
         _add_output(graph, value, carries[state.name], state.dtype, state.shape)
     InlinePass()(model)
-    for function in (signal, fires):
-        model.opset_imports.pop(function.domain, None)
+    for function in (signal, fires, answer):
+        if function is not None:
+            model.opset_imports.pop(function.domain, None)
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     return carries
 
@@ -114,12 +130,19 @@ def _replace_output(graph: ir.Graph, fired: ir.Value, new: ir.Value, old: ir.Val
     axes = ir.Value(name="class_axis", const_value=ir.tensor([-1], name="class_axis"))
     graph.register_initializer(axes)
     column = ir.Node("", "Unsqueeze", [fired, axes], num_outputs=1)
-    name, dtype, shape = old.name, old.dtype, old.shape
-    old.name = f"{name}_unless_fired"
     chosen = ir.Node("", "Where", [column.outputs[0], new, old], num_outputs=1)
     graph.extend([column, chosen])
     graph.outputs.remove(new)
-    index = graph.outputs.index(old)
-    chosen.outputs[0].name, chosen.outputs[0].type = name, ir.TensorType(dtype)
-    chosen.outputs[0].shape = shape
-    graph.outputs[index] = chosen.outputs[0]
+    _rename_output(graph, old, chosen.outputs[0])
+
+
+def _rename_output(graph: ir.Graph, old: ir.Value, new: ir.Value) -> None:
+    """Let `new` be the output that `old` was, name and type included."""
+    name, index = old.name, graph.outputs.index(old)
+    new.type, new.shape = ir.TensorType(old.dtype), old.shape
+    old.name = f"own_{name}"
+    named = ir.Node("", "Identity", [new], num_outputs=1, name=f"{name}/Identity")
+    graph.append(named)
+    output = named.outputs[0]
+    output.name, output.type, output.shape = name, new.type, new.shape
+    graph.outputs[index] = output

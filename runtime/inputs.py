@@ -15,7 +15,8 @@ import numpy as np
 from effbert.runtime.errors import InputError
 from effbert.runtime.manifest import Manifest
 
-IDS, MASK, TYPES = "input_ids", "attention_mask", "token_type_ids"
+IDS, MASK, TYPES, WORDS = "input_ids", "attention_mask", "token_type_ids", "word_map"
+NO_WORD = -1  # in a word map: special tokens and padding
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,8 @@ class InputCheck:
                 _check_mask(value)
             elif name == TYPES:
                 self._check_range(name, value, max(1, self._limits.type_vocab_size), "token types")
+        if WORDS in tensors:
+            tensors[WORDS] = _checked_words(tensors[WORDS], tensors[MASK])
         return Batch(tensors, *ids.shape)
 
     def _integers(self, name: str, value: Any) -> np.ndarray:
@@ -103,7 +106,12 @@ class InputCheck:
 
     def _filled(self, name: str, missing: int | None, ids: np.ndarray) -> np.ndarray:
         if missing is None:
-            raise InputError(f"Input '{name}' is missing.")
+            meaning = (
+                ": for each token the place of its word's first piece, -1 for special tokens"
+                if name == WORDS
+                else ""
+            )
+            raise InputError(f"Input '{name}' is missing{meaning}.")
         return np.full(ids.shape, missing, dtype=np.int64)
 
     def _check_range(self, name: str, values: np.ndarray, count: int, what: str) -> None:
@@ -132,6 +140,22 @@ def _check_mask(mask: np.ndarray) -> None:
         raise InputError(
             f"Input '{MASK}': row {np.argmin(read)} has no 1, so there is nothing to read."
         )
+
+
+def _checked_words(words: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The word map with padding outside all words; pieces must point back to a first piece."""
+    words = np.where(mask == 1, words, NO_WORD)
+    places = np.arange(words.shape[1])
+    pieces = words != NO_WORD
+    first = np.take_along_axis(words, np.clip(words, 0, places[-1]), axis=1) == words
+    wrong = pieces & ~((words >= 0) & (words <= places) & first)
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise InputError(
+            f"Input '{WORDS}': got {words[row, column]} at [{row}, {column}], expected the place "
+            "of the word's first piece, which is its own, or -1 outside words."
+        )
+    return words
 
 
 def _below(values: np.ndarray, count: int) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from effbert.runtime.errors import InputError
-from effbert.runtime.manifest import Knob, Manifest
+from effbert.runtime.manifest import Knob, Manifest, numbers
 
 KnobValue = float | int | Sequence[float | int]
 Values = list[dict[str, np.ndarray]]  # segment -> knob name -> scalar array
@@ -21,7 +21,7 @@ class Knobs:
     def __init__(self, manifest: Manifest, operating_point: str | None = None) -> None:
         self._knobs = {knob.name: knob for knob in manifest.knobs}
         self._segments = len(manifest.segments)
-        merged: dict[str, Any] = {knob.name: float(knob.default) for knob in manifest.knobs}
+        merged: dict[str, Any] = {knob.name: numbers(knob.default) for knob in manifest.knobs}
         if operating_point is not None:
             merged |= _point(manifest, operating_point)
         self._defaults = self._arrays(merged)
@@ -73,10 +73,7 @@ class Knobs:
 def _point(manifest: Manifest, name: str) -> dict[str, Any]:
     for point in manifest.operating_points:
         if point.name == name:
-            return {
-                knob: [float(item) for item in value] if isinstance(value, list) else float(value)
-                for knob, value in point.knobs.items()
-            }
+            return {knob: numbers(value) for knob, value in point.knobs.items()}
     known = ", ".join(repr(point.name) for point in manifest.operating_points) or "none"
     raise InputError(f"Unknown operating point {name!r}; this bundle has: {known}.")
 

@@ -91,15 +91,15 @@ class Policy(Record):
 class Knob(Record):
     """A runtime input that changes cost. `never` is the value at which no row exits early.
 
-    A `per_exit` knob accepts one value, or a list of one value an exit. `raising` tells what a
-    larger value does to the exits.
+    A `per_exit` knob accepts one value, or a list of one value an exit, and so does its `default`.
+    `raising` tells what a larger value does to the exits.
     """
 
     name: Name
     dtype: Literal["float32", "int64"]
     minimum: Number
     maximum: Number
-    default: Number
+    default: Number | list[Number]
     never: Number
     per_exit: bool
     raising: Literal["earlier", "later"]
@@ -145,6 +145,7 @@ class Golden(Record):
     input_ids: Annotated[list[int], Meta(min_length=2, max_length=8192)]
     token_type_ids: list[int] | None
     outputs: dict[Name, list[Any]]
+    word_map: list[int] | None = None
 
 
 class Parity(Record):
@@ -236,6 +237,11 @@ def encode_manifest(manifest: Manifest) -> bytes:
             "allowed; use fewer or shorter golden rows."
         )
     return data
+
+
+def numbers(value: Number | list[Number]) -> float | list[float]:
+    """One manifest number, or a list of them, as floats."""
+    return [float(item) for item in value] if isinstance(value, list) else float(value)
 
 
 def number(value: Number) -> float:

@@ -173,10 +173,12 @@ def _knobs(manifest: Manifest) -> Iterator[str]:
         if state.dtype != "float32" and not float(state.initial).is_integer():
             yield f"$.states[{k}].initial: {state.initial} is not an integer"
     for k, knob in enumerate(manifest.knobs):
-        for field in ("minimum", "maximum", "default", "never"):
+        for field in ("minimum", "maximum", "never"):
             problem = _value_problem(knob, getattr(knob, field))
             if problem:
                 yield f"$.knobs[{k}].{field}: {problem}"
+        for problem in _values_problems(knob, knob.default, len(manifest.segments)):
+            yield f"$.knobs[{k}].default: {problem}"
 
 
 def _points(manifest: Manifest) -> Iterator[str]:
@@ -187,15 +189,20 @@ def _points(manifest: Manifest) -> Iterator[str]:
             if name not in knobs:
                 yield f"{path}: there is no such knob"
                 continue
-            values = value if isinstance(value, list) else [value]
-            if isinstance(value, list) and not knobs[name].per_exit:
-                yield f"{path}: the knob takes one value, not a list"
-            elif isinstance(value, list) and len(value) != len(manifest.segments):
-                yield f"{path}: {len(value)} values for {len(manifest.segments)} exits"
-            for item in values:
-                problem = _value_problem(knobs[name], item)
-                if problem:
-                    yield f"{path}: {problem}"
+            for problem in _values_problems(knobs[name], value, len(manifest.segments)):
+                yield f"{path}: {problem}"
+
+
+def _values_problems(knob: Knob, value: Any, exits: int) -> Iterator[str]:
+    """What is wrong with one value of a knob, or with a list of one an exit."""
+    if isinstance(value, list) and not knob.per_exit:
+        yield "the knob takes one value, not a list"
+    elif isinstance(value, list) and len(value) != exits:
+        yield f"{len(value)} values for {exits} exits"
+    for item in value if isinstance(value, list) else [value]:
+        problem = _value_problem(knob, item)
+        if problem:
+            yield problem
 
 
 def _value_problem(knob: Knob, value: float | str) -> str | None:
@@ -223,6 +230,8 @@ def _golden(manifest: Manifest) -> Iterator[str]:
             yield f"{path}.input_ids: an id is outside the vocabulary"
         if row.token_type_ids is not None and len(row.token_type_ids) != length:
             yield f"{path}.token_type_ids: {len(row.token_type_ids)} for {length} tokens"
+        if row.word_map is not None and len(row.word_map) != length:
+            yield f"{path}.word_map: {len(row.word_map)} for {length} tokens"
         if set(row.outputs) != set(manifest.outputs):
             yield f"{path}.outputs: expected {sorted(manifest.outputs)}"
             continue

@@ -14,7 +14,7 @@ from tokenizers import Encoding, Tokenizer
 
 from effbert.runtime.bundle import Bundle
 from effbert.runtime.errors import BundleError, InputError
-from effbert.runtime.inputs import IDS, MASK, TYPES
+from effbert.runtime.inputs import IDS, MASK, NO_WORD, TYPES, WORDS
 
 Text = str | tuple[str, str]
 QUESTION_ANSWERING = "question-answering"
@@ -93,11 +93,14 @@ class TextEncoder:
         ids = np.full(shape, self._pad, dtype=np.int64)
         mask = np.zeros(shape, dtype=np.int64)
         types = np.zeros(shape, dtype=np.int64)
+        words = np.full(shape, NO_WORD, dtype=np.int64)
         for row, item in enumerate(encoded):
             ids[row, : len(item.ids)] = item.ids
             mask[row, : len(item.ids)] = 1
             types[row, : len(item.ids)] = item.encoding.type_ids
-        arrays = {IDS: ids, MASK: mask, TYPES: types}
+            if WORDS in self._inputs:
+                words[row, : len(item.ids)] = word_map(item.encoding)
+        arrays = {IDS: ids, MASK: mask, TYPES: types, WORDS: words}
         return {name: value for name, value in arrays.items() if name in self._inputs}
 
     def _checked(self, index: int, text: Text) -> Text:
@@ -140,3 +143,13 @@ class TextEncoder:
                     reason = f"the question leaves no room for the context ({str(single)[:200]})"
                 return f"Text {index}: {reason}."
         return f"The tokenizer refuses these texts ({str(error)[:200]})."
+
+
+def word_map(encoding: Encoding) -> list[int]:
+    """For each token the place of the first piece of its word; -1 for special tokens."""
+    first: dict[tuple[int | None, int], int] = {}
+    places = []
+    for place, word in enumerate(encoding.word_ids):
+        key = (encoding.sequence_ids[place], NO_WORD if word is None else word)
+        places.append(NO_WORD if word is None else first.setdefault(key, place))
+    return places

@@ -135,4 +135,6 @@ def _inputs(row: Golden) -> dict[str, np.ndarray]:
     inputs = {"input_ids": np.array([row.input_ids], np.int64)}
     if row.token_type_ids is not None:
         inputs["token_type_ids"] = np.array([row.token_type_ids], np.int64)
+    if row.word_map is not None:
+        inputs["word_map"] = np.array([row.word_map], np.int64)
     return inputs

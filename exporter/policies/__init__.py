@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from effbert.exporter.policies.confidence import CONFIDENCE, CONFIDENCE_ABOVE, MARGIN
+from effbert.exporter.policies.elbert import ELBERT_POLICIES
 from effbert.exporter.policies.entropy import (
     ENTROPY,
     ENTROPY_CATEGORICAL,
     ENTROPY_EXP,
     ENTROPY_NAIVE,
 )
+from effbert.exporter.policies.learned import LEARNED
 from effbert.exporter.policies.none import NONE
 from effbert.exporter.policies.patience import PATIENCE, PATIENCE_REGRESSION
 from effbert.exporter.policies.policy import Policy
+from effbert.exporter.policies.vote import VOTE
 
 POLICIES: dict[str, Policy] = {
     policy.name: policy
@@ -19,8 +23,14 @@ POLICIES: dict[str, Policy] = {
         ENTROPY_NAIVE,
         ENTROPY_EXP,
         ENTROPY_CATEGORICAL,
+        CONFIDENCE,
+        CONFIDENCE_ABOVE,
+        MARGIN,
         PATIENCE,
         PATIENCE_REGRESSION,
+        LEARNED,
+        VOTE,
+        *ELBERT_POLICIES,
         NONE,
     )
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onnxscript import OnnxFunction
 
@@ -13,11 +13,15 @@ from effbert.runtime.manifest import Knob, State
 class Policy:
     """A rule that says which rows stop at an exit.
 
-    `signal(logits, states..., knobs...)` yields the signal, float32 [batch], and then the new value
-    of each state; `fires(signal, knobs...)` says which rows stop, bool [batch]. Both are bound by
-    the names of their arguments. A state's axes are those of the manifest.
+    `signal(logits, extras..., states..., knobs...)` yields the signal, float32 [batch], and then
+    the new value of each state; `fires(signal, states..., knobs...)` says which rows stop, bool
+    [batch]; `answer(logits, states..., knobs...)`, where there is one, yields the logits answered
+    instead. All are bound by the names of their arguments: states (by their new values in `fires`
+    and `answer`), knobs, the extra outputs of exits that `needs` lists, and inputs of the bundle.
+    A state's axes are those of the manifest, and `classes`.
 
-    `problems` lists the problems whose logits the policy understands.
+    `problems` lists the problems whose logits the policy understands. `tempered` is the signal for
+    models that divide their logits by the knob `temperature` themselves.
     """
 
     name: str
@@ -28,3 +32,22 @@ class Policy:
     states: tuple[State, ...] = ()
     knobs: tuple[Knob, ...] = ()
     problems: tuple[str, ...] = ("single-label",)
+    answer: OnnxFunction | None = None
+    needs: tuple[str, ...] = ()
+    tempered: OnnxFunction | None = None
+
+    def fitted(self, classes: int, model_knobs: tuple[str, ...]) -> Policy:
+        """Adapt to a model: the extent `classes` of states, and knobs that it reads itself."""
+        states = tuple(
+            State(
+                name=state.name,
+                dtype=state.dtype,
+                axes=[classes if str(axis) == "classes" else axis for axis in state.axes],
+                initial=state.initial,
+            )
+            for state in self.states
+        )
+        if self.tempered is not None and "temperature" in model_knobs:
+            knobs = tuple(knob for knob in self.knobs if knob.name != "temperature")
+            return replace(self, states=states, signal=self.tempered, knobs=knobs, tempered=None)
+        return replace(self, states=states)

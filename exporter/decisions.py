@@ -1,0 +1,121 @@
+"""Compare where rows leave a bundle with where the policy lets them leave the torch model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from effbert.exporter.model import OVERRIDE, WORD_MAP
+from effbert.exporter.oracle import PolicyOracle, Watched
+from effbert.exporter.reference import ROUNDING, Outputs, Reference, padded_batch, short_rows
+from effbert.runtime import Session
+from effbert.runtime.errors import ParityError
+from effbert.runtime.inputs import NO_WORD
+
+DECIDED = 32
+
+
+def compare_decisions(
+    session: Session, reference: Reference, found: Outputs, oracle: PolicyOracle, atol: float
+) -> tuple[int, int]:
+    """Run with a few knob settings; each row must leave where torch's outputs or ours say.
+
+    Args:
+        session: the bundle.
+        reference: what torch says.
+        found: the logits of our segments, per row; empty where rounding decides about them.
+        oracle: the policy.
+        atol: largest difference allowed between answers.
+
+    Returns:
+        Decisions compared, and how many differ from torch's because rounding crossed a threshold.
+
+    Raises:
+        ParityError: a row leaves at another exit.
+    """
+    rows = sorted(short_rows(reference.rows), key=lambda i: len(reference.rows[i].input_ids))
+    rows = [row for row in rows if found["logits"][row].size][:DECIDED]
+    if not rows:
+        return 0, 0
+    compared = near = 0
+    for knobs in oracle.trials([_watched(session, reference, row) for row in rows]):
+        for row in rows:
+            near += _compare_row(session, reference, found, oracle, row, knobs, atol)
+        compared += len(rows)
+    return compared, near
+
+
+def _compare_row(
+    session: Session,
+    reference: Reference,
+    found: Outputs,
+    oracle: PolicyOracle,
+    row: int,
+    knobs: Mapping[str, float | int],
+    atol: float,
+) -> int:
+    """Compare one row; 1 if it left elsewhere than torch says, within rounding."""
+    theirs = _watched(session, reference, row)
+    ours = Watched(dict(theirs.outputs), theirs.inputs)
+    if oracle.policy.answer is None:
+        ours = Watched({**theirs.outputs, "logits": found["logits"][row][:, None]}, theirs.inputs)
+    result = session.run(_inputs(session, reference, row), knobs=knobs)
+    rounded = (ours, theirs.shifted(ROUNDING), theirs.shifted(-ROUNDING))
+    for place, watched in enumerate((theirs, *rounded)):
+        left, answers = oracle.decide(watched, knobs)
+        same = result.exit_index[0] == left[0]
+        if same and np.abs(result.logits - answers).max() <= atol:
+            return int(place > 0)
+    wanted = int(oracle.decide(theirs, knobs)[0][0])
+    first = session.exits[min(int(result.exit_index[0]), wanted)]
+    raise ParityError(
+        f"{first.file} lets a row leave at exit {result.exit_index[0]} where the policy says exit "
+        f"{wanted} (knobs {dict(knobs)}); nothing was written. Please report it."
+    )
+
+
+def compare_trials(session: Session, reference: Reference, atol: float) -> tuple[int, int]:
+    """Compare the decisions that the model itself takes, token by token.
+
+    Returns:
+        As `compare_decisions`.
+
+    Raises:
+        ParityError: a token of a word leaves after another layer, or with other logits.
+    """
+    compared = near = 0
+    for trial in reference.trials:
+        for row, choices in trial.choices.items():
+            result = session.run(_inputs(session, reference, row), knobs=trial.knobs)
+            words = np.array(reference.rows[row].word_map) != NO_WORD
+            fits = [
+                np.array_equal(result.exit_layer[0][words], choice.exit_layer[words])
+                and np.abs(result.logits[0] - choice.logits)[words].max(initial=0) <= atol
+                for choice in choices
+            ]
+            if not any(fits):
+                raise ParityError(
+                    f"Tokens leave after layers {result.exit_layer[0].tolist()} where torch says "
+                    f"{choices[0].exit_layer.tolist()} (knobs {dict(trial.knobs)}); nothing was "
+                    "written. Please report it."
+                )
+            compared += int(words.sum())
+            near += 0 if fits[0] else 1
+    return compared, near
+
+
+def _inputs(session: Session, reference: Reference, row: int) -> dict[str, np.ndarray]:
+    manifest = session.bundle.manifest
+    names = [item.name for item in manifest.inputs]
+    return padded_batch([reference.rows[row]], manifest.limits.pad_id, names)
+
+
+def _watched(session: Session, reference: Reference, row: int) -> Watched:
+    outputs = {
+        name: values[row][None] if name == OVERRIDE else values[row][:, None]
+        for name, values in reference.outputs.items()
+    }
+    names = ("attention_mask", WORD_MAP)
+    pad = session.bundle.manifest.limits.pad_id
+    return Watched(outputs, padded_batch([reference.rows[row]], pad, names))

@@ -1,0 +1,165 @@
+"""What torch says about rows: the answers that the segments are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from effbert.exporter.model import INPUT_NAMES, OVERRIDE, WORD_MAP, ExitModel
+from effbert.exporter.rows import Row
+from effbert.exporter.trace import knob_values, never_knobs
+from effbert.runtime.inputs import NO_WORD
+
+BATCH = 16
+ALONE = 8
+SHORT = 64
+ROUNDING = 1e-5  # a threshold may be crossed by as much
+
+Outputs = dict[str, list[np.ndarray]]
+
+
+class Choice(NamedTuple):
+    """What a row may answer at some knob values: its logits, and the layer of each token."""
+
+    logits: np.ndarray
+    exit_layer: np.ndarray
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Knob values that the model itself reads, and for some rows all choices that are right.
+
+    More than one is right where rounding decides.
+    """
+
+    knobs: Mapping[str, float]
+    choices: Mapping[int, Sequence[Choice]]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What torch says about each row: output name -> per row [exits, ...].
+
+    Beside the answers there are the extra outputs of exits, and `override_logits` per row [...].
+    """
+
+    rows: Sequence[Row]
+    answers: tuple[str, ...]
+    outputs: Outputs
+    trials: Sequence[Trial]
+
+
+def torch_reference(model: ExitModel, rows: Sequence[Row]) -> Reference:
+    """Run every row through torch, with the 0/1 mask that transformers itself prepares.
+
+    Where padding has no effect, rows of similar length share a batch and a few run alone again, so
+    that a mistake in that assumption shows; elsewhere only rows of equal length run together.
+    """
+    described = model.description
+    never = knob_values(described, list(never_knobs(described).values()))
+    outputs: Outputs = {}
+    for members in _batches(rows, padding_free=described.padding_free):
+        exits = _run(model, [rows[i] for i in members], never)
+        for name in (*described.outputs, *described.extras):
+            values = np.stack([answer[name].float().numpy() for _, answer in exits], axis=1)
+            by_token = described.task != "text-classification" and name in described.outputs
+            kept = outputs.setdefault(name, [np.empty(0)] * len(rows))
+            for place, member in enumerate(members):
+                length = len(rows[member].input_ids) if by_token else None
+                kept[member] = values[place][:, :length] if by_token else values[place]
+        if OVERRIDE in exits[-1][1]:
+            kept = outputs.setdefault(OVERRIDE, [np.empty(0)] * len(rows))
+            for place, member in enumerate(members):
+                kept[member] = exits[-1][1][OVERRIDE][place].float().numpy()
+    trials = [_trial(model, rows, knobs) for knobs in described.trials]
+    return Reference(rows, described.outputs, outputs, trials)
+
+
+def _trial(model: ExitModel, rows: Sequence[Row], knobs: Mapping[str, float]) -> Trial:
+    choices = {
+        index: [_chosen(model, rows[index], knobs, shift) for shift in (0, ROUNDING, -ROUNDING)]
+        for [index] in alone(rows)
+    }
+    return Trial(knobs, choices)
+
+
+def _chosen(model: ExitModel, row: Row, knobs: Mapping[str, float], shift: float) -> Choice:
+    described = model.description
+    values = never_knobs(described)
+    for name, value in values.items():
+        for knob in described.knobs:
+            if knob.name in knobs and name.startswith(knob.name) and knob.dtype == "float32":
+                values[name] = torch.tensor(knobs[knob.name] + shift, dtype=value.dtype)
+    exits = _run(model, [row], knob_values(described, list(values.values())))
+    answer = exits[-1][1]
+    return Choice(answer["logits"][0].numpy(), answer["exit_layer"][0].numpy())
+
+
+def _run(model: ExitModel, rows: Sequence[Row], knobs: Mapping[str, Any]) -> list[Any]:
+    described = model.description
+    inputs = padded_batch(rows, described.limits.pad_id, (*INPUT_NAMES, WORD_MAP))
+    ids, mask, types, words = (torch.from_numpy(value) for value in inputs.values())
+    more = {WORD_MAP: words} if WORD_MAP in described.inputs else {}
+    typed = "token_type_ids" in described.inputs
+    with torch.inference_mode():
+        return model.exits(ids, mask, types if typed else None, **more, **knobs)
+
+
+def padded_batch(rows: Sequence[Row], pad_id: int, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Pad rows at the end to int64 [rows, longest], for each named input."""
+    shape = len(rows), max(len(row.input_ids) for row in rows)
+    every = {name: np.zeros(shape, np.int64) for name in INPUT_NAMES}
+    every["input_ids"] += pad_id
+    every[WORD_MAP] = np.full(shape, NO_WORD, np.int64)
+    for place, row in enumerate(rows):
+        length = len(row.input_ids)
+        every["input_ids"][place, :length] = row.input_ids
+        every["attention_mask"][place, :length] = 1
+        every["token_type_ids"][place, :length] = row.token_type_ids
+        every[WORD_MAP][place, :length] = row.word_map
+    return {name: every[name] for name in names}
+
+
+def similar_lengths(rows: Sequence[Row]) -> Iterator[list[int]]:
+    """Batches that need padding, but never more than as many padding tokens as real ones."""
+    batch: list[int] = []
+    for index in sorted(range(len(rows)), key=lambda i: len(rows[i].input_ids)):
+        if batch and (
+            len(batch) == BATCH or len(rows[index].input_ids) > 2 * len(rows[batch[0]].input_ids)
+        ):
+            yield batch
+            batch = []
+        batch.append(index)
+    yield batch
+
+
+def short_rows(rows: Sequence[Row]) -> list[int]:
+    """Places of the rows that are quick to run."""
+    return [index for index, row in enumerate(rows) if len(row.input_ids) <= SHORT]
+
+
+def alone(rows: Sequence[Row]) -> Iterator[list[int]]:
+    """A few short rows, each for itself."""
+    short = short_rows(rows)
+    yield from ([index] for index in short[:: len(short) // ALONE + 1])
+
+
+def _batches(rows: Sequence[Row], *, padding_free: bool) -> Iterator[list[int]]:
+    if not padding_free:
+        yield from _equal_lengths(rows)
+        return
+    yield from similar_lengths(rows)
+    yield from alone(rows)
+
+
+def _equal_lengths(rows: Sequence[Row]) -> Iterator[list[int]]:
+    lengths: dict[int, list[int]] = {}
+    for index, row in enumerate(rows):
+        lengths.setdefault(len(row.input_ids), []).append(index)
+    for members in lengths.values():
+        for start in range(0, len(members), BATCH):
+            yield members[start : start + BATCH]
