@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from effbert.exporter.formats import berxit, deebert, pabee, plain
+from effbert.exporter.formats import berxit, deebert, elbert, fastbert, pabee, plain
 from effbert.exporter.formats.format import Config, Format, LoadOptions, Shapes
 from effbert.runtime.errors import CheckpointError, ExportError
 
-FORMATS: tuple[Format, ...] = (berxit.FORMAT, deebert.FORMAT, pabee.FORMAT, plain.FORMAT)
+FORMATS: tuple[Format, ...] = (
+    fastbert.FORMAT,
+    elbert.FORMAT,
+    berxit.FORMAT,
+    deebert.FORMAT,
+    pabee.FORMAT,
+    plain.FORMAT,
+)
 
 __all__ = ["FORMATS", "Config", "Format", "LoadOptions", "Shapes", "choose_format"]
 

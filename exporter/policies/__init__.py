@@ -10,6 +10,7 @@ from effbert.exporter.policies.entropy import (
     ENTROPY_EXP,
     ENTROPY_NAIVE,
 )
+from effbert.exporter.policies.fastbert import ENTROPY_FASTBERT
 from effbert.exporter.policies.learned import LEARNED
 from effbert.exporter.policies.none import NONE
 from effbert.exporter.policies.patience import PATIENCE, PATIENCE_REGRESSION
@@ -23,6 +24,7 @@ POLICIES: dict[str, Policy] = {
         ENTROPY_NAIVE,
         ENTROPY_EXP,
         ENTROPY_CATEGORICAL,
+        ENTROPY_FASTBERT,
         CONFIDENCE,
         CONFIDENCE_ABOVE,
         MARGIN,
