@@ -31,17 +31,29 @@ LOGITS = [
 ]
 
 
-def build(policy: str, last: bool = False) -> onnxruntime.InferenceSession:
-    """A segment that is nothing but a policy behind given logits."""
-    scores = ir.Value(
-        name="scores", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(["batch", "labels"])
-    )
-    node = ir.Node("", "Identity", [scores], num_outputs=1)
-    logits = node.outputs[0]
-    logits.name, logits.type, logits.shape = "logits", scores.type, scores.shape
-    graph = ir.Graph([scores], [logits], nodes=[node], opset_imports={"": 20}, name="policy")
+CLASSIFY = [
+    name
+    for name, policy in sorted(POLICIES.items())
+    if {"single-label", "regression"} & {*policy.problems}
+]
+
+
+def build(policy: str, last: bool = False, labels: int = 2) -> onnxruntime.InferenceSession:
+    """A segment that is nothing but a policy behind given logits and extra outputs."""
+    rule = POLICIES[policy].fitted(labels, ())
+    graph = ir.Graph([], [], nodes=[], opset_imports={"": 20}, name="policy")
+    shapes = {"logits": ["batch", "labels"]} | {name: ["batch"] for name in rule.needs}
+    for name, shape in shapes.items():
+        given = "scores" if name == "logits" else f"given_{name}"
+        value = ir.Value(name=given, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(shape))
+        node = ir.Node("", "Identity", [value], num_outputs=1)
+        output = node.outputs[0]
+        output.name, output.type, output.shape = name, value.type, value.shape
+        graph.inputs.append(value)
+        graph.append(node)
+        graph.outputs.append(output)
     model = ir.Model(graph, ir_version=10)
-    attach(model, POLICIES[policy], last=last)
+    attach(model, rule, last=last, extras=rule.needs)
     name_after_modules(model)
     return onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString())
 
@@ -133,12 +145,91 @@ def test_patience_agrees_with_the_loop_on_random_exits(seed: int, labels: int):
             assert walk(policy, exits, patience, limit) == expected
 
 
-@pytest.mark.parametrize("policy", sorted(POLICIES))
+def start(policy: str, rows: int, labels: int) -> dict[str, object]:
+    """States before the first exit, and knobs at their defaults."""
+    rule = POLICIES[policy].fitted(labels, ())
+    states = {
+        state.name: np.full([rows, *state.axes[1:]], float(state.initial)) for state in rule.states
+    }
+    return states | {knob.name: float(knob.default) for knob in rule.knobs}
+
+
+@pytest.mark.parametrize("policy", CLASSIFY)
 def test_the_last_segment_lets_everything_leave(policy: str):
     labels = 1 if policy == "patience-regression" else 2
-    session = build(policy, last=True)
-    states = {state.name: [0.0] * 3 for state in POLICIES[policy].states}
+    session = build(policy, last=True, labels=labels)
     scores = np.array([[0.0] * labels, [math.nan] * labels, [300.0] * labels])
-    found = answer(session, {"scores": scores, **states, "regression_threshold": 0.0})
+    extras = {f"given_{name}": [0.0, math.nan, 1.0] for name in POLICIES[policy].needs}
+    found = answer(session, {"scores": scores, **extras, **start(policy, 3, labels)})
     assert found["exit"].all()
     assert found["signal"].shape == (3,)
+
+
+@pytest.mark.parametrize("policy", CLASSIFY)
+def test_default_knobs_never_stop_a_row(policy: str):
+    labels = 1 if policy == "patience-regression" else 2
+    session = build(policy, labels=labels)
+    scores = np.random.default_rng(0).normal(0, 30, (50, labels))
+    scores[0] = 0
+    extras = {f"given_{name}": scores[:, 0] for name in POLICIES[policy].needs}
+    found = answer(session, {"scores": scores, **extras, **start(policy, 50, labels)})
+    if policy != "entropy-fastbert":  # whose NaN leaves
+        assert not found["exit"].any()
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize(
+    "policy, reaches",
+    [("confidence", np.greater_equal), ("confidence-above", np.greater)],
+)
+def test_confidence_stops_at_or_above_the_threshold(policy: str, reaches, temperature: float):
+    if policy == "confidence-above" and temperature != 1:
+        pytest.skip("it has no temperature")
+    session = build(policy, labels=3)
+    logits = np.random.default_rng(1).normal(0, 2, (40, 3)).astype(np.float32)
+    expected = torch.softmax(torch.from_numpy(logits) / temperature, -1).amax(-1).numpy()
+    found = answer(session, {"scores": logits, "threshold": 2, "temperature": temperature})
+    np.testing.assert_allclose(found["signal"], expected, atol=1e-6)
+    limit = found["signal"][7]  # met exactly by one row
+    again = answer(session, {"scores": logits, "threshold": limit, "temperature": temperature})
+    np.testing.assert_array_equal(again["exit"], reaches(found["signal"], limit))
+    assert again["exit"][7] == (policy == "confidence")
+
+
+def test_confidence_of_nan_goes_on():
+    found = answer(
+        build("confidence"), {"scores": [[math.nan, 0.0]], "threshold": 0, "temperature": 1}
+    )
+    assert not found["exit"].any()
+
+
+def test_margin_is_the_lead_of_the_best_label():
+    logits = np.random.default_rng(1).normal(0, 2, (40, 5)).astype(np.float32)
+    best = torch.softmax(torch.from_numpy(logits), -1).topk(2).values.numpy()
+    found = answer(build("margin", labels=5), {"scores": logits, "threshold": 0.4})
+    np.testing.assert_allclose(found["signal"], best[:, 0] - best[:, 1], atol=1e-6)
+    np.testing.assert_array_equal(found["exit"], found["signal"] >= np.float32(0.4))
+
+
+def test_learned_exits_follow_their_own_score():
+    feeds = {"scores": np.zeros((4, 2)), "given_exit_score": [0.1, 0.5, 0.7, math.nan]}
+    found = answer(build("learned"), {**feeds, "threshold": 0.5})
+    assert found["exit"].tolist() == [True, False, False, False]
+
+
+@pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("threshold", [0.7, 1.2, 2.0, 3.0])
+def test_votes_decide_and_answer(exponent: float, threshold: float):
+    logits = np.random.default_rng(3).normal(size=(6, 1, 3)).astype(np.float32)
+    session, feeds = build("vote", labels=3), start("vote", 1, 3)
+    votes = [0, 0, 0]
+    for count, scores in enumerate(logits, start=1):
+        votes[int(scores.argmax())] += 1
+        feeds |= {"scores": scores, "threshold": threshold, "vote_exponent": exponent}
+        found = answer(session, feeds)
+        strength = max(votes) / count**exponent
+        assert found["signal"][0] == pytest.approx(strength, abs=1e-6)
+        assert found["exit"][0] == (found["signal"][0] >= np.float32(threshold))
+        share = torch.softmax(torch.from_numpy(found["logits"][0]), -1)
+        np.testing.assert_allclose(share, np.array(votes) / count, atol=1e-6)
+        feeds |= {name: found[f"{name}_out"] for name in ("votes", "voters")}
