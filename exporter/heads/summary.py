@@ -1,0 +1,55 @@
+"""A pooled head that may look at all tokens: the first, their mean, their maximum, or a sum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import nn
+
+from effbert.exporter.heads.linear import linear
+from effbert.exporter.heads.pooled import PooledHead
+
+# Over every column, padding included: rows must be run at their own length where one of the last
+# two is used.
+SUMMARIES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "cls": lambda hidden: hidden[:, 0],
+    "mean": lambda hidden: hidden.mean(dim=1),
+    "max": lambda hidden: hidden.amax(dim=1),
+}
+
+
+class SummaryHead(PooledHead):
+    """logits = classifier(tanh(pooler(sum of summaries of the hidden states)))."""
+
+    def __init__(self, summaries: Sequence[str], pooler: nn.Module, classifier: nn.Module) -> None:
+        """Take names of `SUMMARIES`, and the two modules behind them."""
+        super().__init__(pooler, classifier)
+        self.summaries = tuple(SUMMARIES[name] for name in summaries)
+
+    def pool(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Map hidden states [batch, sequence, hidden] to the pooled vector [batch, width]."""
+        first, *others = (summary(hidden) for summary in self.summaries)
+        return self.activation(self.pooler(sum(others, start=first)))
+
+
+def summary_head(
+    tensors: Mapping[str, torch.Tensor],
+    pooler: nn.Linear,
+    name: str,
+    *,
+    summaries: Sequence[str],
+    deep: bool,
+    classes: int | None,
+) -> SummaryHead:
+    """Build the head whose classifier is `name`.classifier, or `name`.classifier1 and 2 if `deep`.
+
+    Raises:
+        CheckpointError: a tensor is missing or has another shape.
+    """
+    if not deep:
+        only = linear(tensors, f"{name}.classifier", pooler.out_features, classes)
+        return SummaryHead(summaries, pooler, nn.Sequential(only))
+    first = linear(tensors, f"{name}.classifier1", pooler.out_features)
+    second = linear(tensors, f"{name}.classifier2", first.out_features, classes)
+    return SummaryHead(summaries, pooler, nn.Sequential(first, nn.Tanh(), second))
