@@ -70,7 +70,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     meaning = problem(config, classes)
     rule = str(checkpoint.config.get("thres_name"))
     policy = RULES.get(rule, "none") if meaning == "single-label" else "none"
-    defaults, notes = _defaults(checkpoint, POLICIES[policy].knobs)
+    knobs = POLICIES[policy].knobs if options.policy in ("auto", policy) else ()
+    defaults, notes = _defaults(checkpoint, knobs)
     description = Description(
         format="elbert",
         architecture=config.model_type,
