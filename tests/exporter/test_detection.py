@@ -123,8 +123,8 @@ def test_systems_with_similar_keys_are_not_taken_for_these(
     write: Callable[[Path], None], tmp_path: Path
 ):
     write(tmp_path / "checkpoint")
-    for options in ((), ("--format", "deebert"), ("--format", "pabee")):
-        result = dry_run(tmp_path / "checkpoint", *options)
+    for name in ("deebert", "pabee"):
+        result = dry_run(tmp_path / "checkpoint", "--format", name)
         assert result.exit_code == 2, result.output
         assert "Traceback" not in result.output
         assert len(result.stderr.strip().splitlines()) == 1

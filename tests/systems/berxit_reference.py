@@ -108,11 +108,11 @@ class BerxitReference:
         """Leave at the first exit but the last whose signal is below its threshold."""
         exits, signals = self.exits(ids, types), self.signals(ids, types)
         thresholds = threshold if isinstance(threshold, Sequence) else [threshold] * len(exits)
-        for i, x in enumerate(exits):
+        for i in range(len(exits)):
             limit = torch.tensor(thresholds[i], dtype=torch.float32).item()
             if i + 1 < len(exits) and signals[i] < limit:
                 break
-        return Decision(i + 1, x, signals[i])
+        return Decision(i + 1, exits[i], signals[i])
 
     def margin(self, ids: Sequence[int], threshold: float | Sequence[float]) -> float:
         """How close a signal comes to its threshold: 1e-5 may be decided either way."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import torch
 from checkpoints import write_deebert
 from effbert.exporter import export
 from effbert.exporter.checkpoint import open_checkpoint
-from effbert.exporter.formats import FORMATS, LoadOptions, berxit, choose_format, deebert
+from effbert.exporter.formats import LoadOptions, berxit, deebert
 from effbert.exporter.model import OVERRIDE
 from effbert.runtime import Session
 from effbert.runtime.errors import CheckpointError, ExportError
@@ -32,12 +31,13 @@ from exit_checks import (
 from export_command import run_command, sentence
 from systems.berxit_checkpoint import write_berxit
 from systems.berxit_reference import BerxitReference
+from systems.edits import claims, rewrite
 from vocabularies import random_rows
 
 NEVER = -math.inf
 CHECKPOINTS: dict[str, dict[str, object]] = {
     "entropy": {"backbone": "bert", "noise": True},
-    "learned": {"backbone": "roberta", "divide": "alternate-lte", "labels": 2},
+    "learned": {"backbone": "roberta", "divide": "alternate-lte", "labels": 2, "seed": 3},
     "learned-regression": {"backbone": "distilbert", "divide": "alternate-lte", "labels": 1},
 }
 every_checkpoint = pytest.mark.parametrize("name", CHECKPOINTS)
@@ -178,25 +178,6 @@ def test_two_paths_are_enough_for_the_command(tmp_path: Path, capfd: pytest.Capt
 # --- recognition --------------------------------------------------------------------------------
 
 
-def rewrite(checkpoint: Path, change: Callable[[dict], dict], **config: object) -> Path:
-    """Change the tensors, and entries of config.json; None removes one."""
-    file = checkpoint / "pytorch_model.bin"
-    torch.save(change(torch.load(file, weights_only=True)), file)
-    path = checkpoint / "config.json"
-    entries = json.loads(path.read_text()) | config
-    path.write_text(json.dumps({k: v for k, v in entries.items() if v is not None}))
-    return checkpoint
-
-
-def claims(checkpoint: Path) -> list[str]:
-    """The formats, plain ones aside, that take a checkpoint for theirs; auto takes the first."""
-    opened = open_checkpoint(checkpoint)
-    first = choose_format("auto", opened.name, opened.shapes, opened.config).name
-    found = [each.name for each in FORMATS if each.detect(opened.shapes, opened.config)]
-    assert first == found[0]
-    return [name for name in found if name != "plain"]
-
-
 @pytest.mark.parametrize("backbone", ["bert", "roberta", "albert", "distilbert"])
 @pytest.mark.parametrize("noise", [False, True])
 def test_berxit_is_recognised_and_nothing_else(backbone: str, noise: bool, tmp_path: Path):
@@ -236,7 +217,7 @@ def test_an_untrained_exit_classifier_is_never_offered(
     divide: str | None, labels: int, policy: str, tmp_path: Path
 ):
     checkpoint = write_berxit(tmp_path / "checkpoint", layers=2, labels=labels, tokenizer=None)
-    rewrite(checkpoint, dict, divide=divide)
+    rewrite(checkpoint, divide=divide)
     description = load(checkpoint).description
     assert (description.policy, description.extras) == (policy, ())
     assert bool(description.notes) == (labels == 1)

@@ -1,0 +1,282 @@
+"""FastBERT checkpoints of both layouts, exported and answered as the authors' loops do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from checkpoints import write_pabee
+from effbert.exporter import export
+from effbert.exporter.checkpoint import open_checkpoint
+from effbert.exporter.formats import LoadOptions, fastbert
+from effbert.exporter.policies.entropy import ENTROPY_CATEGORICAL
+from effbert.exporter.policies.fastbert import ENTROPY_FASTBERT
+from effbert.exporter.uer import UerNorm
+from effbert.runtime import Session
+from effbert.runtime.errors import CheckpointError
+from exit_checks import (
+    batch,
+    check_decisions,
+    check_default_knobs,
+    check_every_exit,
+    check_minimal_host,
+    check_row_independence,
+)
+from export_command import run_command, sentence
+from systems.edits import claims, rewrite
+from systems.fastbert_checkpoint import write_fastbert
+from systems.fastbert_reference import FastBertReference
+from vocabularies import random_rows
+
+LAYOUTS: dict[str, dict[str, object]] = {
+    "research": {"labels": 3, "noise": True},
+    "pypi": {"labels": 2, "pooling": "first", "tokenizer": None},
+}
+every_layout = pytest.mark.parametrize("layout", LAYOUTS)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checkpoint, its bundle, and the loop that both are judged by."""
+
+    checkpoint: Path
+    bundle: Path
+
+    @cached_property
+    def reference(self) -> FastBertReference:
+        return FastBertReference(self.checkpoint)
+
+    @cached_property
+    def session(self) -> Session:
+        return Session(self.bundle, threads=1)
+
+    @cached_property
+    def rows(self) -> list[list[int]]:
+        return list(random_rows("bert", 200))
+
+    def speed(self, q: float) -> float:
+        """The value below which a share `q` of the signals of all exits falls."""
+        return float(np.quantile([self.reference.signals(row) for row in self.rows], q))
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Model]:
+    @cache
+    def make(layout: str) -> Model:
+        folder = tmp_path_factory.mktemp(layout)
+        checkpoint = write_fastbert(folder / "checkpoint", layout=layout, **LAYOUTS[layout])
+        export(checkpoint, folder / "bundle")
+        return Model(checkpoint, folder / "bundle")
+
+    return make
+
+
+@pytest.fixture
+def model(exported: Callable[[str], Model], layout: str) -> Model:
+    return exported(layout)
+
+
+@every_layout
+def test_every_exit_answers_like_the_reference(model: Model):
+    check_every_exit(model.session, model.reference, model.rows)
+
+
+@every_layout
+@pytest.mark.parametrize("q", [0.1, 0.3, 0.6])
+@pytest.mark.parametrize("sizes", [(1,), (16, 3, 8)], ids=["alone", "batches"])
+def test_rows_leave_where_the_loop_says(model: Model, q: float, sizes: tuple[int, ...]):
+    knobs = {"threshold": model.speed(q)}
+    met = check_decisions(model.session, model.reference, model.rows, knobs, sizes)
+    assert len(met) >= 3
+
+
+@every_layout
+def test_default_knobs_never_stop_a_row(model: Model):
+    check_default_knobs(model.session, model.reference, model.rows[:50])
+
+
+@every_layout
+def test_rows_do_not_depend_on_each_other(model: Model):
+    check_row_independence(
+        model.session, model.reference, model.rows, {"threshold": model.speed(0.3)}
+    )
+
+
+@every_layout
+def test_the_minimal_host_agrees(model: Model):
+    for threshold in (model.speed(0.3), [model.speed(0.4)] * 4):
+        check_minimal_host(model.session, model.rows[:60], {"threshold": threshold})
+    check_minimal_host(model.session, model.rows[:10], {})
+
+
+@every_layout
+def test_only_the_script_stops_at_exactly_the_speed(model: Model, layout: str):
+    row = model.rows[0]
+    signal = float(model.session.run(batch([row]), {"threshold": math.inf}).signal[0])
+    step = np.float32(signal)
+    speeds = [np.nextafter(step, np.float32(-1)), step, np.nextafter(step, np.float32(2))]
+    layers = []
+    for speed in speeds:
+        knobs = {"threshold": [float(speed), *[-math.inf] * 3]}
+        layers.append(int(model.session.run(batch([row]), knobs).exit_layer[0]))
+    assert layers == ([4, 1, 1] if layout == "research" else [4, 4, 1])
+
+
+def test_nan_stops_in_the_script_at_any_speed_and_never_in_the_package():
+    logits = np.array([[0, 0], [math.nan, 0], [60, -60], [2, 0.5]], np.float32)
+    expected = {  # speed -> rows that stop in the script; in the package all of these but NaN
+        -math.inf: [False, True, False, False],
+        1e-8: [False, True, False, False],  # u is 1.7e-7 at least
+        1e-6: [False, True, True, False],
+        0.8: [False, True, True, True],
+    }
+    for speed, stops in expected.items():
+        for policy in (ENTROPY_FASTBERT, ENTROPY_CATEGORICAL):
+            u = policy.signal(logits)
+            fired = np.asarray(policy.fires(u, np.array(speed, np.float32)))
+            wanted = np.array(stops) & (~np.isnan(u) | (policy is ENTROPY_FASTBERT))
+            np.testing.assert_array_equal(fired, wanted)
+
+
+def test_the_second_text_has_a_segment_of_its_own(exported: Callable[[str], Model]):
+    model = exported("research")
+    row, types = [2, 9, 8, 3, 30, 40, 3], [0, 0, 0, 0, 1, 1, 1]
+    inputs = {"input_ids": [row], "token_type_ids": [types]}
+    found = model.session.run_exits(inputs)["logits"][:, 0]
+    expected = np.stack([x.numpy() for x in model.reference.exits(row, types)])
+    np.testing.assert_allclose(found, expected, atol=1e-4, rtol=0)
+    first = np.stack([x.numpy() for x in model.reference.exits(row)])
+    assert np.abs(found - first).max() > 1e-2
+
+
+@every_layout
+def test_the_manifest_tells_where_the_bundle_comes_from(model: Model, layout: str):
+    manifest = model.session.bundle.manifest
+    research = layout == "research"
+    assert manifest.source.format == "fastbert"
+    assert "FastBERT" in manifest.source.paper
+    assert manifest.policy.name == ("entropy-fastbert" if research else "entropy-categorical")
+    assert manifest.limits.type_vocab_size == (2 if research else 0)
+    assert ("token_type_ids" in {item.name for item in manifest.inputs}) == research
+    assert (manifest.tokenizer is not None) == research
+    assert [segment.layer for segment in manifest.segments] == [1, 2, 3, 4]
+    assert manifest.padding_free
+    assert manifest.parity is not None
+    assert not (model.checkpoint / "pwned").exists()
+
+
+def test_the_unbiased_deviation_normalizes_with_epsilon_outside():
+    norm = UerNorm(torch.nn.Parameter(torch.ones(4)), torch.nn.Parameter(torch.zeros(4)))
+    x = torch.tensor([[1.0, 2.0, 3.0, 6.0], [5.0, 5.0, 5.0, 5.0], [0.0, 0.0, 0.0, 2e-6]])
+    expected = torch.tensor(
+        [[-2.0, -1.0, 0.0, 3.0], [0.0, 0.0, 0.0, 0.0], [-0.25, -0.25, -0.25, 0.75]]
+    )
+    expected[0] /= math.sqrt(14 / 3) + 1e-6
+    torch.testing.assert_close(norm(x), expected)
+
+
+@every_layout
+def test_two_paths_are_enough_for_the_command(
+    layout: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    checkpoint = write_fastbert(tmp_path / "checkpoint", layout=layout, layers=2)
+    outcome = run_command(capfd, checkpoint / "fastbert.bin", tmp_path / "bundle", "--dry-run")
+    assert outcome.code == 0, outcome.err
+    assert "fastbert" in outcome.out
+
+
+# --- recognition and loading --------------------------------------------------------------------
+
+
+def load(checkpoint: Path, **options: object):
+    return fastbert.load(open_checkpoint(checkpoint), LoadOptions(**options))
+
+
+@every_layout
+@pytest.mark.parametrize("noise", [False, True])
+def test_fastbert_is_recognised_and_nothing_else(layout: str, noise: bool, tmp_path: Path):
+    assert claims(write_fastbert(tmp_path / "fastbert", layout=layout, noise=noise)) == ["fastbert"]
+    assert claims(write_pabee(tmp_path / "pabee")) == ["pabee"]
+
+
+@pytest.mark.parametrize("heads", [None, 0, 5, "4", 4.0, True])
+def test_the_attention_heads_are_asked_for(
+    heads: object, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    checkpoint = rewrite(write_fastbert(tmp_path / "checkpoint", layers=1), heads_num=heads)
+    outcome = run_command(capfd, checkpoint, tmp_path / "bundle")
+    assert outcome.code == 2
+    assert "take heads_num from the UER config" in sentence(outcome)
+
+
+@pytest.mark.parametrize("pooling, said", [("mean", "wrong axis"), ("cls", "first, last and max")])
+def test_poolings_that_cannot_be_right_are_refused(pooling: str, said: str, tmp_path: Path):
+    checkpoint = write_fastbert(tmp_path / "checkpoint", layers=1, pooling=pooling)
+    with pytest.raises(CheckpointError, match=said):
+        load(checkpoint)
+
+
+@pytest.mark.parametrize("pooling", ["first", "last", "max"])
+@torch.no_grad()
+def test_every_pooling_answers_like_the_reference(pooling: str, tmp_path: Path):
+    checkpoint = write_fastbert(tmp_path / "checkpoint", pooling=pooling)
+    model, reference = load(checkpoint).eval(), FastBertReference(checkpoint)
+    assert model.description.padding_free == (pooling == "first")
+    for row in random_rows("bert", 20):
+        ids = torch.tensor([row])
+        found = model(ids, torch.ones_like(ids), torch.zeros_like(ids))
+        for (_, outputs), expected in zip(found, reference.exits(row), strict=True):
+            torch.testing.assert_close(outputs["logits"][0], expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["layers_num", "hidden_size", "feedforward_size"])
+def test_a_config_of_another_model_is_refused(name: str, tmp_path: Path):
+    checkpoint = rewrite(write_fastbert(tmp_path / "checkpoint", layers=2), **{name: 7})
+    with pytest.raises(CheckpointError, match=f"{name} 7, the weights have"):
+        load(checkpoint)
+
+
+def test_label_names_may_be_added_to_the_config(tmp_path: Path):
+    checkpoint = write_fastbert(tmp_path / "checkpoint", layers=1, labels=2)
+    assert load(checkpoint).description.labels == ("LABEL_0", "LABEL_1")
+    rewrite(checkpoint, id2label={"0": "bad", "1": "good"})
+    assert load(checkpoint).description.labels == ("bad", "good")
+
+
+@pytest.mark.parametrize(
+    "missing, named",
+    [
+        ("classifiers.1.output_layer_2.bias", None),
+        ("classifiers.0.self_atten.linear_layers.2.weight", None),
+        ("embedding.segment_embedding.weight", None),
+        ("embedding.word_embedding.weight", None),
+        ("encoder.transformer.0.feed_forward.linear_1.weight", None),
+        ("encoder.transformer.1.layer_norm_2.gamma", "encoder.layer.1.output.LayerNorm.weight"),
+    ],
+)
+def test_a_missing_tensor_is_named(missing: str, named: str | None, tmp_path: Path):
+    checkpoint = write_fastbert(tmp_path / "checkpoint", layers=2)
+    rewrite(checkpoint, lambda tensors: {k: t for k, t in tensors.items() if k != missing})
+    with pytest.raises(CheckpointError, match=(named or missing).replace(".", r"\.")):
+        load(checkpoint)
+
+
+@pytest.mark.parametrize("name, shape", [("output_layer_0", (5, 32)), ("output_layer_2", (4, 128))])
+def test_a_classifier_of_another_shape_is_refused(
+    name: str, shape: tuple[int, int], tmp_path: Path
+):
+    checkpoint = write_fastbert(tmp_path / "checkpoint", layers=2)
+    changed = {
+        f"classifiers.1.{name}.weight": torch.zeros(shape),
+        f"classifiers.1.{name}.bias": torch.zeros(shape[0]),
+    }
+    rewrite(checkpoint, lambda tensors: tensors | changed)
+    with pytest.raises(CheckpointError, match=rf"classifiers\.1\.{name}"):
+        load(checkpoint)
