@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from effbert.exporter.formats import berxit, deebert, elbert, fastbert, pabee, plain
+from effbert.exporter.formats import (
+    berxit,
+    cascadebert,
+    deebert,
+    elasticbert,
+    elbert,
+    fastbert,
+    gpfee,
+    pabee,
+    plain,
+)
 from effbert.exporter.formats.format import Config, Format, LoadOptions, Shapes
 from effbert.runtime.errors import CheckpointError, ExportError
 
 FORMATS: tuple[Format, ...] = (
+    cascadebert.FORMAT,
     fastbert.FORMAT,
+    gpfee.FORMAT,
     elbert.FORMAT,
+    elasticbert.FORMAT,
     berxit.FORMAT,
     deebert.FORMAT,
     pabee.FORMAT,

@@ -20,15 +20,37 @@ def linear(
     """
     weight, bias = (_tensor(tensors, f"{name}.{part}") for part in ("weight", "bias"))
     expected = [(*weight.shape, 0)[0] if outputs is None else outputs, inputs]
-    for part, tensor, shape in (("weight", weight, expected), ("bias", bias, expected[:1])):
-        if list(tensor.shape) != shape:
-            raise CheckpointError(
-                f"{name}.{part} has shape {list(tensor.shape)}, expected {shape}; the checkpoint "
-                "does not belong to its config.json."
-            )
-    layer = nn.Linear(inputs, expected[0], device="meta")
+    _require_shape(f"{name}.weight", weight, expected)
+    _require_shape(f"{name}.bias", bias, expected[:1])
+    return _layer(weight, bias)
+
+
+def stacked_linear(
+    tensors: Mapping[str, torch.Tensor], name: str, count: int, inputs: int, outputs: int
+) -> list[nn.Linear]:
+    """Build `count` layers from `name.weight` [count, inputs, outputs] and `name.bias`.
+
+    Raises:
+        CheckpointError: a tensor is missing or has another shape.
+    """
+    weight, bias = (_tensor(tensors, f"{name}.{part}") for part in ("weight", "bias"))
+    _require_shape(f"{name}.weight", weight, [count, inputs, outputs])
+    _require_shape(f"{name}.bias", bias, [count, outputs])
+    return [_layer(one.T, shift) for one, shift in zip(weight, bias, strict=True)]
+
+
+def _layer(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
     layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
     return layer
+
+
+def _require_shape(name: str, tensor: torch.Tensor, expected: list[int]) -> None:
+    if list(tensor.shape) != expected:
+        raise CheckpointError(
+            f"{name} has shape {list(tensor.shape)}, expected {expected}; the checkpoint does not "
+            "belong to its config.json."
+        )
 
 
 def _tensor(tensors: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:

@@ -1,0 +1,117 @@
+"""CascadeBERT: Calibrated Complete Models Cascade (Li et al., Findings of EMNLP 2021).
+
+Complete BERTs of growing depth in one checkpoint, each with its own pooler and classifier. A row
+goes to the next member, which starts again from its token ids, unless a member is confident.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from effbert.exporter.formats.format import Config, Format, LoadOptions, Shapes
+from effbert.runtime.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import transformers
+
+    from effbert.exporter.checkpoint import Checkpoint
+    from effbert.exporter.model import ExitModel
+
+PAPER = "CascadeBERT (Li et al., Findings of EMNLP 2021), https://arxiv.org/abs/2012.14682"
+LAYER = re.compile(r"cascade_models\.(\d+)\.encoder\.layer\.(\d+)\..*")
+COUNTED = (
+    "The members run {depths} layers, all that the checkpoint holds, whatever sizes they were "
+    "trained from; an exit's layer is the sum over the members run so far."
+)
+UNSURE = (
+    "Probabilities do not tell how sure a member is of {problem} outputs, so all members run and "
+    "the last one answers; --exits {last} exports that one alone."
+)
+
+
+def detect(shapes: Shapes, config: Config) -> bool:
+    """A first member."""
+    del config  # that of the largest member
+    return any(key.startswith("cascade_models.0.") for key in shapes)
+
+
+def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
+    """Build every member, as deep as its tensors say, with its head.
+
+    `options.exits` name members by the sum of layers up to them; members left out do not run.
+
+    Raises:
+        CheckpointError: tensors are missing or have the wrong shape.
+        ExportError: the task or the exits asked for do not exist.
+    """
+    from effbert.exporter.backbone import labels, limits, load_backbone, problem
+    from effbert.exporter.cascade import CascadeModel
+    from effbert.exporter.heads.linear import linear
+    from effbert.exporter.heads.pooled import PooledHead
+    from effbert.exporter.model import Description
+
+    options.require_task("text-classification", "the members of a cascade classify whole texts")
+    tensors, depths = checkpoint.load_tensors(), _depths(checkpoint)
+    sums = tuple(accumulate(depths))
+    members = [sums.index(layer) for layer in options.choose_layers(sums)]
+
+    def encoder(member: int) -> transformers.PreTrainedModel:
+        prefix = f"cascade_models.{member}."
+        named = replace(checkpoint, name=f"{checkpoint.name} ({prefix}* read as bert.*)")
+        own = {k.replace(prefix, "bert.", 1): t for k, t in tensors.items() if k.startswith(prefix)}
+        config = {**checkpoint.config, "num_hidden_layers": depths[member]}
+        return load_backbone(named, own, "bert", config)
+
+    def head(member: int) -> PooledHead:
+        pooler = linear(tensors, f"cascade_models.{member}.pooler.dense", hidden, hidden)
+        return PooledHead(pooler, linear(tensors, f"cascade_classifiers.{member}", hidden, classes))
+
+    encoders = [encoder(member) for member in members]
+    config = encoders[-1].config
+    hidden = config.hidden_size
+    classes = linear(tensors, f"cascade_classifiers.{members[-1]}", hidden).out_features
+    meaning = problem(config, classes)
+    notes = [COUNTED.format(depths=" + ".join(str(depths[member]) for member in members))]
+    if meaning != "single-label" and len(members) > 1:
+        notes.append(UNSURE.format(problem=meaning, last=sums[members[-1]]))
+    description = Description(
+        format="cascadebert",
+        architecture=config.model_type,
+        paper=PAPER,
+        task="text-classification",
+        problem=meaning,
+        labels=labels(config, classes),
+        layers=tuple(accumulate(depths[member] for member in members)),
+        limits=limits(config),
+        policy="confidence-above" if meaning == "single-label" else "none",
+        notes=tuple(notes),
+    )
+    return CascadeModel(encoders, [head(member) for member in members], description)
+
+
+def _depths(checkpoint: Checkpoint) -> list[int]:
+    """Count the layers of each member: config.json tells only those of one.
+
+    Raises:
+        CheckpointError: a member, or a layer of one, is missing in between.
+    """
+    layers: dict[int, set[int]] = {}
+    for match in filter(None, map(LAYER.fullmatch, checkpoint.shapes)):
+        layers.setdefault(int(match[1]), set()).add(int(match[2]))
+    for index, member in enumerate(sorted(layers)):
+        if member != index or layers[member] != set(range(len(layers[member]))):
+            raise CheckpointError(
+                f"{checkpoint.name} is incomplete: a member before cascade_models.{member}, or a "
+                "layer of that one, is missing; fetch it again."
+            )
+    if not layers:
+        raise CheckpointError(f"{checkpoint.name} is incomplete: its members have no layers.")
+    return [len(layers[member]) for member in sorted(layers)]
+
+
+FORMAT = Format(
+    name="cascadebert", paper=PAPER, detect=detect, load=load, policies=("confidence-above",)
+)

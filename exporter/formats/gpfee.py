@@ -1,0 +1,83 @@
+"""A Global Past-Future Early Exit Method for Accelerating Inference (Liao et al., NAACL 2021).
+
+BERT, RoBERTa and ALBERT. Every exit answers from the states of all layers so far and from what it
+predicts for the layers to come; two running sums cross from exit to exit.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from effbert.exporter.formats.format import Config, Format, LoadOptions, Shapes
+
+if TYPE_CHECKING:
+    from effbert.exporter.checkpoint import Checkpoint
+    from effbert.exporter.model import ExitModel
+
+PAPER = "Global Past-Future (Liao et al., NAACL 2021), https://aclanthology.org/2021.naacl-main.162"
+BACKBONES = ("bert", "roberta", "albert")
+GATE = "classifiers.gate_proj.weight"
+
+
+def detect(shapes: Shapes, config: Config) -> bool:
+    """The layer that predicts later states, and the gate between past and future."""
+    del config  # the authors save that of a plain model
+    predicts = any(f"{prefix}.pred_layer.weight" in shapes for prefix in BACKBONES)
+    return predicts and len(shapes.get(GATE, ())) == 2
+
+
+def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
+    """Build the encoder with its past-future heads.
+
+    Raises:
+        CheckpointError: tensors are missing or have the wrong shape.
+        ExportError: the task or the exits asked for do not exist.
+    """
+    from effbert.exporter.backbone import FixedPositions, labels, limits, load_backbone, problem
+    from effbert.exporter.heads.linear import linear, stacked_linear
+    from effbert.exporter.heads.past_future import PastFutureHeads
+    from effbert.exporter.model import Description, MultiExitModel
+
+    options.require_task("text-classification", "past-future exits classify whole texts")
+    tensors = checkpoint.load_tensors()
+    prefix = next(p for p in BACKBONES if f"{p}.pred_layer.weight" in tensors)
+    # The authors' RoBERTa numbers positions from 2, whatever padding id its config was saved with.
+    fields = {**checkpoint.config, "pad_token_id": 1} if prefix == "roberta" else None
+    backbone = load_backbone(checkpoint, tensors, prefix, fields)
+    config = backbone.config
+    hidden, depth = config.hidden_size, config.num_hidden_layers
+    classes = tensors[GATE].shape[-1]
+    if prefix == "albert":
+        poolers = [linear(tensors, "albert.pooler", hidden, hidden)] * depth
+    else:
+        names = [f"{prefix}.poolers.{index}.dense" for index in range(depth)]
+        poolers = [linear(tensors, name, hidden, hidden) for name in names]
+    layers = options.choose_layers(tuple(range(1, depth + 1)))
+    meaning = problem(config, classes)
+    description = Description(
+        format="gpfee",
+        architecture=config.model_type,
+        paper=PAPER,
+        task="text-classification",
+        problem=meaning,
+        labels=labels(config, classes),
+        layers=layers,
+        limits=limits(config),
+        policy="entropy-naive" if meaning == "single-label" else "none",
+    )
+    heads = PastFutureHeads(
+        layers,
+        poolers,
+        stacked_linear(tensors, f"{prefix}.pred_layer", depth, hidden, hidden),
+        stacked_linear(tensors, "classifiers", depth, hidden, 2 * classes),
+        linear(tensors, "classifiers.gate_proj", classes, classes),
+    )
+    return MultiExitModel(
+        FixedPositions(backbone, first=2) if prefix == "roberta" else backbone,
+        heads,
+        description,
+        inner=getattr(config, "inner_group_num", 1),
+    )
+
+
+FORMAT = Format(name="gpfee", paper=PAPER, detect=detect, load=load, policies=("entropy-naive",))
