@@ -33,8 +33,8 @@ class Step:
         self._knobs = [item.name for item in segment.inputs if item.name in knobs]
         self._data = [item.name for item in segment.inputs if item.name not in knobs]
         self.needs = set(self._data)
-        self.later: set[str] = set()  # what the segments after this one read
-        self._carries = list(segment.carries.items())
+        self.later: set[str] = set()  # what is read after this step
+        self.carries = dict(segment.carries)
         self._answers = [
             (item.name, sequence_axis(item) is not None)
             for item in segment.outputs
@@ -47,7 +47,7 @@ class Step:
         for name in self._knobs:
             feeds[name] = knobs[name]
         out = self._runnable.run(feeds, options)
-        for name, source in self._carries:
+        for name, source in self.carries.items():
             tensors[name] = out[source]
         return out
 
@@ -81,7 +81,7 @@ class Chain:
         later: set[str] = {MASK}
         for step in reversed(self.steps):
             step.later = set(later)
-            later |= step.needs
+            later = (later - set(step.carries)) | step.needs | {MASK}
         self._states = manifest.states
         self._may_trim = manifest.padding_free
         self._shortest = manifest.limits.min_length
