@@ -17,7 +17,11 @@ from effbert.runtime.manifest import Knob, Number, number
 
 LARGEST = float(np.finfo(np.float32).max)
 # What the extra outputs of exits are, for people.
-NEEDED = {"exit_score": "a trained learning-to-exit classifier"}
+NEEDED = {
+    "exit_score": "a trained learning-to-exit classifier",
+    "words_left": "words that leave one by one (TOKEE)",
+    "halted": "a trained halting unit (ACT)",
+}
 
 
 def choose_policy(name: str, description: Description) -> Policy:

@@ -17,9 +17,9 @@ def name_dimensions(model: ir.Model) -> None:
     """
     names: dict[str, str] = {}
     for value in model.graph.inputs:
-        for axis, name in enumerate(NAMES):
-            if value.shape is not None and isinstance(value.shape[axis], ir.SymbolicDim):
-                names[str(value.shape[axis])] = name
+        for extent, name in zip(value.shape or (), NAMES, strict=False):  # knobs have no axes
+            if isinstance(extent, ir.SymbolicDim):
+                names[str(extent)] = name
     if not names:
         return
     pattern = re.compile(r"\b(" + "|".join(map(re.escape, names)) + r")\b")

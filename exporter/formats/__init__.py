@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from effbert.exporter.formats import (
+    act,
     berxit,
     cascadebert,
     deebert,
@@ -12,18 +13,21 @@ from effbert.exporter.formats import (
     gpfee,
     pabee,
     plain,
+    sentee,
 )
 from effbert.exporter.formats.format import Config, Format, LoadOptions, Shapes
 from effbert.runtime.errors import CheckpointError, ExportError
 
 FORMATS: tuple[Format, ...] = (
     cascadebert.FORMAT,
+    sentee.FORMAT,
     fastbert.FORMAT,
     gpfee.FORMAT,
     elbert.FORMAT,
     elasticbert.FORMAT,
     berxit.FORMAT,
     deebert.FORMAT,
+    act.FORMAT,
     pabee.FORMAT,
     plain.FORMAT,
 )

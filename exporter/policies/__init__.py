@@ -11,11 +11,13 @@ from effbert.exporter.policies.entropy import (
     ENTROPY_NAIVE,
 )
 from effbert.exporter.policies.fastbert import ENTROPY_FASTBERT
+from effbert.exporter.policies.halting import ACT
 from effbert.exporter.policies.learned import LEARNED
 from effbert.exporter.policies.none import NONE
 from effbert.exporter.policies.patience import PATIENCE, PATIENCE_REGRESSION
 from effbert.exporter.policies.policy import Policy
 from effbert.exporter.policies.vote import VOTE
+from effbert.exporter.policies.words import SENTENCE_CONFIDENCE, SENTENCE_ENTROPY, TOKEN_ENTROPY
 
 POLICIES: dict[str, Policy] = {
     policy.name: policy
@@ -33,6 +35,10 @@ POLICIES: dict[str, Policy] = {
         LEARNED,
         VOTE,
         *ELBERT_POLICIES,
+        SENTENCE_ENTROPY,
+        SENTENCE_CONFIDENCE,
+        TOKEN_ENTROPY,
+        ACT,
         NONE,
     )
 }

@@ -1,0 +1,82 @@
+"""ALBERT with Adaptive Computation Time (Simoulin and Crabbé, ACL student workshop 2021)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from effbert.exporter.formats.format import Config, Format, LoadOptions, Shapes
+from effbert.runtime.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from effbert.exporter.checkpoint import Checkpoint
+    from effbert.exporter.model import ExitModel
+
+PAPER = "ALBERT-ACT (Simoulin and Crabbé, 2021), https://aclanthology.org/2021.acl-srw.23"
+HALTING = "albert.encoder.albert_layer.act.dense"
+LAYER = "albert.encoder.albert_layer."
+SHARED = "albert.encoder.albert_layer_groups.0.albert_layers.0."
+EPSILON = 0.01  # the authors' default, where config.json has no act_epsilon
+
+
+def detect(shapes: Shapes, config: Config) -> bool:
+    """The halting unit of the shared layer."""
+    del config
+    return f"{HALTING}.weight" in shapes
+
+
+def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
+    """Build the repeated layer with its halting unit and head.
+
+    Raises:
+        CheckpointError: tensors are missing or have the wrong shape, or there is more than a layer.
+        ExportError: the task or the exits asked for do not exist.
+    """
+    from effbert.exporter.backbone import labels, limits, load_backbone, problem
+    from effbert.exporter.halting import HaltingModel
+    from effbert.exporter.heads.linear import linear
+    from effbert.exporter.heads.pooled import PooledHead
+    from effbert.exporter.model import Description
+
+    options.require_task("text-classification", "its head classifies texts")
+    tensors = {
+        SHARED + key.removeprefix(LAYER)
+        if key.startswith(LAYER) and not key.startswith(HALTING)
+        else key: tensor
+        for key, tensor in checkpoint.load_tensors().items()
+    }
+    backbone = load_backbone(
+        checkpoint, tensors, "albert", {**checkpoint.config, "model_type": "albert"}
+    )
+    config = backbone.config
+    if (config.num_hidden_groups, config.inner_group_num) != (1, 1):
+        raise CheckpointError(
+            f"{checkpoint.name} repeats more than one layer, which ALBERT-ACT never does; correct "
+            "num_hidden_groups and inner_group_num in config.json."
+        )
+    hidden, epsilon = config.hidden_size, checkpoint.config.get("act_epsilon", EPSILON)
+    if not isinstance(epsilon, float | int) or not 0 <= epsilon < 1:
+        raise CheckpointError(
+            f"{checkpoint.folder / 'config.json'}: act_epsilon is {epsilon!r:.40}, expected a "
+            "number from 0 to 1."
+        )
+    classifier = linear(tensors, "classifier", hidden)
+    classes = classifier.out_features
+    meaning = problem(config, classes)
+    description = Description(
+        format="act",
+        architecture="albert",
+        paper=PAPER,
+        task="text-classification",
+        problem=meaning,
+        labels=labels(config, classes),
+        layers=options.choose_layers(tuple(range(1, config.num_hidden_layers + 1))),
+        limits=limits(config),
+        policy="none" if meaning == "multi-label" else "act",
+        extras=("halted",),
+        defaults={"threshold": 1.0 - epsilon},
+    )
+    head = PooledHead(linear(tensors, "albert.pooler", hidden, hidden), classifier)
+    return HaltingModel(backbone, linear(tensors, HALTING, hidden, 1), head, description, epsilon)
+
+
+FORMAT = Format(name="act", paper=PAPER, detect=detect, load=load, policies=("act",))

@@ -1,0 +1,83 @@
+"""Token-level tasks: stop a sentence where all its words are sure (SENTEE).
+
+A word is judged at its first piece, which the input `word_map` tells. Entropies are divided by
+ln(classes).
+"""
+
+from __future__ import annotations
+
+from onnxscript import BOOL, FLOAT, INT64, script
+from onnxscript import opset20 as op
+
+from effbert.exporter.policies.confidence import THRESHOLD as CONFIDENCE_THRESHOLD
+from effbert.exporter.policies.confidence import above
+from effbert.exporter.policies.entropy import THRESHOLD, below
+from effbert.exporter.policies.policy import Policy
+
+SENTEE = "SENTEE (Li et al., ACL 2021), https://aclanthology.org/2021.acl-long.16"
+
+
+@script(default_opset=op)
+def most_unsure(logits: FLOAT[...], word_map: INT64[...]) -> FLOAT[...]:
+    """The largest normalised entropy of a word; NaN if that of any word is."""
+    exponential = op.Exp(logits)
+    total = op.ReduceSum(exponential, [-1], keepdims=0)
+    weighted = op.ReduceSum(logits * exponential, [-1], keepdims=0)
+    classes = op.Cast(op.Shape(logits, start=-1), to=FLOAT.dtype)
+    entropy = (op.Log(total) - weighted / total) / op.Log(classes)
+    places = op.Range(0, op.Squeeze(op.Shape(word_map, start=1)), 1)
+    word = op.Equal(word_map, places)
+    largest = op.ReduceMax(op.Where(word, entropy, float("-inf")), [-1], keepdims=0)
+    unknown = op.Cast(op.And(word, op.IsNaN(entropy)), to=FLOAT.dtype)
+    return op.Where(op.ReduceMax(unknown, [-1], keepdims=0) > 0.0, float("nan"), largest)
+
+
+@script(default_opset=op)
+def least_sure(logits: FLOAT[...], word_map: INT64[...]) -> FLOAT[...]:
+    """The smallest probability that a word's likeliest label has."""
+    best = op.ReduceMax(op.Softmax(logits, axis=-1), [-1], keepdims=0)
+    places = op.Range(0, op.Squeeze(op.Shape(word_map, start=1)), 1)
+    word = op.Equal(word_map, places)
+    return op.ReduceMin(op.Where(word, best, float("inf")), [-1], keepdims=0)
+
+
+@script(default_opset=op)
+def as_it_is(words_left: FLOAT[...]) -> FLOAT[...]:
+    """How many words of the sentence go on."""
+    return op.Identity(words_left)
+
+
+@script(default_opset=op)
+def none_left(signal: FLOAT[...]) -> BOOL[...]:
+    """True where no word goes on."""
+    return op.Less(signal, 0.5)
+
+
+SENTENCE_ENTROPY = Policy(
+    name="sentence-entropy",
+    rule="stop where every word's entropy / ln(classes) is < `threshold`",
+    paper=SENTEE,
+    signal=most_unsure,
+    fires=below,
+    knobs=(THRESHOLD,),
+    problems=("token-classification",),
+)
+SENTENCE_CONFIDENCE = Policy(
+    name="sentence-confidence",
+    rule="stop where every word's largest probability is > `threshold`",
+    paper=SENTEE,
+    signal=least_sure,
+    fires=above,
+    knobs=(CONFIDENCE_THRESHOLD,),
+    problems=("token-classification",),
+)
+TOKEN_ENTROPY = Policy(
+    name="token-entropy",
+    rule="a word stops where the largest entropy / ln(classes) of the `window` words around it is "
+    "< `threshold`, or its own is < `token_threshold`; a sentence where all words did",
+    paper="TOKEE (Li et al., ACL 2021), https://aclanthology.org/2021.acl-long.16",
+    signal=as_it_is,
+    fires=none_left,
+    problems=("token-classification",),
+    needs=("words_left",),
+)
