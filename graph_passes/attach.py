@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import onnx_ir as ir
-from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass
+from onnx_ir.passes.common import (
+    InlinePass,
+    LiftConstantsToInitializersPass,
+    RemoveUnusedNodesPass,
+)
 
 BATCH = "batch"
 
@@ -80,6 +84,7 @@ def attach_policy(
     for function in (signal, fires, answer):
         if function is not None:
             model.opset_imports.pop(function.domain, None)
+    RemoveUnusedNodesPass()(model)  # extras that this policy does not read
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     return carries
 
