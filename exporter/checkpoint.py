@@ -27,6 +27,8 @@ WEIGHT_FILES = (
     "model.safetensors.index.json",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
+    "best.th",  # allennlp's, beside the states after each epoch
+    "weights.th",
 )
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".th")
 NOT_WEIGHTS = {"training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "scaler.pt"}
@@ -112,6 +114,12 @@ def open_checkpoint(location: str | Path) -> Checkpoint:
 def _open(location: str) -> Checkpoint:
     path = Path(os.path.expanduser(location))  # which, unlike Path's own, never fails
     if path.is_file():
+        if path.suffix == ".pkl":
+            raise CheckpointError(
+                f"{path} is a pickled module, which is code; where it was trained, save its weights "
+                f"with torch.save(torch.load({path.name!r}).state_dict(), 'pytorch_model.bin') and put "
+                "the encoder's config.json beside them."
+            )
         if path.suffix not in WEIGHT_SUFFIXES:
             raise CheckpointError(
                 f"{path} is not a weights file: expected a folder, a hub id or one of "
@@ -168,7 +176,7 @@ def _find_weights(folder: Path) -> Iterable[Path]:
         names = ", ".join(p.name for p in found)
         raise CheckpointError(f"{folder} holds several weights files ({names}); name one of them.")
     raise CheckpointError(
-        f"{folder} holds no weights; expected {', '.join(WEIGHT_FILES[::2])} or one other "
+        f"{folder} holds no weights; expected {', '.join(WEIGHT_FILES[:4:2])} or one other "
         f"{', '.join('*' + s for s in WEIGHT_SUFFIXES)} file."
     )
 

@@ -15,7 +15,7 @@ def run(bundle, inputs, knobs):
     knobs = {knob["name"]: knobs.get(knob["name"], knob["default"]) for knob in manifest["knobs"]}
     kinds = {knob["name"]: knob["dtype"] for knob in manifest["knobs"]}
     rows = np.arange(batch)
-    answers = {name: np.full(batch, -1) for name in ("exit_index", "exit_layer")}
+    answers = {"exit_index": np.full(batch, -1)}
     for index, segment in enumerate(manifest["segments"]):
         feeds = {}
         for name in (item["name"] for item in segment["inputs"]):
@@ -30,9 +30,9 @@ def run(bundle, inputs, knobs):
         out = dict(zip(names, session.run(names, feeds), strict=True))
         done = out["exit"]
         answers["exit_index"][rows[done]] = index
-        answers["exit_layer"][rows[done]] = segment["layer"]
-        for name in [*manifest["outputs"], "signal"]:
-            empty = np.zeros((batch, *out[name].shape[1:]), np.float32)
+        out.setdefault("exit_layer", np.full(len(rows), segment["layer"]))
+        for name in [*manifest["outputs"], "signal", "exit_layer"]:
+            empty = np.zeros((batch, *out[name].shape[1:]), out[name].dtype)
             answers.setdefault(name, empty)[rows[done]] = out[name][done]
         tensors |= {name: out[source] for name, source in segment["carries"].items()}
         tensors = {name: value[~done] for name, value in tensors.items()}

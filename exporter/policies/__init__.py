@@ -16,8 +16,9 @@ from effbert.exporter.policies.learned import LEARNED
 from effbert.exporter.policies.none import NONE
 from effbert.exporter.policies.patience import PATIENCE, PATIENCE_REGRESSION
 from effbert.exporter.policies.policy import Policy
+from effbert.exporter.policies.sentence import SENTENCE_CONFIDENCE, SENTENCE_ENTROPY
+from effbert.exporter.policies.token import TOKEN_ENTROPY
 from effbert.exporter.policies.vote import VOTE
-from effbert.exporter.policies.words import SENTENCE_CONFIDENCE, SENTENCE_ENTROPY, TOKEN_ENTROPY
 
 POLICIES: dict[str, Policy] = {
     policy.name: policy

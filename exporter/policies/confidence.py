@@ -6,11 +6,11 @@ CascadeBERT only above it.
 
 from __future__ import annotations
 
-from onnxscript import BOOL, FLOAT, script
+from onnxscript import FLOAT, script
 from onnxscript import opset20 as op
 
 from effbert.exporter.policies.policy import Policy
-from effbert.runtime.manifest import Knob
+from effbert.exporter.policies.thresholds import AT_LEAST, TEMPERATURE, above, at_least
 
 
 @script(default_opset=op)
@@ -32,39 +32,6 @@ def lead(logits: FLOAT[...]) -> FLOAT[...]:
     return op.Squeeze(op.Sub(op.Slice(best, [0], [1], [-1]), op.Slice(best, [1], [2], [-1])), [-1])
 
 
-@script(default_opset=op)
-def at_least(signal: FLOAT[...], threshold: FLOAT) -> BOOL[...]:
-    """True where the signal reaches the threshold; NaN goes on."""
-    return op.GreaterOrEqual(signal, threshold)
-
-
-@script(default_opset=op)
-def above(signal: FLOAT[...], threshold: FLOAT) -> BOOL[...]:
-    """True where the signal is strictly above the threshold; NaN goes on."""
-    return op.Greater(signal, threshold)
-
-
-THRESHOLD = Knob(
-    name="threshold",
-    dtype="float32",
-    minimum="-inf",
-    maximum="inf",
-    default="inf",
-    never="inf",
-    per_exit=True,
-    raising="later",
-)
-TEMPERATURE = Knob(
-    name="temperature",
-    dtype="float32",
-    minimum=1e-3,
-    maximum=1e3,
-    default=1,
-    never=1,
-    per_exit=True,
-    raising="later",
-)
-
 CONFIDENCE = Policy(
     name="confidence",
     rule="stop where the largest probability of logits / `temperature` is >= `threshold`",
@@ -72,7 +39,7 @@ CONFIDENCE = Policy(
     signal=calibrated_probability,
     tempered=largest_probability,
     fires=at_least,
-    knobs=(THRESHOLD, TEMPERATURE),
+    knobs=(AT_LEAST, TEMPERATURE),
 )
 CONFIDENCE_ABOVE = Policy(
     name="confidence-above",
@@ -80,7 +47,7 @@ CONFIDENCE_ABOVE = Policy(
     paper="CascadeBERT (Li et al., Findings of EMNLP 2021)",
     signal=largest_probability,
     fires=above,
-    knobs=(THRESHOLD,),
+    knobs=(AT_LEAST,),
 )
 MARGIN = Policy(
     name="margin",
@@ -88,5 +55,5 @@ MARGIN = Policy(
     paper="",
     signal=lead,
     fires=at_least,
-    knobs=(THRESHOLD,),
+    knobs=(AT_LEAST,),
 )

@@ -11,8 +11,8 @@ from typing import Any, Literal
 from onnxscript import FLOAT, INT64, OnnxFunction, script
 from onnxscript import opset20 as op
 
-from effbert.exporter.policies.entropy import THRESHOLD, below
 from effbert.exporter.policies.policy import Policy
+from effbert.exporter.policies.thresholds import BELOW, below
 from effbert.exporter.policies.window import CAPACITY, monotone, one_sided, steady
 from effbert.runtime.manifest import Knob, State
 
@@ -63,7 +63,7 @@ STATES = (
 
 def _policy(name: str, rule: str, signal: OnnxFunction, fires: OnnxFunction, *own: Knob) -> Policy:
     states = STATES if own else ()
-    return Policy(name, f"stop where {rule}", ELBERT, signal, fires, states, (THRESHOLD, *own))
+    return Policy(name, f"stop where {rule}", ELBERT, signal, fires, states, (BELOW, *own))
 
 
 LOW = "entropy / ln(classes) < `threshold`"

@@ -7,11 +7,11 @@ logits beyond 84. `entropy` is right for every finite logit and the choice for n
 
 from __future__ import annotations
 
-from onnxscript import BOOL, FLOAT, script
+from onnxscript import FLOAT, script
 from onnxscript import opset20 as op
 
 from effbert.exporter.policies.policy import Policy
-from effbert.runtime.manifest import Knob
+from effbert.exporter.policies.thresholds import BELOW, below
 
 DEEBERT = "DeeBERT (Xin et al., ACL 2020)"
 
@@ -51,24 +51,6 @@ def entropy_categorical(logits: FLOAT[...]) -> FLOAT[...]:
     return total / op.Log(classes)
 
 
-@script(default_opset=op)
-def below(signal: FLOAT[...], threshold: FLOAT) -> BOOL[...]:
-    """True where the signal is strictly below the threshold; NaN goes on."""
-    return op.Less(signal, threshold)
-
-
-THRESHOLD = Knob(
-    name="threshold",
-    dtype="float32",
-    minimum="-inf",
-    maximum="inf",
-    default="-inf",
-    never="-inf",
-    per_exit=True,
-    raising="earlier",
-)
-
-
 def _policy(name: str, rule: str, signal: object) -> Policy:
     return Policy(
         name=name,
@@ -76,7 +58,7 @@ def _policy(name: str, rule: str, signal: object) -> Policy:
         paper=DEEBERT,
         signal=signal,
         fires=below,
-        knobs=(THRESHOLD,),
+        knobs=(BELOW,),
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from onnxscript import BOOL, FLOAT, script
 from onnxscript import opset20 as op
 
-from effbert.exporter.policies.entropy import THRESHOLD, entropy_categorical
+from effbert.exporter.policies.entropy import entropy_categorical
 from effbert.exporter.policies.policy import Policy
+from effbert.exporter.policies.thresholds import BELOW
 
 
 @script(default_opset=op)
@@ -21,5 +22,5 @@ ENTROPY_FASTBERT = Policy(
     paper="FastBERT (Liu et al., ACL 2020), https://aclanthology.org/2020.acl-main.537",
     signal=entropy_categorical,
     fires=not_above,
-    knobs=(THRESHOLD,),
+    knobs=(BELOW,),
 )

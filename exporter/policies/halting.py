@@ -5,8 +5,8 @@ from __future__ import annotations
 from onnxscript import FLOAT, script
 from onnxscript import opset20 as op
 
-from effbert.exporter.policies.confidence import THRESHOLD, at_least
 from effbert.exporter.policies.policy import Policy
+from effbert.exporter.policies.thresholds import AT_LEAST, at_least
 
 
 @script(default_opset=op)
@@ -21,7 +21,7 @@ ACT = Policy(
     paper="Adaptive Computation Time (Graves, 2016), https://arxiv.org/abs/1603.08983",
     signal=least_halted,
     fires=at_least,
-    knobs=(THRESHOLD,),
+    knobs=(AT_LEAST,),
     problems=("single-label", "regression"),
     needs=("halted",),
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from onnxscript import FLOAT, script
 from onnxscript import opset20 as op
 
-from effbert.exporter.policies.entropy import THRESHOLD, below
 from effbert.exporter.policies.policy import Policy
+from effbert.exporter.policies.thresholds import BELOW, below
 
 
 @script(default_opset=op)
@@ -21,7 +21,7 @@ LEARNED = Policy(
     paper="BERxiT (Xin et al., EACL 2021), https://aclanthology.org/2021.eacl-main.8",
     signal=score,
     fires=below,
-    knobs=(THRESHOLD,),
+    knobs=(BELOW,),
     problems=("single-label", "regression"),
     needs=("exit_score",),
 )

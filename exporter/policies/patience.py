@@ -6,7 +6,8 @@ from onnxscript import BOOL, FLOAT, INT64, script
 from onnxscript import opset20 as op
 
 from effbert.exporter.policies.policy import Policy
-from effbert.runtime.manifest import Knob, State
+from effbert.exporter.policies.thresholds import PATIENCE_KNOB, REGRESSION_KNOB
+from effbert.runtime.manifest import State
 
 PABEE = "PABEE: BERT Loses Patience (Zhou et al., NeurIPS 2020)"
 
@@ -44,26 +45,6 @@ def reached(signal: FLOAT[...], threshold: INT64) -> BOOL[...]:
     return op.And(exactly, op.Greater(threshold, op.Constant(value_int=0)))
 
 
-PATIENCE_KNOB = Knob(
-    name="threshold",
-    dtype="int64",
-    minimum=0,
-    maximum=512,
-    default=0,
-    never=0,
-    per_exit=False,
-    raising="later",
-)
-REGRESSION_KNOB = Knob(
-    name="regression_threshold",
-    dtype="float32",
-    minimum=0,
-    maximum="inf",
-    default=0,
-    never=0,
-    per_exit=False,
-    raising="earlier",
-)
 STREAK = State(name="streak", dtype="int64", axes=["batch"], initial=0)
 
 PATIENCE = Policy(

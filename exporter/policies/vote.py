@@ -10,8 +10,8 @@ from __future__ import annotations
 from onnxscript import FLOAT, INT64, script
 from onnxscript import opset20 as op
 
-from effbert.exporter.policies.confidence import THRESHOLD, at_least
 from effbert.exporter.policies.policy import Policy
+from effbert.exporter.policies.thresholds import AT_LEAST, at_least
 from effbert.runtime.manifest import Knob, State
 
 
@@ -58,5 +58,5 @@ VOTE = Policy(
         State(name="votes", dtype="int64", axes=["batch", "classes"], initial=0),  # type: ignore[list-item]
         State(name="voters", dtype="int64", axes=["batch"], initial=0),
     ),
-    knobs=(THRESHOLD, EXPONENT),
+    knobs=(AT_LEAST, EXPONENT),
 )

@@ -6,14 +6,13 @@ ln(classes).
 
 from __future__ import annotations
 
-from onnxscript import BOOL, FLOAT, INT64, script
+from onnxscript import FLOAT, INT64, script
 from onnxscript import opset20 as op
 
-from effbert.exporter.policies.confidence import THRESHOLD as CONFIDENCE_THRESHOLD
-from effbert.exporter.policies.confidence import above
-from effbert.exporter.policies.entropy import THRESHOLD, below
 from effbert.exporter.policies.policy import Policy
+from effbert.exporter.policies.thresholds import AT_LEAST, BELOW, above, below
 
+INFINITY, NAN = float("inf"), float("nan")
 SENTEE = "SENTEE (Li et al., ACL 2021), https://aclanthology.org/2021.acl-long.16"
 
 
@@ -27,9 +26,9 @@ def most_unsure(logits: FLOAT[...], word_map: INT64[...]) -> FLOAT[...]:
     entropy = (op.Log(total) - weighted / total) / op.Log(classes)
     places = op.Range(0, op.Squeeze(op.Shape(word_map, start=1)), 1)
     word = op.Equal(word_map, places)
-    largest = op.ReduceMax(op.Where(word, entropy, float("-inf")), [-1], keepdims=0)
+    largest = op.ReduceMax(op.Where(word, entropy, -INFINITY), [-1], keepdims=0)
     unknown = op.Cast(op.And(word, op.IsNaN(entropy)), to=FLOAT.dtype)
-    return op.Where(op.ReduceMax(unknown, [-1], keepdims=0) > 0.0, float("nan"), largest)
+    return op.Where(op.ReduceMax(unknown, [-1], keepdims=0) > 0.0, NAN, largest)
 
 
 @script(default_opset=op)
@@ -38,19 +37,7 @@ def least_sure(logits: FLOAT[...], word_map: INT64[...]) -> FLOAT[...]:
     best = op.ReduceMax(op.Softmax(logits, axis=-1), [-1], keepdims=0)
     places = op.Range(0, op.Squeeze(op.Shape(word_map, start=1)), 1)
     word = op.Equal(word_map, places)
-    return op.ReduceMin(op.Where(word, best, float("inf")), [-1], keepdims=0)
-
-
-@script(default_opset=op)
-def as_it_is(words_left: FLOAT[...]) -> FLOAT[...]:
-    """How many words of the sentence go on."""
-    return op.Identity(words_left)
-
-
-@script(default_opset=op)
-def none_left(signal: FLOAT[...]) -> BOOL[...]:
-    """True where no word goes on."""
-    return op.Less(signal, 0.5)
+    return op.ReduceMin(op.Where(word, best, INFINITY), [-1], keepdims=0)
 
 
 SENTENCE_ENTROPY = Policy(
@@ -59,7 +46,7 @@ SENTENCE_ENTROPY = Policy(
     paper=SENTEE,
     signal=most_unsure,
     fires=below,
-    knobs=(THRESHOLD,),
+    knobs=(BELOW,),
     problems=("token-classification",),
 )
 SENTENCE_CONFIDENCE = Policy(
@@ -68,16 +55,6 @@ SENTENCE_CONFIDENCE = Policy(
     paper=SENTEE,
     signal=least_sure,
     fires=above,
-    knobs=(CONFIDENCE_THRESHOLD,),
+    knobs=(AT_LEAST,),
     problems=("token-classification",),
-)
-TOKEN_ENTROPY = Policy(
-    name="token-entropy",
-    rule="a word stops where the largest entropy / ln(classes) of the `window` words around it is "
-    "< `threshold`, or its own is < `token_threshold`; a sentence where all words did",
-    paper="TOKEE (Li et al., ACL 2021), https://aclanthology.org/2021.acl-long.16",
-    signal=as_it_is,
-    fires=none_left,
-    problems=("token-classification",),
-    needs=("words_left",),
 )
