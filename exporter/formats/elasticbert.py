@@ -8,6 +8,7 @@ layer.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from effbert.exporter.formats.format import Config, Format, LoadOptions, Shapes
@@ -54,8 +55,9 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
 
     options.require_task("text-classification", "ElasticBERT's classifiers read whole texts")
     tensors = checkpoint.load_tensors()
+    named = replace(checkpoint, name=f"{checkpoint.name} ({PREFIX}.* read as bert.*)")
     bert = {k.replace(PREFIX, "bert", 1): t for k, t in tensors.items() if k.startswith(PREFIX)}
-    backbone = load_backbone(checkpoint, bert, "bert", {**checkpoint.config, "model_type": "bert"})
+    backbone = load_backbone(named, bert, "bert", {**checkpoint.config, "model_type": "bert"})
     config = backbone.config
     hidden, classifiers = config.hidden_size, _classifiers(checkpoint, config.num_hidden_layers)
     classes = linear(tensors, next(iter(classifiers.values())), hidden).out_features

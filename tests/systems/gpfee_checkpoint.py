@@ -37,6 +37,7 @@ def write_gpfee(
     inner: int = 1,
     tokenizer: str | None = "slow",
     noise: bool = False,
+    hidden: int = HIDDEN,
     seed: int = 1,
 ) -> Path:
     """Write a Past-Future checkpoint and return its folder.
@@ -50,20 +51,20 @@ def write_gpfee(
         noise: Add training left-overs, old key names and a `position_ids` buffer.
     """
     if backbone == "albert":
-        shapes = albert_shapes(groups, inner)
-        config = _albert_config(layers, HIDDEN, groups, inner)
+        shapes = albert_shapes(groups, inner, hidden)
+        config = _albert_config(layers, hidden, groups, inner)
     else:
-        shapes, config = bert_shapes(backbone, layers), _config(backbone, layers, HIDDEN)
+        shapes, config = bert_shapes(backbone, layers, hidden), _config(backbone, layers, hidden)
         for i in range(layers):
-            shapes |= _linear(f"{backbone}.poolers.{i}.dense", HIDDEN, HIDDEN)
+            shapes |= _linear(f"{backbone}.poolers.{i}.dense", hidden, hidden)
     shapes |= {
-        f"{backbone}.pred_layer.weight": (layers, HIDDEN, HIDDEN),
-        f"{backbone}.pred_layer.bias": (layers, HIDDEN),
-        "classifiers.weight": (layers, HIDDEN, 2 * labels),
+        f"{backbone}.pred_layer.weight": (layers, hidden, hidden),
+        f"{backbone}.pred_layer.bias": (layers, hidden),
+        "classifiers.weight": (layers, hidden, 2 * labels),
         "classifiers.bias": (layers, 2 * labels),
         **_linear("classifiers.gate_proj", labels, labels),
     }
-    tensors = random_tensors(shapes, HIDDEN, seed)
+    tensors = random_tensors(shapes, hidden, seed)
     tensors["classifiers.weight"] *= SHRUNK
     name = {"bert": "Bert", "roberta": "Roberta", "albert": "Albert"}[backbone]
     config |= _new_config(backbone, f"{name}ForSequenceClassification", labels, "")

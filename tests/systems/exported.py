@@ -1,0 +1,104 @@
+"""A system's checkpoint with its bundle, and what its tests have in common."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from click.testing import CliRunner
+
+from effbert.exporter.checkpoint import open_checkpoint
+from effbert.exporter.cli import export_command
+from effbert.exporter.formats import FORMATS
+from effbert.runtime import Session
+from effbert.runtime.cli import device
+from exit_checks import batch
+from vocabularies import random_rows
+
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A checkpoint, its bundle, what the command said, and the loop that both are judged by."""
+
+    checkpoint: Path
+    bundle: Path
+    said: str
+    reference: Any
+    vocabulary: str = "bert"
+
+    @cached_property
+    def session(self) -> Session:
+        return Session(self.bundle, threads=1)
+
+    @cached_property
+    def rows(self) -> list[list[int]]:
+        return list(random_rows(self.vocabulary, 200))
+
+    def quantiles(self, q: float) -> list[float]:
+        """The value below which a share `q` of the signals falls, for each exit."""
+        signals = [self.reference.signals(row) for row in self.rows]
+        return np.quantile(signals, q, axis=0).tolist()
+
+    def quantile(self, q: float) -> float:
+        """The value below which a share `q` of the signals of all exits falls."""
+        return float(np.quantile([self.reference.signals(row) for row in self.rows], q))
+
+
+def export_new(
+    folder: Path,
+    write: Callable[..., Path],
+    reference: Callable[[Path], Any],
+    vocabulary: str = "bert",
+    policy: str = "auto",
+    **options: Any,
+) -> Exported:
+    """Write a checkpoint with these options; `effbert-export CHECKPOINT BUNDLE` it.
+
+    Only a `policy` that is not the system's own needs an option.
+    """
+    checkpoint, bundle = write(folder / "checkpoint", **options), folder / "bundle"
+    chosen = [] if policy == "auto" else ["--policy", policy]
+    result = CliRunner().invoke(export_command, [str(checkpoint), str(bundle), *chosen])
+    assert result.exit_code == 0, result.output
+    return Exported(checkpoint, bundle, result.output, reference(checkpoint), vocabulary)
+
+
+def inspect(bundle: Path) -> dict[str, Any]:
+    """What `effbert inspect BUNDLE --json` says."""
+    result = CliRunner().invoke(device, ["inspect", str(bundle), "--json"])
+    assert result.exit_code == 0, result.output
+    return json.loads(result.output)
+
+
+def claims(checkpoint: Path) -> list[str]:
+    """The formats that take a checkpoint for theirs; any encoder is plain, so that is left out."""
+    opened = open_checkpoint(checkpoint)
+    names = [each.name for each in FORMATS if each.detect(opened.shapes, opened.config)]
+    return [name for name in names if name != "plain"]
+
+
+def rewrite(checkpoint: Path, change: Callable[[Tensors], Tensors]) -> Path:
+    """Change the tensors of a checkpoint and return its folder."""
+    file = checkpoint / "pytorch_model.bin"
+    torch.save(change(torch.load(file, weights_only=True)), file)
+    return checkpoint
+
+
+def without(*names: str) -> Callable[[Tensors], Tensors]:
+    """A change that drops tensors by name."""
+    return lambda tensors: {k: t for k, t in tensors.items() if k not in names}
+
+
+def exit_layer_at(model: Exported, threshold: float, rest: float) -> int:
+    """Where the first row leaves if the first exit has this threshold and the others `rest`."""
+    thresholds = [threshold] + [rest] * (len(model.session.exits) - 1)
+    result = model.session.run(batch(model.rows[:1]), {"threshold": thresholds})
+    return int(result.exit_layer[0])
