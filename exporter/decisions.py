@@ -12,6 +12,7 @@ from effbert.exporter.reference import ROUNDING, Outputs, Reference, padded_batc
 from effbert.runtime import Session
 from effbert.runtime.errors import ParityError
 from effbert.runtime.inputs import NO_WORD
+from effbert.runtime.manifest import number
 
 DECIDED = 32
 
@@ -60,7 +61,7 @@ def _compare_row(
     ours = Watched(dict(theirs.outputs), theirs.inputs)
     if oracle.policy.answer is None:
         ours = Watched({**theirs.outputs, "logits": found["logits"][row][:, None]}, theirs.inputs)
-    result = session.run(_inputs(session, reference, row), knobs=knobs)
+    result = session.run(_inputs(session, reference, row), knobs=_never(session) | dict(knobs))
     rounded = (ours, theirs.shifted(ROUNDING), theirs.shifted(-ROUNDING))
     for place, watched in enumerate((theirs, *rounded)):
         left, answers = oracle.decide(watched, knobs)
@@ -87,7 +88,8 @@ def compare_trials(session: Session, reference: Reference, atol: float) -> tuple
     compared = near = 0
     for trial in reference.trials:
         for row, choices in trial.choices.items():
-            result = session.run(_inputs(session, reference, row), knobs=trial.knobs)
+            knobs = _never(session) | dict(trial.knobs)
+            result = session.run(_inputs(session, reference, row), knobs=knobs)
             words = np.array(reference.rows[row].word_map) != NO_WORD
             fits = [
                 np.array_equal(result.exit_layer[0][words], choice.exit_layer[words])
@@ -103,6 +105,11 @@ def compare_trials(session: Session, reference: Reference, atol: float) -> tuple
             compared += int(words.sum())
             near += 0 if fits[0] else 1
     return compared, near
+
+
+def _never(session: Session) -> dict[str, float]:
+    """Give the knobs as torch was run with, whatever the checkpoint's own settings are."""
+    return {name: number(knob.never) for name, knob in session.knobs.items()}
 
 
 def _inputs(session: Session, reference: Reference, row: int) -> dict[str, np.ndarray]:

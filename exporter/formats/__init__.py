@@ -14,12 +14,14 @@ from effbert.exporter.formats import (
     pabee,
     plain,
     sentee,
+    sledgehammer,
 )
 from effbert.exporter.formats.format import Config, Format, LoadOptions, Shapes
 from effbert.runtime.errors import CheckpointError, ExportError
 
 FORMATS: tuple[Format, ...] = (
     cascadebert.FORMAT,
+    sledgehammer.FORMAT,
     sentee.FORMAT,
     fastbert.FORMAT,
     gpfee.FORMAT,

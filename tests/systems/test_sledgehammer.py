@@ -1,0 +1,350 @@
+"""The Right Tool for the Job: checkpoints, exported and answered as the authors' loop does."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from effbert.exporter import export
+from effbert.exporter.checkpoint import open_checkpoint
+from effbert.exporter.formats import FORMATS, LoadOptions, choose_format, sledgehammer
+from effbert.runtime import Session
+from effbert.runtime.errors import CheckpointError, ExportError
+from exit_checks import (
+    batch,
+    check_decisions,
+    check_default_knobs,
+    check_every_exit,
+    check_minimal_host,
+    check_row_independence,
+    run,
+)
+from export_command import run_command, sentence
+from systems.sledgehammer_checkpoint import HIDDEN, write_sledgehammer
+from systems.sledgehammer_reference import SledgehammerReference
+from vocabularies import random_rows
+
+CHECKPOINTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "chained": {"chained": True, "temperature": "2_1_3", "labels": ("no", "yes")},
+}
+TEMPERATURES = (None, 1.5, [3.0, 0.8, 2.0])
+every_checkpoint = pytest.mark.parametrize("name", CHECKPOINTS)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checkpoint, its bundle, and the loop that both are judged by."""
+
+    checkpoint: Path
+    bundle: Path
+
+    @cached_property
+    def reference(self) -> SledgehammerReference:
+        return SledgehammerReference(self.checkpoint)
+
+    @cached_property
+    def session(self) -> Session:
+        return Session(self.bundle, threads=1)
+
+    @cached_property
+    def rows(self) -> list[list[int]]:
+        return list(random_rows("bert", 200))
+
+    def knobs(self, q: float, temperature: Any = None) -> dict[str, Any]:
+        """Thresholds that a share 1 - q of the rows reaches at each exit."""
+        signals = [self.reference.signals(row, temperature) for row in self.rows]
+        knobs: dict[str, Any] = {"threshold": np.quantile(signals, q, axis=0).tolist()}
+        return knobs if temperature is None else knobs | {"temperature": temperature}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Model]:
+    @cache
+    def make(name: str) -> Model:
+        folder = tmp_path_factory.mktemp(name)
+        checkpoint = write_sledgehammer(folder / "checkpoint", **CHECKPOINTS[name])
+        export(checkpoint, folder / "bundle")
+        return Model(checkpoint, folder / "bundle")
+
+    return make
+
+
+@pytest.fixture
+def model(exported: Callable[[str], Model], name: str) -> Model:
+    return exported(name)
+
+
+@every_checkpoint
+def test_every_exit_answers_like_the_reference(model: Model):
+    reference = SledgehammerReference(model.checkpoint, temperature=1.0)
+    check_every_exit(model.session, reference, model.rows)
+
+
+@every_checkpoint
+@pytest.mark.parametrize("temperature", TEMPERATURES, ids=str)
+@pytest.mark.parametrize("q", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize("sizes", [(1,), (16, 3, 8)], ids=["alone", "batches"])
+def test_rows_leave_where_the_loop_says(
+    model: Model, temperature: Any, q: float, sizes: tuple[int, ...]
+):
+    knobs = model.knobs(q, temperature)
+    met = check_decisions(model.session, model.reference, model.rows, knobs, sizes)
+    assert met == [1, 2, 3]
+
+
+@every_checkpoint
+def test_one_threshold_serves_all_exits(model: Model):
+    knobs = {"threshold": float(np.median(model.knobs(0.5)["threshold"]))}
+    assert len(check_decisions(model.session, model.reference, model.rows, knobs, (16, 1))) == 3
+
+
+@every_checkpoint
+def test_default_knobs_never_stop_a_row(model: Model):
+    check_default_knobs(model.session, model.reference, model.rows[:50])
+
+
+@every_checkpoint
+def test_rows_do_not_depend_on_each_other(model: Model):
+    check_row_independence(model.session, model.reference, model.rows, model.knobs(0.5))
+
+
+@every_checkpoint
+def test_the_minimal_host_agrees(model: Model):
+    for temperature in TEMPERATURES:
+        check_minimal_host(model.session, model.rows[:60], model.knobs(0.5, temperature))
+    check_minimal_host(model.session, model.rows[:10], {})
+
+
+@every_checkpoint
+def test_a_probability_at_the_threshold_leaves(model: Model):
+    row = model.rows[0]
+    signal = float(model.session.run(batch([row]), {"threshold": 0.0}).signal[0])
+    above = float(np.nextafter(np.float32(signal), np.float32(2)))
+    layers = [
+        int(model.session.run(batch([row]), {"threshold": [t, math.inf, math.inf]}).exit_layer[0])
+        for t in (signal, above)
+    ]
+    assert layers == [1, 5]
+
+
+@pytest.mark.parametrize("name", ["plain"])
+def test_a_higher_temperature_divides_the_logits_once(model: Model):
+    rows, knobs = model.rows[:20], {"threshold": 0.0}
+    found = run(model.session, rows, knobs, (16,))
+    cooler = run(model.session, rows, knobs | {"temperature": 4.0}, (16,))
+    np.testing.assert_allclose(cooler["logits"], found["logits"] / 4, atol=1e-6)
+    signal = torch.softmax(torch.from_numpy(found["logits"]) / 4, -1).amax(-1)
+    np.testing.assert_allclose(cooler["signal"], signal, atol=1e-6)
+
+
+@every_checkpoint
+def test_sums_of_the_exits_to_come_are_carried_and_no_pooled_states(model: Model):
+    segments = model.session.bundle.manifest.segments
+    for k, segment in enumerate(segments[1:], start=1):
+        axes = [t.axes for t in segment.inputs if t.name.startswith("carry_")]
+        sums = [each for each in axes if each[-1] == HIDDEN]
+        assert sums == [["batch", len(segments) - k + 1, HIDDEN]]
+
+
+@every_checkpoint
+def test_the_manifest_tells_where_the_bundle_comes_from(model: Model, name: str):
+    manifest = model.session.bundle.manifest
+    chained = name == "chained"
+    assert manifest.source.format == "sledgehammer"
+    assert "Right Tool" in manifest.source.paper
+    assert manifest.policy.name == "confidence"
+    assert manifest.labels == (["no", "yes"] if chained else ["neg", "neutral", "pos"])
+    assert [segment.layer for segment in manifest.segments] == [1, 3, 5]
+    knobs = {knob.name: knob.default for knob in manifest.knobs}
+    expected = [2.0, 1.0, 3.0] if chained else [1.0, 1.0, 1.0]
+    assert knobs == {"threshold": "inf", "temperature": expected}
+    assert manifest.padding_free
+    assert manifest.parity is not None
+    assert manifest.parity.decisions > 0
+
+
+def test_two_paths_are_enough_for_the_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    checkpoint = write_sledgehammer(tmp_path / "checkpoint", exits=(0, 1), noise=True)
+    outcome = run_command(capfd, checkpoint, tmp_path / "bundle")
+    assert outcome.code == 0, outcome.err
+    manifest = Session(tmp_path / "bundle").bundle.manifest
+    assert (manifest.source.format, manifest.policy.name) == ("sledgehammer", "confidence")
+    said = " ".join((outcome.out + outcome.err).split())
+    assert "does not hold the temperatures" in said
+    assert "--knob temperature=" in said
+    assert not (checkpoint / "pwned").exists()
+
+
+# --- recognition and loading --------------------------------------------------------------------
+
+
+def load(checkpoint: Path, **options: Any):
+    return sledgehammer.load(open_checkpoint(checkpoint), LoadOptions(**options))
+
+
+def change(checkpoint: Path, *, without: str = "", **tensors: torch.Tensor) -> Path:
+    """Leave a tensor out, or replace some."""
+    file = checkpoint / "best.th"
+    state = torch.load(file, weights_only=True) | tensors
+    torch.save({key: value for key, value in state.items() if key != without}, file)
+    return checkpoint
+
+
+@pytest.mark.parametrize("name", ["best.th", "weights.th"])
+@pytest.mark.parametrize("noise", [False, True])
+def test_it_is_recognised_and_nothing_else(name: str, noise: bool, tmp_path: Path):
+    checkpoint = write_sledgehammer(tmp_path / "checkpoint", noise=noise)
+    (checkpoint / "best.th").rename(checkpoint / name)
+    opened = open_checkpoint(checkpoint)
+    assert [path.name for path in opened.weights] == [name]
+    found = choose_format("auto", opened.name, opened.shapes, opened.config).name
+    assert found == "sledgehammer"
+    claims = [each.name for each in FORMATS if each.detect(opened.shapes, opened.config)]
+    assert claims == ["sledgehammer"]
+    assert not (checkpoint / "pwned").exists()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "chained, exits", [(False, (1, 5)), (False, (3,)), (False, (3, 5)), (True, (1, 3))]
+)
+def test_exits_may_be_left_out(chained: bool, exits: tuple[int, ...], tmp_path: Path):
+    checkpoint = write_sledgehammer(tmp_path / "checkpoint", chained=chained, temperature="2_3_4")
+    model = load(checkpoint, exits=exits)
+    kept = [(1, 3, 5).index(layer) for layer in exits]
+    assert model.description.defaults == {"temperature": [2.0 + k for k in kept]}
+    reference = SledgehammerReference(checkpoint)
+    row = [2, 9, 8, 30, 3]
+    ids = torch.tensor([row])
+    temperature = [torch.tensor(2.0 + k) for k in kept]
+    found = model(ids, torch.ones_like(ids), torch.zeros_like(ids), temperature=temperature)
+    for (_, outputs), k in zip(found, kept, strict=True):
+        torch.testing.assert_close(outputs["logits"][0], reference.exits(row)[k])
+
+
+def test_exits_that_others_read_stay(tmp_path: Path):
+    checkpoint = write_sledgehammer(tmp_path / "checkpoint", chained=True)
+    with pytest.raises(ExportError, match="reads the answers of the exits before it"):
+        load(checkpoint, exits=(1, 5))
+
+
+def test_layers_behind_the_deepest_exit_are_not_kept(tmp_path: Path):
+    checkpoint = write_sledgehammer(tmp_path / "checkpoint", exits=(0, 2), layers=5)
+    model = load(checkpoint)
+    assert model.description.layers == (1, 3)
+    assert model.backbone.config.num_hidden_layers == 3
+
+
+def test_the_number_of_heads_may_be_given(tmp_path: Path):
+    checkpoint = write_sledgehammer(tmp_path / "checkpoint", exits=(0,))
+    edit(checkpoint, num_attention_heads=4)
+    assert load(checkpoint).backbone.config.num_attention_heads == 4
+    edit(checkpoint, num_attention_heads=3)
+    with pytest.raises(CheckpointError, match="3 attention heads do not fit a hidden size of 128"):
+        load(checkpoint)
+
+
+def edit(checkpoint: Path, **entries: object) -> None:
+    """Set entries of config.json."""
+    file = checkpoint / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | entries))
+
+
+@pytest.mark.parametrize(
+    "text, labels",
+    [
+        ("neg\nneutral\npos", ("neg", "neutral", "pos")),
+        ("neg\nneutral\npos\n", ("neg", "neutral", "pos")),
+        ("neg\npos", ("LABEL_0", "LABEL_1", "LABEL_2")),
+        ("a\nb\n" + "c" * 5000, ("LABEL_0", "LABEL_1", "LABEL_2")),
+        ("a\nb\nc" + "\n" * (2 << 20), ("LABEL_0", "LABEL_1", "LABEL_2")),
+        (None, ("LABEL_0", "LABEL_1", "LABEL_2")),
+    ],
+    ids=["unix", "final newline", "too few", "too long", "too large", "no file"],
+)
+def test_labels_are_the_lines_of_the_vocabulary(
+    text: str | None, labels: tuple[str, ...], tmp_path: Path
+):
+    checkpoint = write_sledgehammer(tmp_path / "checkpoint", exits=(0,))
+    file = checkpoint / "vocabulary" / "labels.txt"
+    file.unlink()
+    if text is not None:
+        file.write_text(text)
+    assert load(checkpoint).description.labels == labels
+
+
+@pytest.mark.parametrize(
+    "given, temperatures, noted",
+    [
+        (None, [1.0, 1.0], True),
+        ("1_1", [1.0, 1.0], True),
+        ("1.5_0.25", [1.5, 0.25], False),
+        (1.5, [1.5, 1.5], False),
+    ],
+)
+def test_temperatures_come_from_the_config_or_are_asked_for(
+    given: Any, temperatures: list[float], noted: bool, tmp_path: Path
+):
+    checkpoint = write_sledgehammer(tmp_path / "checkpoint", exits=(0, 1), temperature=given)
+    description = load(checkpoint).description
+    assert description.defaults == {"temperature": temperatures}
+    assert bool(description.notes) == noted
+
+
+@pytest.mark.parametrize("given", ["1_2_3", "a_b", "0_1", "-1_1", "nan_1", "inf_1", "", []])
+def test_temperatures_that_make_no_sense_are_refused(given: Any, tmp_path: Path):
+    checkpoint = write_sledgehammer(tmp_path / "checkpoint", exits=(0, 1), temperature=given)
+    with pytest.raises(CheckpointError, match="expected 2 positive numbers joined by _"):
+        load(checkpoint)
+
+
+@pytest.mark.parametrize("model", [None, "bert", {}])
+def test_a_config_that_says_nothing_is_enough(model: Any, tmp_path: Path):
+    checkpoint = write_sledgehammer(tmp_path / "checkpoint", exits=(0, 1))
+    edit(checkpoint, model=model)
+    assert load(checkpoint).description.layers == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        "_sum_weights.1",
+        "_classification_layers.2.bias",
+        "bert_model.pooler.dense.weight",
+        "bert_model.embeddings.word_embeddings.weight",
+        "bert_model.encoder.layer.0.intermediate.dense.weight",
+    ],
+)
+def test_a_missing_tensor_is_named(missing: str, tmp_path: Path):
+    checkpoint = change(write_sledgehammer(tmp_path / "checkpoint"), without=missing)
+    with pytest.raises(CheckpointError, match=missing.replace(".", r"\.")):
+        load(checkpoint)
+
+
+def test_a_missing_layer_is_named(tmp_path: Path):
+    missing = "bert_model.encoder.layer.4.output.dense.weight"
+    checkpoint = change(write_sledgehammer(tmp_path / "checkpoint"), without=missing)
+    with pytest.raises(CheckpointError, match=r"encoder\.layer\.4\.output\.dense\.weight"):
+        load(checkpoint)
+
+
+@pytest.mark.parametrize("length", [1, 0])
+def test_exits_out_of_order_are_refused_by_the_command(
+    length: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    checkpoint = write_sledgehammer(tmp_path / "checkpoint")
+    change(checkpoint, **{"_sum_weights.1": torch.ones(length)})
+    outcome = run_command(capfd, checkpoint, tmp_path / "bundle")
+    assert outcome.code == 2
+    assert f"_sum_weights.1 has shape [{length}]" in sentence(outcome)
+    assert not (tmp_path / "bundle").exists()
