@@ -12,6 +12,7 @@ from torch import nn
 
 from effbert.exporter.checkpoint import Checkpoint
 from effbert.exporter.families import family_of
+from effbert.exporter.fill import fill
 from effbert.exporter.quiet import quietly
 from effbert.exporter.reason import reason
 from effbert.runtime.errors import CheckpointError
@@ -30,7 +31,6 @@ def load_backbone(
 
     The class follows the model_type of `config`, which is the checkpoint's own unless given, or the
     prefix where an old config has none.
-    Attention is the eager kind: it traces to fewer nodes.
 
     Raises:
         CheckpointError: encoder weights are missing or do not fit the config.
@@ -44,35 +44,17 @@ def load_backbone(
         )
     own = {k: t for k, t in tensors.items() if k.startswith(f"{prefix}.")}
     pools = "add_pooling_layer" in inspect.signature(kind).parameters  # DistilBERT never does
-    try:
-        with quietly():
-            model, info = kind.from_pretrained(
-                None,
-                config=built,
-                state_dict=own,
-                output_loading_info=True,
-                attn_implementation="eager",
-                dtype=torch.float32,
-                ignore_mismatched_sizes=True,
-                **({"add_pooling_layer": False} if pools else {}),
-            )
-    except Exception as error:  # transformers raises many kinds, all meaning the same to a user
-        raise CheckpointError(
-            f"{checkpoint.name}: config.json describes no encoder that can be built: "
-            f"{reason(error)}."
-        ) from error
-    if wrong := sorted(info["mismatched_keys"]):
-        name, found, expected = wrong[0]
-        raise CheckpointError(
-            f"{checkpoint.name}: {prefix}.{name.removeprefix(f'{prefix}.')} is {list(found)}, but "
-            f"config.json makes it {list(expected)}; correct config.json (hidden_size, ...)."
-        )
-    if missing := sorted(info["missing_keys"]):
-        raise CheckpointError(
-            f"{checkpoint.name} lacks {len(missing)} encoder tensors, such as "
-            f"{prefix}.{missing[0]}; it is incomplete, or config.json is not its own."
-        )
-    return model.eval()
+    model, _ = fill(
+        checkpoint,
+        kind,
+        built,
+        own,
+        prefix=f"{prefix}.",
+        what="encoder",
+        if_missing="it is incomplete, or config.json is not its own",
+        **({"add_pooling_layer": False} if pools else {}),
+    )
+    return model
 
 
 def build_config(

@@ -116,9 +116,9 @@ def _open(location: str) -> Checkpoint:
     if path.is_file():
         if path.suffix == ".pkl":
             raise CheckpointError(
-                f"{path} is a pickled module, which is code; where it was trained, save its weights "
-                f"with torch.save(torch.load({path.name!r}).state_dict(), 'pytorch_model.bin') and put "
-                "the encoder's config.json beside them."
+                f"{path} is a pickled module, which is code; where it was trained, run "
+                f"torch.save(torch.load({path.name!r}).state_dict(), 'pytorch_model.bin') and put "
+                "the encoder's config.json beside that file."
             )
         if path.suffix not in WEIGHT_SUFFIXES:
             raise CheckpointError(

@@ -187,7 +187,7 @@ def with_another_layer(tensors: Tensors) -> Tensors:
 @pytest.mark.parametrize(
     "edit, message",
     [
-        (without_head, "lacks 2 tensors .* such as classifier.bias"),
+        (without_head, "lacks 2 .* tensors, such as classifier.bias"),
         (with_wide_head, r"classifier.weight is \[7, 32\], but config.json makes it \[3, 32\]"),
         (with_quantizer, "holds 1 tensors .* such as bert.encoder.layer.0.output.dense._input"),
         (with_another_layer, "such as bert.encoder.layer.2.attention"),
