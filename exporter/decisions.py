@@ -61,7 +61,9 @@ def _compare_row(
     ours = Watched(dict(theirs.outputs), theirs.inputs)
     if oracle.policy.answer is None:
         ours = Watched({**theirs.outputs, "logits": found["logits"][row][:, None]}, theirs.inputs)
-    result = session.run(_inputs(session, reference, row), knobs=_never(session) | dict(knobs))
+    # A bundle with one exit has no threshold.
+    known = {name: value for name, value in knobs.items() if name in session.knobs}
+    result = session.run(_inputs(session, reference, row), knobs=_never(session) | known)
     rounded = (ours, theirs.shifted(ROUNDING), theirs.shifted(-ROUNDING))
     for place, watched in enumerate((theirs, *rounded)):
         left, answers = oracle.decide(watched, knobs)

@@ -121,6 +121,9 @@ def write_berxit(
     """
     shapes, config = _backbone(backbone, layers, groups, inner)
     tensors = random_tensors(shapes | _heads(backbone, layers, labels), HIDDEN, seed)
+    for name in tensors:  # DistilBERT's queries, keys and poolers: narrow as those of the others
+        if any(part in name for part in ("q_lin.weight", "k_lin.weight", "pre_classifier.weight")):
+            tensors[name] *= 0.4
     if noise:
         tensors = age_keys(tensors, backbone)
     config |= _old_config(labels) | {"divide": divide}

@@ -53,12 +53,17 @@ def distilbert_as_bert(
 
 
 class BerxitReference:
-    """A BERxiT checkpoint; learning to exit decides where it was trained, entropy elsewhere."""
+    """A BERxiT checkpoint; learning to exit decides where it was trained, entropy elsewhere.
 
-    def __init__(self, folder: Path) -> None:
+    With `last_highway` the untrained last highway is asked too, as DeeBERT does.
+    """
+
+    def __init__(self, folder: Path, last_highway: bool = False) -> None:
+        self.last_highway = last_highway
         config, tensors = load_checkpoint(folder)
         self.distil = "n_layers" in config
-        self.learned = str(config["divide"]).endswith("-lte")
+        albert = "embedding_size" in config  # has no classifier that learns to exit
+        self.learned = str(config["divide"]).endswith("-lte") and not albert
         if self.distil:
             config, tensors = distilbert_as_bert(config, tensors)
         self.backbone = Backbone(folder, config=config, tensors=tensors)
@@ -94,10 +99,12 @@ class BerxitReference:
         return [*heads.highways[:-1], heads.main]
 
     def signals(self, ids: Sequence[int], types: Sequence[int] | None = None) -> list[float]:
-        """What is compared at every exit; at the last one it is only reported."""
+        """What is compared at every exit; at the last one it may only be reported."""
+        heads = self.heads(ids, types)
         if self.learned:
-            return self.heads(ids, types).scores
-        return [entropy_exp(x).item() for x in self.exits(ids, types)]
+            return heads.scores
+        watched = heads.highways if self.last_highway else self.exits(ids, types)
+        return [entropy_exp(x).item() for x in watched]
 
     def decide(
         self,
@@ -105,17 +112,20 @@ class BerxitReference:
         threshold: float | Sequence[float],
         types: Sequence[int] | None = None,
     ) -> Decision:
-        """Leave at the first exit but the last whose signal is below its threshold."""
-        exits, signals = self.exits(ids, types), self.signals(ids, types)
-        thresholds = threshold if isinstance(threshold, Sequence) else [threshold] * len(exits)
-        for i in range(len(exits)):
-            limit = torch.tensor(thresholds[i], dtype=torch.float32).item()
-            if i + 1 < len(exits) and signals[i] < limit:
-                break
-        return Decision(i + 1, exits[i], signals[i])
+        """Leave at the first highway whose signal is below its threshold, else at the main head."""
+        heads, signals = self.heads(ids, types), self.signals(ids, types)
+        thresholds = threshold if isinstance(threshold, Sequence) else [threshold] * len(signals)
+        for i in range(self._asked()):
+            if signals[i] < torch.tensor(thresholds[i], dtype=torch.float32).item():
+                return Decision(i + 1, heads.highways[i], signals[i])
+        return Decision(len(signals), heads.main, signals[-1])
+
+    def _asked(self) -> int:
+        """How many highways may answer."""
+        return self.backbone.layers if self.last_highway else self.backbone.layers - 1
 
     def margin(self, ids: Sequence[int], threshold: float | Sequence[float]) -> float:
         """How close a signal comes to its threshold: 1e-5 may be decided either way."""
         signals = self.signals(ids)
         thresholds = threshold if isinstance(threshold, Sequence) else [threshold] * len(signals)
-        return min(abs(a - b) for a, b in zip(signals[:-1], thresholds[:-1], strict=True))
+        return min(abs(signals[i] - thresholds[i]) for i in range(self._asked()))
