@@ -27,6 +27,7 @@ def export(
     verify: bool = True,
     atol: float | None = None,
     samples: str | PathLike[str] | None = None,
+    fit_temperature: str | PathLike[str] | None = None,
     tokenizer: str | PathLike[str] | None = None,
     dry_run: bool = False,
     force: bool = False,
@@ -49,6 +50,8 @@ def export(
         verify: compare every exit with torch before the bundle appears.
         atol: largest difference allowed, the family's own by default (1e-4; MobileBERT 2e-3).
         samples: UTF-8 file with one text a line to verify on, pairs separated by a tab.
+        fit_temperature: CSV file with the columns text and label (and pair for second texts) to
+            fit the default of the knob `temperature` on, one an exit.
         tokenizer: folder of the tokenizer where the checkpoint has none or the wrong one.
         dry_run: detect and load only; nothing is written.
         force: replace an existing bundle.
@@ -75,6 +78,7 @@ def export(
         verify=verify,
         atol=atol,
         samples=None if samples is None else Path(samples),
+        fit_temperature=None if fit_temperature is None else Path(fit_temperature),
         tokenizer=None if tokenizer is None else Path(tokenizer),
         dry_run=dry_run,
         force=force,

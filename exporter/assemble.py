@@ -6,6 +6,7 @@ import gc
 import importlib.metadata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -19,6 +20,7 @@ from effbert.exporter.policies import Policy
 from effbert.exporter.reference import Reference, torch_reference
 from effbert.exporter.rows import Row, fit_texts, random_rows, read_texts, text_rows
 from effbert.exporter.segments import BATCH_INPUTS, build_segments
+from effbert.exporter.temperature import fitted_temperatures
 from effbert.exporter.tokenizer import FoundTokenizer
 from effbert.exporter.verify import verify
 from effbert.exporter.write import BundleWriter, check_space, total_size
@@ -30,6 +32,7 @@ from effbert.runtime.manifest import (
     VERSION,
     WEIGHTS_NAME,
     Input,
+    Knob,
     Manifest,
     Parity,
     Segment,
@@ -61,6 +64,7 @@ def write_bundle(
     opset: int,
     verify_on: Sequence[Text] | None,
     atol: float,
+    temperatures_from: Path | None,
     say: Callable[[str], None],
 ) -> Manifest:
     """Write everything but the final rename.
@@ -71,6 +75,7 @@ def write_bundle(
         opset: ONNX opset of the segments.
         verify_on: texts to verify on, beside random rows; None to skip the verification.
         atol: largest difference to torch allowed.
+        temperatures_from: labelled texts to fit the knob `temperature` on; None to leave it.
         say: hears what happens next.
 
     Raises:
@@ -97,11 +102,22 @@ def write_bundle(
     with Session(bundle) as session:
         parity = None if reference is None else _verified(session, reference, loaded.policy, atol)
         golden = golden_rows(session, known)
-    manifest = msgspec.structs.replace(manifest, parity=parity, golden=golden)
+        knobs = manifest.knobs
+        if temperatures_from is not None:
+            say("fitting temperatures")
+            knobs = _with_temperatures(knobs, fitted_temperatures(session, temperatures_from))
+    manifest = msgspec.structs.replace(manifest, parity=parity, golden=golden, knobs=knobs)
     writer.write(CARD_NAME, model_card(manifest, total_size(writer.files)).encode())
     manifest = msgspec.structs.replace(manifest, files=dict(writer.files))
     writer.write(MANIFEST_NAME, encode_manifest(manifest))
     return manifest
+
+
+def _with_temperatures(knobs: list[Knob], fitted: list[float]) -> list[Knob]:
+    return [
+        msgspec.structs.replace(knob, default=[*fitted]) if knob.name == "temperature" else knob
+        for knob in knobs
+    ]
 
 
 def _verified(session: Session, reference: Reference, policy: Policy, atol: float) -> Parity:

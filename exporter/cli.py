@@ -105,6 +105,11 @@ def _number(text: str) -> float | int:
     help="Texts to verify on, one a line, pairs separated by a tab.",
 )
 @click.option(
+    "--fit-temperature",
+    type=click.Path(path_type=Path),
+    help="CSV file with columns text and label, to fit one temperature an exit on.",
+)
+@click.option(
     "--tokenizer",
     type=click.Path(path_type=Path),
     help="Folder of the tokenizer, if it is not in the checkpoint.",

@@ -40,6 +40,7 @@ class Options:
     verify: bool = True
     atol: float | None = None
     samples: Path | None = None
+    fit_temperature: Path | None = None
     tokenizer: Path | None = None
     dry_run: bool = False
     force: bool = False
@@ -81,6 +82,7 @@ def run_export(
                 opset=options.opset,
                 verify_on=texts if options.verify else None,
                 atol=options.atol or description.atol,
+                temperatures_from=options.fit_temperature,
                 say=say,
             )
             writer.publish(options.force)

@@ -8,12 +8,17 @@ the exit is right.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 
+from effbert.exporter.labelled import read_labelled
+from effbert.runtime import Session
 from effbert.runtime.errors import InputError, MissingDependencyError
+from effbert.runtime.tokenization import TextEncoder
 
 LEAST, MOST = 0.01, 100.0
+BATCH = 32
 
 
 def fit_temperatures(logits: np.ndarray, labels: np.ndarray) -> list[float]:
@@ -68,3 +73,32 @@ def _check(logits: np.ndarray, labels: np.ndarray) -> None:
     known = labels.dtype.kind in "iu" and labels.min() >= 0 and labels.max() < logits.shape[2]
     if not known:
         raise InputError(f"Labels must be integers from 0 to {logits.shape[2] - 1}.")
+
+
+def fitted_temperatures(session: Session, path: Path) -> list[float]:
+    """Fit the knob `temperature` of a bundle on a CSV file of labelled texts.
+
+    From the first exit to the last, because classifiers may read the logits of exits before.
+
+    Raises:
+        InputError: the bundle has no such knob or no tokenizer, or the file does not fit.
+    """
+    manifest = session.bundle.manifest
+    if "temperature" not in session.knobs or manifest.tokenizer is None:
+        lacks = "knob temperature" if manifest.tokenizer else "tokenizer"
+        raise InputError(f"Temperatures cannot be fitted: the bundle has no {lacks}.")
+    data = read_labelled(path, manifest.labels)
+    encoder = TextEncoder(session.bundle)
+    encoded = encoder.encode(data.texts)
+    labels = np.array(data.labels)
+    found: list[float] = []
+    for index in range(len(session.exits)):
+        knobs = {"temperature": found + [1.0] * (len(session.exits) - index)}
+        parts = [
+            session.run_exits(encoder.padded(encoded[start : start + BATCH]), knobs)["logits"][
+                index
+            ]
+            for start in range(0, len(encoded), BATCH)
+        ]
+        found += fit_temperatures(np.concatenate(parts)[None], labels)
+    return [float(np.float32(value)) for value in found]

@@ -25,7 +25,7 @@ class Knobs:
         if operating_point is not None:
             merged |= _point(manifest, operating_point)
         self._defaults = self._arrays(merged)
-        self.never = self._arrays({knob.name: float(knob.never) for knob in manifest.knobs})
+        self._never = self._arrays({knob.name: float(knob.never) for knob in manifest.knobs})
 
     def merged(self, values: Mapping[str, KnobValue] | None) -> Values:
         """The values of one call.
@@ -39,12 +39,19 @@ class Knobs:
         Raises:
             InputError: A name is unknown, or a value has the wrong type, range or length.
         """
+        return self._over(self._defaults, values)
+
+    def over_never(self, values: Mapping[str, KnobValue] | None) -> Values:
+        """As `merged`, over the values at which no row exits early."""
+        return self._over(self._never, values)
+
+    def _over(self, base: Values, values: Mapping[str, KnobValue] | None) -> Values:
         if not values:
-            return self._defaults
+            return base
         if not isinstance(values, Mapping):
             raise InputError(f"Knobs: got {type(values).__name__}, expected a dict of name: value.")
         changed = self._arrays(values)
-        return [old | new for old, new in zip(self._defaults, changed, strict=True)]
+        return [old | new for old, new in zip(base, changed, strict=True)]
 
     def _arrays(self, values: Mapping[str, Any]) -> Values:
         columns = {name: self._column(name, value) for name, value in values.items()}

@@ -134,11 +134,14 @@ class Session:
             deadline = Deadline(deadline_ms)
             return self._answer(self._check(inputs), self._knobs.merged(knobs), deadline, cancel)
 
-    def run_exits(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Answers token ids at every exit; nothing stops and knobs are at their `never` values.
+    def run_exits(
+        self, inputs: Mapping[str, Any], knobs: Mapping[str, KnobValue] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Answers token ids at every exit; no row stops, whatever the knobs say.
 
         Args:
             inputs: As for `run`.
+            knobs: Knob values, over their `never` values: for models that read knobs themselves.
 
         Returns:
             Output name -> float32 [exits, batch, ...].
@@ -146,8 +149,9 @@ class Session:
         with self._call():
             batch = self._check(inputs)
             outputs = ExitOutputs(self.bundle.manifest, batch.rows, batch.length)
+            values = self._knobs.over_never(knobs)
             for rows, part in self._split(batch):
-                self._chain.run_all(part, rows, self._knobs.never, outputs)
+                self._chain.run_all(part, rows, values, outputs)
             return outputs.outputs
 
     def __call__(
