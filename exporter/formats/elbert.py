@@ -6,7 +6,6 @@ all tokens read padding too, so their rows are run at their own length.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from effbert.exporter.formats.format import Config, Format, LoadOptions, Shapes
@@ -65,7 +64,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
             "(num_exit_layers): its last layers have no head, and the authors' code fails there."
         )
     heads = _heads(checkpoint, tensors, config.hidden_size, groups)
-    classes = heads[0].classifier[-1].out_features
+    classes = heads[0].classes
     layers = options.choose_layers(tuple(range(1, depth + 1)))
     meaning = problem(config, classes)
     rule = str(checkpoint.config.get("thres_name"))
@@ -112,7 +111,7 @@ def _heads(
             name,
             summaries=kind.split("-"),
             deep=bool(checkpoint.config.get("use_fc2")),
-            classes=heads[0].classifier[-1].out_features if heads else None,
+            classes=heads[0].classes if heads else None,
         )
         heads.append(head)
     return heads
@@ -122,7 +121,8 @@ def _defaults(
     checkpoint: Checkpoint, knobs: tuple[Knob, ...]
 ) -> tuple[dict[str, float], tuple[str, ...]]:
     """Read the knobs' defaults from config.json; a note for each that it lacks."""
-    given, notes = {}, []
+    given: dict[str, float] = {}
+    notes = []
     for knob in knobs:
         field, low, high = FIELDS[knob.name], number(knob.minimum), number(knob.maximum)
         if checkpoint.config.get(field) is None:
@@ -131,7 +131,7 @@ def _defaults(
                 f"give it with --knob {knob.name}=VALUE."
             )
         elif knob.name == "window":  # beyond any number of exits, it is never reached
-            given[knob.name] = min(int(_number(checkpoint, field, low, math.inf)), int(high))
+            given[knob.name] = min(int(_number(checkpoint, field, low, float("inf"))), int(high))
         else:
             given[knob.name] = _number(checkpoint, field, low, high)
     return given, tuple(notes)

@@ -24,8 +24,8 @@ PAPER = (
 SUMS, CLASSIFIERS, BERT = "_sum_weights.", "_classification_layers.", "bert_model."
 MAX_LABEL_BYTES, MAX_LABEL_LENGTH = 1 << 20, 1 << 10
 UNCALIBRATED = (
-    "The checkpoint does not hold the temperatures that the authors fit after training, so all are "
-    "1: give them with --knob temperature=1.3,1.1,... (one an exit), or fit them on labelled data."
+    "The checkpoint does not hold the temperatures that the authors fit after training, and each "
+    "is 1 unless given: --knob temperature=1.3,1.1,... (one an exit), fitted on labelled data."
 )
 
 

@@ -22,10 +22,15 @@ SUMMARIES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 class SummaryHead(PooledHead):
     """logits = classifier(tanh(pooler(sum of summaries of the hidden states)))."""
 
-    def __init__(self, summaries: Sequence[str], pooler: nn.Module, classifier: nn.Module) -> None:
-        """Take names of `SUMMARIES`, and the two modules behind them."""
-        super().__init__(pooler, classifier)
+    def __init__(self, summaries: Sequence[str], pooler: nn.Linear, *layers: nn.Linear) -> None:
+        """Take names of `SUMMARIES`, and the linear layers behind them, with tanh in between."""
+        first, *deeper = layers
+        steps: list[nn.Module] = [first]
+        for layer in deeper:
+            steps += [nn.Tanh(), layer]
+        super().__init__(pooler, nn.Sequential(*steps))
         self.summaries = tuple(SUMMARIES[name] for name in summaries)
+        self.classes = layers[-1].out_features
 
     def pool(self, hidden: torch.Tensor) -> torch.Tensor:
         """Map hidden states [batch, sequence, hidden] to the pooled vector [batch, width]."""
@@ -49,7 +54,7 @@ def summary_head(
     """
     if not deep:
         only = linear(tensors, f"{name}.classifier", pooler.out_features, classes)
-        return SummaryHead(summaries, pooler, nn.Sequential(only))
+        return SummaryHead(summaries, pooler, only)
     first = linear(tensors, f"{name}.classifier1", pooler.out_features)
     second = linear(tensors, f"{name}.classifier2", first.out_features, classes)
-    return SummaryHead(summaries, pooler, nn.Sequential(first, nn.Tanh(), second))
+    return SummaryHead(summaries, pooler, first, second)

@@ -1,0 +1,89 @@
+"""The Right Tool for the Job in more shapes, with other policies and with fewer exits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from effbert.exporter import export
+from effbert.runtime import Session
+from exit_checks import (
+    batch,
+    check_decisions,
+    check_every_exit,
+    check_minimal_host,
+    check_row_independence,
+    run,
+)
+from exit_rules import entropy_safe
+from systems.sledgehammer_checkpoint import write_sledgehammer
+from systems.sledgehammer_reference import SledgehammerReference
+from vocabularies import random_rows
+
+pytestmark = pytest.mark.slow
+ROWS = list(random_rows("bert", 300, seed=4))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"exits": (0, 3, 5, 7), "chained": True, "labels": tuple("abcd")},
+        {"exits": (1, 2, 3), "labels": ("no", "yes"), "layers": 6},
+        {"exits": (4, 6), "temperature": "1.7_2.3", "seed": 5},
+        {"exits": (0, 1, 2, 3, 4), "chained": True, "temperature": "2_2_2_2_2"},
+    ],
+    ids=str,
+)
+def test_every_shape(options: dict[str, Any], tmp_path: Path):
+    checkpoint = write_sledgehammer(tmp_path / "in", **options)
+    export(checkpoint, tmp_path / "out")
+    session = Session(tmp_path / "out", threads=1)
+    check_every_exit(session, SledgehammerReference(checkpoint, temperature=1.0), ROWS)
+    reference = SledgehammerReference(checkpoint)
+    for temperature in (None, 1.5, np.linspace(0.8, 2.5, len(session.exits)).tolist()):
+        given = {} if temperature is None else {"temperature": temperature}
+        signals = [reference.signals(row, temperature) for row in ROWS]
+        for q in (0.2, 0.5, 0.8):
+            knobs = {"threshold": np.quantile(signals, q, axis=0).tolist(), **given}
+            met = check_decisions(session, reference, ROWS, knobs, (1, 16, 5))
+            assert len(met) >= 2
+        check_minimal_host(session, ROWS[:40], knobs)
+        check_row_independence(session, reference, ROWS[:80], knobs)
+
+
+def test_other_policies_judge_the_tempered_logits(tmp_path: Path):
+    checkpoint = write_sledgehammer(tmp_path / "in", temperature="2_1_3")
+    export(checkpoint, tmp_path / "out", policy="entropy")
+    session, reference = Session(tmp_path / "out", threads=1), SledgehammerReference(checkpoint)
+    exits = [torch.stack(reference.exits(row)) for row in ROWS]
+    signals = torch.stack([entropy_safe(each) for each in exits]).numpy()
+    threshold = float(np.quantile(signals, 0.4))
+    fires = signals < threshold
+    fires[:, -1] = True
+    clear = np.abs(signals - threshold).min(axis=1) > 1e-5
+    found = run(session, ROWS, {"threshold": threshold}, (16, 1))
+    np.testing.assert_array_equal(found["exit_index"][clear], fires.argmax(axis=1)[clear])
+    assert set(found["exit_index"]) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("chained, layers", [(False, (3, 5)), (True, (1, 3))])
+def test_fewer_exits_answer_as_they_did(chained: bool, layers: tuple[int, ...], tmp_path: Path):
+    checkpoint = write_sledgehammer(tmp_path / "in", chained=chained, temperature="2_3_4")
+    export(checkpoint, tmp_path / "all")
+    export(checkpoint, tmp_path / "some", exits=layers)
+    inputs = batch(ROWS[:40])
+    every, some = (Session(tmp_path / name, threads=1) for name in ("all", "some"))
+    kept = [(1, 3, 5).index(layer) for layer in layers]
+    if chained:  # later answers read earlier ones at their temperature, which is 1 here
+        assert [exit_.layer for exit_ in some.exits] == [1, 3]
+    np.testing.assert_allclose(
+        some.run_exits(inputs)["logits"], every.run_exits(inputs)["logits"][kept], atol=1e-5
+    )
+    last = SledgehammerReference(checkpoint)
+    answers = run(some, ROWS[:40], {}, (8,))["logits"]
+    for row, logits in zip(ROWS, answers, strict=False):
+        np.testing.assert_allclose(logits, last.exits(row)[kept[-1]], atol=1e-4)
