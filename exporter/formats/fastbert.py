@@ -132,7 +132,7 @@ def _pooling(checkpoint: Checkpoint) -> Pooling:
             f"{checkpoint.name}: config.json has pooling {pooling!r:.40}; FastBERT knows first, "
             "last and max."
         )
-    return pooling  # type: ignore[no-any-return]
+    return pooling
 
 
 FORMAT = Format(

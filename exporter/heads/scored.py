@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import nn
 
-from effbert.exporter.heads.pooled import PooledHeads
+from effbert.exporter.heads.pooled import PooledHead, PooledHeads
 
 EXIT_SCORE = "exit_score"
 
@@ -31,6 +32,6 @@ class ScoredHeads(nn.Module):
         outputs: list[dict[str, torch.Tensor]] = self.heads(states)
         for layer, head, output in zip(self.heads.layers, self.heads.exit, outputs, strict=True):
             hidden = states[layer - 1]
-            vector = head.pool(hidden) if self.pooled else hidden[:, 0]
+            vector = cast(PooledHead, head).pool(hidden) if self.pooled else hidden[:, 0]
             output[EXIT_SCORE] = torch.sigmoid(self.score(vector))[:, 0]
         return outputs
