@@ -182,14 +182,22 @@ def test_the_unbiased_deviation_normalizes_with_epsilon_outside():
     torch.testing.assert_close(norm(x), expected)
 
 
-@every_layout
-def test_two_paths_are_enough_for_the_command(
-    layout: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-):
-    checkpoint = write_fastbert(tmp_path / "checkpoint", layout=layout, layers=2)
-    outcome = run_command(capfd, checkpoint / "fastbert.bin", tmp_path / "bundle", "--dry-run")
+def test_two_paths_are_enough_for_the_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    checkpoint = write_fastbert(tmp_path / "checkpoint", layout="pypi", layers=2)
+    outcome = run_command(capfd, checkpoint / "fastbert.bin", tmp_path / "bundle")
     assert outcome.code == 0, outcome.err
     assert "fastbert" in outcome.out
+    assert Session(tmp_path / "bundle").bundle.manifest.policy.name == "entropy-categorical"
+
+
+def test_weights_without_a_config_say_what_to_put_beside_them(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    checkpoint = write_fastbert(tmp_path / "checkpoint", layers=1)
+    (checkpoint / "config.json").unlink()
+    outcome = run_command(capfd, checkpoint / "fastbert.bin", tmp_path / "bundle")
+    assert outcome.code == 2
+    assert "config.json beside the weights" in sentence(outcome)
 
 
 # --- recognition and loading --------------------------------------------------------------------
