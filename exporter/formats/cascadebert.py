@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from effbert.exporter.model import ExitModel
 
 PAPER = "CascadeBERT (Li et al., Findings of EMNLP 2021), https://arxiv.org/abs/2012.14682"
-LAYER = re.compile(r"cascade_models\.(\d+)\.encoder\.layer\.(\d+)\..*")
+LAYER = re.compile(r"cascade_models\.(\d{1,9})\.encoder\.layer\.(\d{1,9})\..*")
 COUNTED = (
     "The members run {depths} layers, all that the checkpoint holds, whatever sizes they were "
     "trained from; an exit's layer is the sum over the members run so far."

@@ -97,10 +97,15 @@ def _classifiers(checkpoint: Checkpoint, depth: int) -> dict[int, str]:
     numbered by layer, must say so.
 
     Raises:
-        CheckpointError: there are no classifiers, or it is not clear which layers they belong to.
+        CheckpointError: there are no layers or no classifiers, or it is not clear which layers
+            they belong to.
     """
+    if depth < 1:
+        raise CheckpointError(
+            f"{checkpoint.name}: config.json asks for {depth} layers; correct num_hidden_layers."
+        )
     shapes = checkpoint.shapes
-    found = _numbers(shapes, r"classifiers\.(\d+)\.weight")
+    found = _numbers(shapes, r"classifiers\.(\d{1,9})\.weight")
     if not found and "classifier.weight" in shapes:
         return {depth: "classifier"}
     if not found:
@@ -111,7 +116,7 @@ def _classifiers(checkpoint: Checkpoint, depth: int) -> dict[int, str]:
     if len(found) >= depth:
         return {layer: f"classifiers.{layer - 1}" for layer in range(1, depth + 1)}
     first = depth - len(found)
-    poolers = _numbers(shapes, rf"{PREFIX}\.encoder\.pooler\.(\d+)\.dense\.weight")
+    poolers = _numbers(shapes, rf"{PREFIX}\.encoder\.pooler\.(\d{{1,9}})\.dense\.weight")
     if found != set(range(len(found))) or poolers != set(range(first, depth)):
         raise CheckpointError(
             f"{checkpoint.name} has {len(found)} classifiers and {len(poolers)} poolers for "

@@ -260,3 +260,13 @@ def test_a_pooler_of_the_wrong_shape_is_refused(tmp_path: Path):
     rewrite(checkpoint, lambda tensors: tensors | wrong)
     with pytest.raises(CheckpointError, match=r"shape \[32, 31\], expected \[32, 32\]"):
         load(checkpoint)
+
+
+@pytest.mark.parametrize("static", [False, True])
+@pytest.mark.parametrize("layers", [0, -1])
+def test_a_config_without_layers_is_refused(static: bool, layers: int, tmp_path: Path):
+    checkpoint = write_elasticbert(tmp_path / "checkpoint", layers=2, static=static)
+    file = checkpoint / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"num_hidden_layers": layers}))
+    with pytest.raises(CheckpointError, match="correct num_hidden_layers"):
+        load(checkpoint)
