@@ -94,7 +94,7 @@ class SenteeReference:
             logits = self.head(i, hidden)
             waiting = [p for p in first if p not in layers]
             if i == self.bert.layers - 1:
-                layers |= {p: i + 1 for p in waiting}
+                layers |= dict.fromkeys(waiting, i + 1)
                 out |= {p: logits[p] for p in waiting}
                 break
             u = [self.unsure(logits[p]).item() for p in first]

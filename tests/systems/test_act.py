@@ -81,7 +81,7 @@ def test_halting_probability_and_state_are_the_carries(model):
 
 
 def test_the_format_is_recognised(model):
-    shapes = {key: (1,) for key in model[1].albert.tensors}
+    shapes = dict.fromkeys(model[1].albert.tensors, (1,))
     shapes = {
         k.replace("albert_layer_groups.0.albert_layers.0", "albert_layer"): s
         for k, s in shapes.items()
@@ -91,7 +91,7 @@ def test_the_format_is_recognised(model):
 
 def test_a_wrong_epsilon_is_refused(tmp_path: Path):
     checkpoint = write_act(tmp_path / "in", epsilon=2.0)
-    with pytest.raises(CheckpointError, match="act_epsilon is 2.0"):
+    with pytest.raises(CheckpointError, match=r"act_epsilon is 2\.0"):
         export(checkpoint, tmp_path / "out")
 
 

@@ -197,7 +197,7 @@ def test_words_must_be_told(exported):
 
 @pytest.mark.parametrize("words", [[-1, 2, 2, -1], [-1, 1, 3, -1], [-2, 1, 2, -1], [-1, 1, 0, -1]])
 def test_word_maps_must_point_back_to_first_pieces(exported, words: list[int]):
-    with pytest.raises(InputError, match="word_map.*first piece"):
+    with pytest.raises(InputError, match=r"word_map.*first piece"):
         exported("frozen").session.run({"input_ids": [[2, 9, 8, 3]], "word_map": [words]})
 
 
