@@ -80,9 +80,10 @@ def build_config(
             built = transformers.CONFIG_MAPPING[name].from_dict(fields)
     except Exception as error:  # transformers validates configs with several exception classes
         raise CheckpointError(f"{path} is not a valid {name} config: {reason(error)}.") from error
-    if getattr(built, "num_hidden_layers", 0) > MAX_LAYERS:
+    layers = getattr(built, "num_hidden_layers", 1)
+    if not isinstance(layers, int) or not 1 <= layers <= MAX_LAYERS:
         raise CheckpointError(
-            f"{path} asks for {built.num_hidden_layers} layers, more than {MAX_LAYERS}; correct "
+            f"{path} asks for {layers} layers, expected 1 to {MAX_LAYERS}; correct "
             "num_hidden_layers."
         )
     return built

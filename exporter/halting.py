@@ -27,7 +27,7 @@ class HaltingModel(ExitModel):
     ) -> None:
         """Take an AlbertModel, the halting unit, the head and ACT's epsilon."""
         super().__init__()
-        self.model = backbone
+        self.model: Any = backbone
         self.halting = halting
         self.exit = head
         self.description = description

@@ -123,12 +123,10 @@ class PolicyOracle:
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yield signal, fired rows and answer of each exit, nothing leaving."""
         logits, override = watched.outputs["logits"], self._override(watched)
-        feeds = {
-            state.name: np.full(
-                [logits.shape[1], *state.axes[1:]], number(state.initial), NUMPY[state.dtype]
-            )
-            for state in self.policy.states
-        }
+        feeds: dict[str, np.ndarray] = {}
+        for state in self.policy.states:
+            shape = [logits.shape[1], *(int(extent) for extent in state.axes[1:])]
+            feeds[state.name] = np.full(shape, number(state.initial)).astype(state.dtype)
         for knob in self.policy.knobs:
             feeds[knob.name] = np.array(knobs[knob.name], NUMPY[knob.dtype])
         feeds |= {name: watched.inputs[name] for name in BATCH_INPUTS if name in watched.inputs}

@@ -11,24 +11,17 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
 from effbert.exporter.model import Description, ExitModel
+from effbert.exporter.policies.thresholds import BELOW
 from effbert.runtime.manifest import Knob
 
-BELOW = {
-    "dtype": "float32",
-    "minimum": "-inf",
-    "maximum": "inf",
-    "default": "-inf",
-    "never": "-inf",
-    "per_exit": True,
-    "raising": "earlier",
-}
 KNOBS = (
-    Knob(name="threshold", **BELOW),
-    Knob(name="token_threshold", **BELOW),
+    BELOW,
+    msgspec.structs.replace(BELOW, name="token_threshold"),
     Knob(
         name="window",
         dtype="int64",
@@ -65,7 +58,7 @@ class TokenExitModel(ExitModel):
             whole_words: all pieces of a word leave with it; else its first piece only.
         """
         super().__init__()
-        self.model = backbone
+        self.model: Any = backbone
         self.exit = nn.ModuleList(heads)
         self.description = description
         self.renormalise = renormalise

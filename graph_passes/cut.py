@@ -108,14 +108,17 @@ def _is_cheap(value: ir.Value) -> bool:
     )
 
 
-def _ancestors(values: Sequence[ir.Value], seen: Mapping[ir.Node | None, int]) -> set[ir.Node]:
-    found: set[ir.Node] = set()
+def _ancestors(
+    values: Sequence[ir.Value], seen: Mapping[ir.Node | None, int]
+) -> dict[ir.Node, None]:
+    """The nodes that values depend on, as keys, in the same order in every run."""
+    found: dict[ir.Node, None] = {}
     pending = [value.producer() for value in values]
     while pending:
         node = pending.pop()
         if node is None or node in seen or node in found:
             continue
-        found.add(node)
+        found[node] = None
         pending += [value.producer() for value in node.inputs if value is not None]
     return found
 

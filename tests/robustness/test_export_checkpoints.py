@@ -102,6 +102,8 @@ def test_a_config_that_is_not_an_object(
         ({"id2label": ["a", "b"]}, "config.json"),
         ({"id2label": {"a": "b"}}, "config.json"),
         ({"num_hidden_layers": 10**9}, "asks for 1000000000 layers"),
+        ({"num_hidden_layers": 0}, "asks for 0 layers"),
+        ({"num_hidden_layers": -1}, "asks for -1 layers"),
         ({"architectures": "BertModel"}, "architectures must be a list"),
         ({"architectures": [5]}, "architectures must be a list"),
         ({"architectures": ["BertForMaskedLM"]}, "BertForMaskedLM"),

@@ -24,7 +24,7 @@ Refused = Callable[..., str]
 @pytest.mark.parametrize(
     "arguments, said",
     [
-        (["--format", "ghost"], "There is no format ghost; choose auto or one of deebert, "),
+        (["--format", "ghost"], "There is no format ghost; choose auto or one of cascadebert, "),
         (["--format", "pabee"], "is not a pabee checkpoint"),
         (["--format", ""], "There is no format"),
         (["--task", "ghost"], "There is no task ghost; choose one of auto, text-classification"),
