@@ -10,6 +10,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from effbert.graph_passes.cut import CutSegment, Exit, cut
 from effbert.graph_passes.deduplicate import deduplicate_weights
 from effbert.graph_passes.dimensions import name_dimensions
+from effbert.graph_passes.one_token import compute_one_token
 from effbert.graph_passes.reshape import constant_reshapes
 from effbert.graph_passes.residuals import sum_residuals
 from effbert.graph_passes.transposes import fold_weight_transposes
@@ -31,7 +32,10 @@ CLEAN: tuple[Callable[[ir.Model], None], ...] = (
 
 
 def segment(model: ir.Model, exits: Sequence[Exit]) -> list[CutSegment]:
-    """Clean a traced graph, in place, and cut it at its exits."""
+    """Clean a traced graph, in place, cut it at its exits, and leave out what no exit reads."""
     for clean in CLEAN:
         clean(model)
-    return cut(model, exits)
+    segments = cut(model, exits)
+    for each in segments:
+        compute_one_token(each.model)
+    return segments

@@ -1,0 +1,156 @@
+"""Compute what is read: a head that looks at one token needs one row of the last layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx_ir as ir
+
+UNARY = frozenset("Gelu Erf Tanh Relu Sigmoid Identity Cast Neg Sqrt Exp".split())
+BROADCAST = frozenset("Add Sub Mul Div Sum Pow Where Max Min".split())
+SEQUENCE = 1
+
+
+def compute_one_token(model: ir.Model) -> None:
+    """Push the choice of a token up to where all tokens are needed, in place.
+
+    Before: a whole layer for [batch, sequence, hidden], then `Gather(x, 0, axis=1)`. After: keys
+    and values for all tokens; queries, attention, feed-forward and norms for the one that is read.
+    Rows of a matrix product do not depend on each other, so the answer stays the same.
+    """
+    for node in [*model.graph]:
+        index = _chosen_token(node)
+        if index is not None:
+            _narrow(model.graph, node, index)
+
+
+def _chosen_token(node: ir.Node) -> int | None:
+    """The token that a node reads, if that is what it does."""
+    if node.op_type != "Gather" or node.attributes.get_int("axis", 0) != SEQUENCE:
+        return None
+    tensor = ir.convenience.get_const_tensor(node.inputs[1])
+    if tensor is None or tensor.shape.rank() != 0 or node.inputs[0].shape is None:
+        return None
+    index = int(tensor.numpy())
+    return index if index >= 0 and node.inputs[0].shape.rank() == 3 else None
+
+
+def _narrow(graph: ir.Graph, reader: ir.Node, index: int) -> None:
+    """Narrow everything that only `reader` needs, if a matrix product is among it."""
+    wanted: dict[ir.Node, list[int | None]] = {reader: [SEQUENCE, None]}
+    along: dict[ir.Node, int] = {}
+    for node in _upwards(graph, reader):
+        axis = _demanded_axis(node.outputs[0], wanted)
+        axes = None if axis is None else _input_axes(node, axis)
+        if axis is not None and axes is not None:
+            wanted[node], along[node] = axes, axis
+    if not any(node.op_type == "MatMul" for node in wanted):
+        return
+    sliced: dict[tuple[ir.Value, int], ir.Value] = {}
+    for node, axes in wanted.items():
+        for position, (value, axis) in enumerate(zip(node.inputs, axes, strict=False)):
+            if value is None or axis is None or value.producer() in wanted:
+                continue
+            if (value, axis) not in sliced:
+                sliced[value, axis] = _slice(graph, value, axis, index, node)
+            node.replace_input_with(position, sliced[value, axis])
+    for node, axis in along.items():
+        node.outputs[0].shape = _one_along(node.outputs[0], axis)
+    if index != 0:
+        first = ir.Value(name="first", const_value=ir.tensor(np.array(0, np.int64), name="first"))
+        graph.register_initializer(first)
+        reader.replace_input_with(1, first)
+
+
+def _upwards(graph: ir.Graph, reader: ir.Node) -> Iterator[ir.Node]:
+    """The nodes before `reader`, consumers before producers."""
+    before = False
+    for node in reversed(graph):
+        if before and len(node.outputs) == 1:
+            yield node
+        before |= node is reader
+
+
+def _demanded_axis(value: ir.Value, wanted: dict[ir.Node, list[int | None]]) -> int | None:
+    """The axis along which every use of a value wants one row; None if some use wants all."""
+    axes = {wanted[use.node][use.idx] if use.node in wanted else None for use in value.uses()}
+    return axes.pop() if len(axes) == 1 and not value.is_graph_output() else None
+
+
+def _input_axes(node: ir.Node, axis: int) -> list[int | None] | None:
+    """For one row of the output along `axis`: the axis of each input along which one row suffices.
+
+    None stands for inputs that are needed as a whole, and for nodes of which nothing is known.
+    """
+    rank = _rank(node.outputs[0])
+    if rank is None:
+        return None
+    kind = node.op_type
+    if kind in UNARY:
+        return [axis]
+    if kind in BROADCAST:
+        return _broadcast_axes(node, axis, rank)
+    if kind in ("Softmax", "LayerNormalization"):
+        normalised = node.attributes.get_int("axis", -1) % rank
+        return [axis, *[None] * (len(node.inputs) - 1)] if axis < normalised else None
+    if kind == "MatMul":
+        rows = axis == rank - 2 and _rank(node.inputs[0]) == rank
+        return [axis, None] if rows else None
+    if kind == "Transpose":
+        return [node.attributes["perm"].as_ints()[axis]]
+    if kind == "Reshape":
+        return [axis, None] if _keeps(node, axis) else None
+    return None
+
+
+def _broadcast_axes(node: ir.Node, axis: int, rank: int) -> list[int | None] | None:
+    axes: list[int | None] = []
+    for value in node.inputs:
+        own = _rank(value)
+        if value is None or own is None or value.shape is None:
+            return None
+        place = axis - (rank - own)
+        axes.append(place if place >= 0 and value.shape[place] != 1 else None)
+    return axes
+
+
+def _keeps(node: ir.Node, axis: int) -> bool:
+    """Tell whether a Reshape copies every axis up to and including this one."""
+    target = ir.convenience.get_const_tensor(node.inputs[1])
+    if target is None or node.attributes.get_int("allowzero", 0):
+        return False
+    return not target.numpy()[: axis + 1].any()
+
+
+def _rank(value: ir.Value | None) -> int | None:
+    return None if value is None or value.shape is None else value.shape.rank()
+
+
+def _slice(graph: ir.Graph, value: ir.Value, axis: int, index: int, before: ir.Node) -> ir.Value:
+    bounds = []
+    for name, number in (("start", index), ("end", index + 1), ("axis", axis)):
+        bound = ir.Value(
+            name=f"token_{name}_{number}",
+            const_value=ir.tensor(np.array([number], np.int64), name=f"token_{name}_{number}"),
+        )
+        bounds.append(graph.initializers.get(bound.name, bound))
+        if bounds[-1] is bound:
+            graph.register_initializer(bound)
+    node = ir.Node("", "Slice", [value, *bounds], num_outputs=1)
+    node.metadata_props.update(before.metadata_props)
+    output = node.outputs[0]
+    output.name = f"{value.name}_token_{axis}"
+    output.type = value.type
+    output.shape = _one_along(value, axis)
+    producer = value.producer()
+    if producer is None:
+        graph.insert_before(graph[0], node)
+    else:
+        graph.insert_after(producer, node)
+    return output
+
+
+def _one_along(value: ir.Value, axis: int) -> ir.Shape:
+    assert value.shape is not None  # nothing without a shape is narrowed
+    return ir.Shape([1 if place == axis else extent for place, extent in enumerate(value.shape)])
