@@ -23,6 +23,7 @@ def export(
     policy: str = "auto",
     knobs: Mapping[str, float | int | Sequence[float | int]] | None = None,
     last_highway: bool | None = None,
+    layers: str | Sequence[int] | None = None,
     opset: int = 20,
     verify: bool = True,
     atol: float | None = None,
@@ -46,6 +47,8 @@ def export(
             without either nothing exits early. A per-exit knob takes one value or one an exit.
         last_highway: whether the highway after the last layer is consulted (DeeBERT, BERxiT); None
             is the paper's own way.
+        layers: encoder layers to run in a checkpoint with one exit, None for all: 1-based numbers,
+            or `top:K`, `bottom:K`, `alternate:K`, `symmetric:K` to leave K of them out.
         opset: ONNX opset of the segments, 18 to 23.
         verify: compare every exit with torch before the bundle appears.
         atol: largest difference allowed, the family's own by default (1e-4; MobileBERT 2e-3).
@@ -74,6 +77,7 @@ def export(
         policy=policy,
         knobs=dict(knobs or {}),
         last_highway=last_highway,
+        layers=layers,
         opset=opset,
         verify=verify,
         atol=atol,

@@ -91,6 +91,12 @@ def _number(text: str) -> float | int:
     type=click.Choice(["on", "off"]),
     help="Consult the highway after the last layer; the paper's own way if left out.",
 )
+@click.option(
+    "--layers",
+    metavar="N,N,..|RULE:K",
+    help="Encoder layers to run, such as 1,3,5, or K to leave out by the rule top, bottom, "
+    "alternate or symmetric; for checkpoints with one exit.",
+)
 @click.option("--opset", default=20, show_default=True, help="ONNX opset, 18 to 23.")
 @click.option(
     "--verify/--no-verify",

@@ -36,6 +36,7 @@ class Options:
     policy: str = "auto"
     knobs: Mapping[str, Any] = field(default_factory=dict)
     last_highway: bool | None = None
+    layers: str | Sequence[int] | None = None
     opset: int = 20
     verify: bool = True
     atol: float | None = None
@@ -104,8 +105,19 @@ def _load(checkpoint: str | Path, options: Options, say: Progress) -> Loaded:
     say("opening the checkpoint")
     opened = open_checkpoint(checkpoint)
     family = choose_format(options.format, opened.name, opened.shapes, opened.config)
+    if options.layers is not None and not family.skips_layers:
+        raise InputError(
+            f"{opened.name} is a {family.name} checkpoint, whose exits belong to their layers; "
+            "leave --layers out and choose among the exits with --exits."
+        )
     say(f"loading ({family.name})")
-    wanted = LoadOptions(options.task, _layers(options.exits), options.policy, options.last_highway)
+    wanted = LoadOptions(
+        options.task,
+        _layers(options.exits),
+        options.policy,
+        options.last_highway,
+        options.layers,
+    )
     model = family.load(opened, wanted).eval()
     policy = choose_policy(options.policy, model.description)
     description, policy = with_defaults(model.description, policy, options.knobs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 
 import torch
 import transformers
@@ -16,11 +17,12 @@ from effbert.exporter.trace import example_inputs
 from effbert.runtime.errors import CheckpointError, ExportError
 from effbert.runtime.manifest import Task
 
+Kind = type[transformers.PreTrainedModel]
 # What other classes of the same family leave behind, and buffers of older versions. Anything else
 # that the model does not know may be part of its arithmetic: exits, quantizers, more layers.
 LEFTOVERS = re.compile(
     r"(cls|lm_head|lm_loss|lm_predictions|predictions|mask_predictions|sop_classifier|qa_outputs|"
-    r"classifier|pre_classifier|score|vocab_\w+|generator\w*|discriminator\w*)\..*"
+    r"classifier|pre_classifier|score|fit_denses?|vocab_\w+|generator\w*|discriminator\w*)\..*"
     r"|(\w+\.)?(pooler|decoder)\..*|(.*\.)?(position_ids|token_type_ids|inv_freq)"
 )
 
@@ -45,9 +47,13 @@ def require_encoder(config: transformers.PretrainedConfig) -> None:
 
 
 def load_task_model(
-    checkpoint: Checkpoint, config: transformers.PretrainedConfig, task: Task
+    checkpoint: Checkpoint,
+    config: transformers.PretrainedConfig,
+    task: Task,
+    tensors: Mapping[str, torch.Tensor],
+    adapt: Callable[[Kind], Kind],
 ) -> transformers.PreTrainedModel:
-    """Fill transformers' class for the task with the checkpoint's tensors, every one of them.
+    """Fill what `adapt` makes of transformers' class for the task with `tensors`, all of them.
 
     Raises:
         CheckpointError: tensors are missing, unknown or of the wrong shape.
@@ -60,12 +66,12 @@ def load_task_model(
     }[task]
     if type(config) not in classes:
         raise ExportError(f"transformers has no {config.model_type} model for {task}.")
-    kind = classes[type(config)]
+    kind = adapt(classes[type(config)])
     model, unexpected = fill(
         checkpoint,
         kind,
         config,
-        checkpoint.load_tensors(),
+        tensors,
         what=kind.__name__,
         if_missing="fine-tune the model for this task first, or choose another --task",
     )

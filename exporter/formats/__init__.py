@@ -13,8 +13,11 @@ from effbert.exporter.formats import (
     gpfee,
     pabee,
     plain,
+    pruned,
     sentee,
     sledgehammer,
+    theseus,
+    tinybert,
 )
 from effbert.exporter.formats.format import Config, Format, LoadOptions, Shapes
 from effbert.runtime.errors import CheckpointError, ExportError
@@ -31,6 +34,9 @@ FORMATS: tuple[Format, ...] = (
     deebert.FORMAT,
     act.FORMAT,
     pabee.FORMAT,
+    theseus.FORMAT,
+    tinybert.FORMAT,
+    pruned.FORMAT,
     plain.FORMAT,
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +20,16 @@ Config = Mapping[str, Any]
 class LoadOptions:
     """What the user may fix.
 
-    The task and the exit policy by name or `auto`, the exits by 1-based layer, and whether the
-    highway after the last layer is consulted (None: as the paper's code does).
+    The task and the exit policy by name or `auto`, the exits by 1-based layer, whether the highway
+    after the last layer is consulted (None: as the paper's code does), and which layers are run
+    (None: all; see `exporter.kept_layers`).
     """
 
     task: str = "auto"
     exits: tuple[int, ...] | None = None
     policy: str = "auto"
     last_highway: bool | None = None
+    layers: str | Sequence[int] | None = None
 
     def choose_layers(self, available: tuple[int, ...]) -> tuple[int, ...]:
         """Pick the requested exit layers, all where none were requested.
@@ -56,10 +58,14 @@ class LoadOptions:
 
 @dataclass(frozen=True)
 class Format:
-    """A checkpoint family. `detect` looks at tensor shapes and config only; `load` builds it."""
+    """A checkpoint family. `detect` looks at tensor shapes and config only; `load` builds it.
+
+    `skips_layers` says that `load` can leave layers of the encoder out.
+    """
 
     name: str
     paper: str
     detect: Callable[[Shapes, Config], bool]
     load: Callable[[Checkpoint, LoadOptions], ExitModel]
     policies: tuple[str, ...]
+    skips_layers: bool = False

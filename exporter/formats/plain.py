@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from effbert.exporter.formats.format import Config, Format, LoadOptions, Shapes
@@ -9,11 +11,14 @@ from effbert.runtime.errors import CheckpointError, ExportError
 from effbert.runtime.manifest import Problem, Task
 
 if TYPE_CHECKING:
+    import torch
     import transformers
 
     from effbert.exporter.checkpoint import Checkpoint
     from effbert.exporter.families import Family
     from effbert.exporter.model import Description, ExitModel
+    from effbert.exporter.single_exit import SingleExitModel
+    from effbert.exporter.task_model import Kind
 
 TASKS: dict[str, Task] = {
     "SequenceClassification": "text-classification",
@@ -45,26 +50,64 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     Raises:
         CheckpointError: tensors are missing, unknown or of the wrong shape.
         ExportError: the family cannot be exported, or the task or the exits do not exist.
+        InputError: the layers asked for do not exist.
+    """
+    return build(checkpoint, options)
+
+
+def build(
+    checkpoint: Checkpoint,
+    options: LoadOptions,
+    *,
+    name: str = "plain",
+    paper: str = "",
+    config: Config | None = None,
+    tensors: Mapping[str, torch.Tensor] | None = None,
+    adapt: Callable[[Kind], Kind] = lambda kind: kind,
+) -> SingleExitModel:
+    """Build what `adapt` makes of transformers' own model of the task; see `load`.
+
+    Args:
+        checkpoint: where everything comes from.
+        options: the user's.
+        name: the format.
+        paper: and where it was published.
+        config: in place of the checkpoint's own.
+        tensors: in place of the checkpoint's own.
+        adapt: called with transformers' class; returns the one to fill.
     """
     from effbert.exporter.backbone import build_config
     from effbert.exporter.families import family_of
+    from effbert.exporter.kept_layers import choose_kept, describe_kept, keep_layers
     from effbert.exporter.single_exit import SingleExitModel
     from effbert.exporter.task_model import load_task_model, require_encoder, require_run
 
-    config = build_config(checkpoint, "")
-    family = family_of(config)
-    require_encoder(config)
-    depth = config.num_hidden_layers
-    if options.exits not in (None, (depth,)):
+    built = build_config(checkpoint, "", config)
+    family = family_of(built)
+    require_encoder(built)
+    depth = built.num_hidden_layers
+    kept = None if options.layers is None else choose_kept(options.layers, depth)
+    last = depth if kept is None else len(kept)
+    if options.exits not in (None, (last,)):
         raise ExportError(
-            f"{checkpoint.name} has one trained head, after its last layer {depth}; exits before "
+            f"{checkpoint.name} has one trained head, after its last layer {last}; exits before "
             "that would answer at random, so train exit heads first or leave --exits out."
         )
-    task = _task(checkpoint, options, config)
-    description = _describe(checkpoint, config, family, task)
-    for name, value in family.fixed.items():
-        setattr(config, name, value)
-    loaded = load_task_model(checkpoint, config, task)
+    task = _task(checkpoint, options, built)
+    description = replace(
+        _describe(checkpoint, built, family, task),
+        format=name,
+        paper=paper,
+        layers=(last,),
+        notes=() if kept is None else (describe_kept(kept, depth),),
+    )
+    for field, value in family.fixed.items():
+        setattr(built, field, value)
+    if tensors is None:
+        tensors = checkpoint.load_tensors()
+    loaded = load_task_model(checkpoint, built, task, tensors, adapt)
+    if kept is not None:
+        keep_layers(loaded, kept)
     family.prepare(loaded)
     model = SingleExitModel(loaded, family, description)
     require_run(checkpoint, model)
@@ -145,4 +188,5 @@ FORMAT = Format(
     detect=detect,
     load=load,
     policies=("none",),
+    skips_layers=True,
 )

@@ -1,0 +1,53 @@
+"""BERT-of-Theseus: Compressing BERT by Progressive Module Replacing (Xu et al., EMNLP 2020).
+
+A checkpoint from training holds the large model and the small one that replaced its layers, the
+successor; only that one runs. Converted checkpoints, such as the authors' on the hub, are plain.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from effbert.exporter.formats.format import Config, Format, LoadOptions, Shapes
+
+if TYPE_CHECKING:
+    from effbert.exporter.checkpoint import Checkpoint
+    from effbert.exporter.model import ExitModel
+
+PAPER = "BERT-of-Theseus (Xu et al., EMNLP 2020), https://aclanthology.org/2020.emnlp-main.633"
+SUCCESSOR, PREDECESSOR = "bert.encoder.scc_layer.", "bert.encoder.layer."
+
+
+def detect(shapes: Shapes, config: Config) -> bool:
+    """Layers of a successor."""
+    del config
+    return any(key.startswith(SUCCESSOR) for key in shapes)
+
+
+def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
+    """Build the successor: embeddings, its layers, pooler and classifier.
+
+    Raises:
+        CheckpointError: tensors are missing or have the wrong shape.
+        ExportError: the task or the exits do not exist.
+    """
+    from effbert.exporter.formats.plain import build
+
+    tensors = {
+        key.replace(SUCCESSOR, PREDECESSOR): tensor
+        for key, tensor in checkpoint.load_tensors().items()
+        if not key.startswith(PREDECESSOR)
+    }
+    layers = {k.split(".")[3] for k in checkpoint.shapes if k.startswith(SUCCESSOR)}
+    config = {
+        "model_type": "bert",
+        "architectures": ["BertForSequenceClassification"],
+        **checkpoint.config,
+        "num_hidden_layers": len(layers),
+    }
+    return build(checkpoint, options, name="theseus", paper=PAPER, config=config, tensors=tensors)
+
+
+FORMAT = Format(
+    name="theseus", paper=PAPER, detect=detect, load=load, policies=("none",), skips_layers=True
+)
