@@ -73,7 +73,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         limits=limits(config),
         policy="none" if meaning == "multi-label" else "act",
         extras=("halted",),
-        defaults={"threshold": 1.0 - epsilon},
+        defaults={"threshold": 1.0 - epsilon} if options.policy in ("auto", "act") else {},
     )
     head = PooledHead(linear(tensors, "albert.pooler", hidden, hidden), classifier)
     return HaltingModel(backbone, linear(tensors, HALTING, hidden, 1), head, description, epsilon)

@@ -89,6 +89,13 @@ def test_the_format_is_recognised(model):
     assert choose_format("auto", "x", shapes, {"model_type": "albert_act"}).name == "act"
 
 
+@pytest.mark.parametrize("policy", ["entropy", "confidence", "patience", "vote"])
+def test_other_policies_do_not_start_at_its_epsilon(model, policy: str, tmp_path: Path):
+    report = export(model[2], tmp_path / "out", policy=policy, dry_run=True)
+    [threshold] = [knob for knob in report.policy.knobs if knob.name == "threshold"]
+    assert threshold.default == threshold.never
+
+
 def test_a_wrong_epsilon_is_refused(tmp_path: Path):
     checkpoint = write_act(tmp_path / "in", epsilon=2.0)
     with pytest.raises(CheckpointError, match=r"act_epsilon is 2\.0"):
