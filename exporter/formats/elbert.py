@@ -25,12 +25,8 @@ RULES = {
     rule: f"elbert-{rule.replace('_', '-')}"
     for rule in ("entropy", "bias_1", "bias_2", "bias_3", "logits")
 }
-FIELDS = {
-    "threshold": "exit_thres",
-    "window": "cnt_thres",
-    "margin": "margin",
-    "range": "range_tmp",
-}
+FIELDS = {"threshold": "exit_thres", "window": "cnt_thres", "range": "range_tmp"}
+NO_RULE = "config.json has no thres_name, so no row exits early; give the rule with --policy: "
 INPUTS = ("cls", "mean", "max", "cls-mean", "cls-max", "mean-max")
 
 
@@ -71,6 +67,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     policy = RULES.get(rule, "none") if meaning == "single-label" else "none"
     knobs = POLICIES[policy].knobs if options.policy in ("auto", policy) else ()
     defaults, notes = _defaults(checkpoint, knobs)
+    if meaning == "single-label" and options.policy == "auto" and rule == "None":
+        notes = (f"{NO_RULE}{', '.join(RULES.values())}.",)
     description = Description(
         format="elbert",
         architecture=config.model_type,
@@ -124,7 +122,8 @@ def _defaults(
     given: dict[str, float] = {}
     notes = []
     for knob in knobs:
-        field, low, high = FIELDS[knob.name], number(knob.minimum), number(knob.maximum)
+        field = FIELDS.get(knob.name, knob.name)
+        low, high = number(knob.minimum), number(knob.maximum)
         if checkpoint.config.get(field) is None:
             notes.append(
                 f"config.json has no {field}, so the knob {knob.name} starts at {knob.default}: "

@@ -253,6 +253,14 @@ def test_a_setting_that_is_missing_is_named_with_the_next_step(tmp_path: Path):
     assert "--knob range=VALUE" in note
 
 
+def test_a_config_without_a_rule_says_how_to_give_one(tmp_path: Path):
+    checkpoint = write_elbert(tmp_path / "checkpoint", thres_name=None)
+    [note] = load(checkpoint).description.notes
+    assert "thres_name" in note
+    assert "--policy: elbert-entropy, elbert-bias-1" in note
+    assert not load(checkpoint, policy="entropy").description.notes
+
+
 def test_settings_of_one_rule_are_not_those_of_another(tmp_path: Path):
     checkpoint = write_elbert(tmp_path / "checkpoint")
     assert load(checkpoint, policy="patience").description.defaults == {}
