@@ -115,11 +115,7 @@ def _open(location: str) -> Checkpoint:
     path = Path(os.path.expanduser(location))  # which, unlike Path's own, never fails
     if path.is_file():
         if path.suffix == ".pkl":
-            raise CheckpointError(
-                f"{path} is a pickled module, which is code; where it was trained, run "
-                f"torch.save(torch.load({path.name!r}).state_dict(), 'pytorch_model.bin') and put "
-                "the encoder's config.json beside that file."
-            )
+            raise _pickled_module(path)
         if path.suffix not in WEIGHT_SUFFIXES:
             raise CheckpointError(
                 f"{path} is not a weights file: expected a folder, a hub id or one of "
@@ -128,10 +124,21 @@ def _open(location: str) -> Checkpoint:
         name = f"{path.resolve().parent.name}/{path.name}"
         return Checkpoint(name, path.parent, _read_config(path.parent), (path,))
     if path.is_dir():
+        pickles = [*path.glob("*.pkl")]
+        if pickles and not any(file.suffix in WEIGHT_SUFFIXES for file in path.iterdir()):
+            raise _pickled_module(max(pickles, key=lambda file: file.stat().st_size))
         folder, name = path, path.resolve().name
     else:
         folder, name = _download(location), location
     return Checkpoint(name, folder, _read_config(folder), tuple(_find_weights(folder)))
+
+
+def _pickled_module(path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{path} is a pickled module, which is code; where it was trained, run "
+        f"torch.save(torch.load({path.name!r}).state_dict(), 'pytorch_model.bin') and put "
+        "the encoder's config.json beside that file."
+    )
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -225,8 +225,10 @@ def test_pickled_modules_are_refused_with_the_recipe(tmp_path: Path):
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({}))
     torch.save(torch.nn.Linear(2, 2), folder / "epoch_3.pkl")
-    with pytest.raises(CheckpointError, match="state_dict"):
-        export(folder / "epoch_3.pkl", tmp_path / "out")
+    torch.save({}, folder / "args.pkl")
+    for place in (folder / "epoch_3.pkl", folder):
+        with pytest.raises(CheckpointError, match=r"torch\.load\('epoch_3\.pkl'\)\.state_dict"):
+            export(place, tmp_path / "out")
 
 
 def test_token_entropy_needs_words_that_leave(exported, tmp_path: Path):
