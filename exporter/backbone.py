@@ -66,6 +66,7 @@ def build_config(
         CheckpointError: the config names another architecture or has fields that do not fit.
     """
     fields = dict(checkpoint.config if config is None else config)
+    fields["return_dict"] = True  # tuples, which a config may ask for, do not name their parts
     name = fields.get("model_type") or prefix
     if name not in transformers.CONFIG_MAPPING:
         raise CheckpointError(f"{checkpoint.name}: transformers does not know model type {name}.")

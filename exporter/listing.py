@@ -29,7 +29,7 @@ def list_formats() -> dict[str, list[dict[str, Any]]]:
                     "never": knob.never,
                     "raising": knob.raising,
                 }
-                for knob in policy.knobs
+                for knob in (*policy.knobs, *policy.model_knobs)
             ],
         }
         for policy in POLICIES.values()

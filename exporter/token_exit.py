@@ -11,28 +11,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 import torch
 from torch import Tensor, nn
 
 from effbert.exporter.model import Description, ExitModel
-from effbert.exporter.policies.thresholds import BELOW
-from effbert.runtime.manifest import Knob
-
-KNOBS = (
-    BELOW,
-    msgspec.structs.replace(BELOW, name="token_threshold"),
-    Knob(
-        name="window",
-        dtype="int64",
-        minimum=1,
-        maximum=511,
-        default=5,
-        never=5,
-        per_exit=False,
-        raising="later",
-    ),
-)
 
 
 class TokenExitModel(ExitModel):

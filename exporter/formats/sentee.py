@@ -38,7 +38,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     from effbert.exporter.heads.linear import linear
     from effbert.exporter.heads.tokens import TokenHeads
     from effbert.exporter.model import INPUT_NAMES, Description, MultiExitModel
-    from effbert.exporter.token_exit import KNOBS, TokenExitModel
+    from effbert.exporter.policies.token import KNOBS
+    from effbert.exporter.token_exit import TokenExitModel
 
     options.require_task("token-classification", "its classifiers label words")
     _require_plain(checkpoint)

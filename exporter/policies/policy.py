@@ -20,8 +20,9 @@ class Policy:
     and `answer`), knobs, the extra outputs of exits that `needs` lists, and inputs of the bundle.
     A state's axes are those of the manifest, and `classes`.
 
-    `problems` lists the problems whose logits the policy understands. `tempered` is the signal for
-    models that divide their logits by the knob `temperature` themselves.
+    `problems` lists the problems whose logits the policy understands, `model_knobs` the knobs that
+    the model reads where it decides for the policy. `tempered` is the signal for models that divide
+    their logits by the knob `temperature` themselves.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Policy:
     problems: tuple[str, ...] = ("single-label",)
     answer: OnnxFunction | None = None
     needs: tuple[str, ...] = ()
+    model_knobs: tuple[Knob, ...] = ()
     tempered: OnnxFunction | None = None
 
     def fitted(self, classes: int, model_knobs: tuple[str, ...]) -> Policy:

@@ -5,6 +5,7 @@ The comparison is also the rule for NaN: all of these are false for it, so that 
 
 from __future__ import annotations
 
+import msgspec
 from onnxscript import BOOL, FLOAT, script
 from onnxscript import opset20 as op
 
@@ -39,16 +40,7 @@ BELOW = Knob(
     per_exit=True,
     raising="earlier",
 )
-AT_LEAST = Knob(
-    name="threshold",
-    dtype="float32",
-    minimum="-inf",
-    maximum="inf",
-    default="inf",
-    never="inf",
-    per_exit=True,
-    raising="later",
-)
+AT_LEAST = msgspec.structs.replace(BELOW, default="inf", never="inf", raising="later")
 TEMPERATURE = Knob(
     name="temperature",
     dtype="float32",

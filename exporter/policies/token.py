@@ -6,10 +6,28 @@ Which words leave is decided in the model, because it decides what the next laye
 
 from __future__ import annotations
 
+import msgspec
 from onnxscript import BOOL, FLOAT, script
 from onnxscript import opset20 as op
 
 from effbert.exporter.policies.policy import Policy
+from effbert.exporter.policies.thresholds import BELOW
+from effbert.runtime.manifest import Knob
+
+KNOBS = (
+    BELOW,
+    msgspec.structs.replace(BELOW, name="token_threshold"),
+    Knob(
+        name="window",
+        dtype="int64",
+        minimum=1,
+        maximum=511,
+        default=5,
+        never=5,
+        per_exit=False,
+        raising="later",
+    ),
+)
 
 
 @script(default_opset=op)
@@ -33,4 +51,5 @@ TOKEN_ENTROPY = Policy(
     fires=none_left,
     problems=("token-classification",),
     needs=("words_left",),
+    model_knobs=KNOBS,
 )

@@ -13,7 +13,9 @@ from click.testing import CliRunner, Result
 from safetensors.torch import load_file, save_file
 
 from checkpoints import write_deebert, write_pabee
+from effbert.exporter import export
 from effbert.exporter.cli import export_command
+from effbert.exporter.listing import list_formats
 
 LAYOUTS: list[tuple[Callable[..., Path], dict[str, Any], str, str]] = [
     (write_deebert, {}, "deebert", "entropy-exp"),
@@ -52,6 +54,27 @@ def test_every_published_layout_is_recognised(
     assert not report["written"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint"]
     assert not (checkpoint / "pwned").exists()
+
+
+@pytest.mark.parametrize("write", [write_deebert, write_pabee])
+def test_a_config_that_asks_for_tuples_changes_nothing(write: Callable[..., Path], tmp_path: Path):
+    checkpoint = write(tmp_path / "checkpoint", layers=2)
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps(config | {"return_dict": False}))
+    assert export(checkpoint, tmp_path / "bundle").manifest.parity.rows
+
+
+def test_the_list_of_policies_has_the_knobs_that_models_read():
+    knobs = {
+        policy["name"]: {knob["name"]: knob["raising"] for knob in policy["knobs"]}
+        for policy in list_formats()["policies"]
+    }
+    assert knobs["token-entropy"] == {
+        "threshold": "earlier",
+        "token_threshold": "earlier",
+        "window": "later",
+    }
+    assert [name for name, own in knobs.items() if not own] == ["none"]
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "weights.pt"])
