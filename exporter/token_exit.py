@@ -87,7 +87,8 @@ class TokenExitModel(ExitModel):
         mask: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Run a layer for the tokens that go on, all tokens being keys."""
-        count = int(goes_on.sum(1).max().clamp(min=1).item())
+        # A symbol while torch traces: int() of it would make torch start over, and print its graph.
+        count: Any = goes_on.sum(1).max().clamp(min=1).item()
         torch._check(count >= 1)
         torch._check(count <= hidden.shape[1])
         order = torch.where(goes_on, 0, hidden.shape[1]) + torch.arange(hidden.shape[1])

@@ -231,6 +231,14 @@ def test_pickled_modules_are_refused_with_the_recipe(tmp_path: Path):
             export(place, tmp_path / "out")
 
 
+def test_tracing_data_dependent_lengths_prints_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    checkpoint = write_sentee(tmp_path / "in", layers=2, keep_norm_same=1)
+    export(checkpoint, tmp_path / "out", verify=False)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_token_entropy_needs_words_that_leave(exported, tmp_path: Path):
     del exported
     checkpoint = write_sentee(tmp_path / "in", keep_norm_same=0)
