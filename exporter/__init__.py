@@ -23,6 +23,9 @@ def export(
     policy: str = "auto",
     knobs: Mapping[str, float | int | Sequence[float | int]] | None = None,
     last_highway: bool | None = None,
+    length_adaptive: bool = False,
+    keep_cls: str = "auto",
+    retention: Sequence[int] | None = None,
     layers: str | Sequence[int] | None = None,
     opset: int = 20,
     verify: bool = True,
@@ -49,6 +52,11 @@ def export(
             is the paper's own way.
         layers: encoder layers to run in a checkpoint with one exit, None for all: 1-based numbers,
             or `top:K`, `bottom:K`, `alternate:K`, `symmetric:K` to leave K of them out.
+        length_adaptive: give the bundle the knob `lengths`: how many tokens leave each layer.
+        keep_cls: `yes`, `no` or `auto`: whether the first token is never dropped; auto drops it for
+            question answering only.
+        retention: PoWER-BERT's retention configuration, one count a layer: length-adaptive with its
+            rule, and these as default.
         opset: ONNX opset of the segments, 18 to 23.
         verify: compare every exit with torch before the bundle appears.
         atol: largest difference allowed, the family's own by default (1e-4; MobileBERT 2e-3).
@@ -68,8 +76,12 @@ def export(
         InputError: an option does not fit.
         ResourceError: the disk is full or refuses to be written.
     """
+    from effbert.exporter.length_adaptive import LengthOptions
     from effbert.exporter.pipeline import Options, run_export
 
+    lengths = None
+    if length_adaptive or retention is not None:
+        lengths = LengthOptions(keep_cls, None if retention is None else tuple(retention))
     options = Options(
         format=format,
         task=task,
@@ -77,6 +89,7 @@ def export(
         policy=policy,
         knobs=dict(knobs or {}),
         last_highway=last_highway,
+        lengths=lengths,
         layers=layers,
         opset=opset,
         verify=verify,

@@ -52,6 +52,21 @@ class Knob(click.ParamType):
         return name, found if len(found) > 1 else found[0]
 
 
+class Counts(click.ParamType):
+    """Positive integers with commas between."""
+
+    name = "counts"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
+        """Read them."""
+        if isinstance(value, tuple):
+            return value
+        parts = value.split(",")
+        if not all(part.strip().isdecimal() and int(part) for part in parts):
+            self.fail(f"{value!r} is not a list of counts such as 64,40,20.", param, ctx)
+        return tuple(map(int, parts))
+
+
 def _number(text: str) -> float | int:
     for kind in (int, float):
         try:
@@ -96,6 +111,22 @@ def _number(text: str) -> float | int:
     metavar="N,N,..|RULE:K",
     help="Encoder layers to run, such as 1,3,5, or K to leave out by the rule top, bottom, "
     "alternate or symmetric; for checkpoints with one exit.",
+)
+@click.option(
+    "--length-adaptive", is_flag=True, help="Add the knob `lengths`: tokens that leave each layer."
+)
+@click.option(
+    "--keep-cls",
+    type=click.Choice(["auto", "yes", "no"]),
+    default="auto",
+    show_default=True,
+    help="Never drop the first token; auto drops it for question answering only.",
+)
+@click.option(
+    "--retention",
+    type=Counts(),
+    metavar="N,N,..",
+    help="PoWER-BERT's tokens left after each layer: --length-adaptive with these as default.",
 )
 @click.option("--opset", default=20, show_default=True, help="ONNX opset, 18 to 23.")
 @click.option(

@@ -14,6 +14,7 @@ from effbert.runtime.manifest import Knob, Limits, Problem, Task
 INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
 WORD_MAP = "word_map"
 OVERRIDE = "override_logits"
+BACKBONE_KNOBS = ("lengths",)  # the encoder reads these, the heads all others
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Description:
     knobs: tuple[Knob, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    trials: tuple[Mapping[str, float], ...] = ()
+    trials: tuple[Mapping[str, Any], ...] = ()
 
 
 class ExitModel(nn.Module):
@@ -113,11 +114,13 @@ class MultiExitModel(ExitModel):
         **more: Any,
     ) -> list[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
         """See `ExitModel.exits`."""
+        own = {name: more.pop(name) for name in BACKBONE_KNOBS if name in more}
         states = self.backbone(
             input_ids=input_ids,
             attention_mask=mask,
             output_hidden_states=True,
             **({} if token_type_ids is None else {"token_type_ids": token_type_ids}),
+            **own,
         ).hidden_states[self.inner :: self.inner]
         outputs: Sequence[dict[str, torch.Tensor]] = self.heads(states, **more)
         return [

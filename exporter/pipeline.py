@@ -12,6 +12,7 @@ from typing import Any
 from effbert.exporter.assemble import Loaded, write_bundle
 from effbert.exporter.checkpoint import open_checkpoint
 from effbert.exporter.formats import LoadOptions, choose_format
+from effbert.exporter.length_adaptive import LengthOptions, make_length_adaptive
 from effbert.exporter.model import Description
 from effbert.exporter.policies import Policy
 from effbert.exporter.rows import read_texts
@@ -42,6 +43,7 @@ class Options:
     atol: float | None = None
     samples: Path | None = None
     fit_temperature: Path | None = None
+    lengths: LengthOptions | None = None
     tokenizer: Path | None = None
     dry_run: bool = False
     force: bool = False
@@ -119,6 +121,8 @@ def _load(checkpoint: str | Path, options: Options, say: Progress) -> Loaded:
         options.layers,
     )
     model = family.load(opened, wanted).eval()
+    if options.lengths is not None:
+        model = make_length_adaptive(model, options.lengths)
     policy = choose_policy(options.policy, model.description)
     description, policy = with_defaults(model.description, policy, options.knobs)
     model.description = description

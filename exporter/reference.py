@@ -23,10 +23,10 @@ Outputs = dict[str, list[np.ndarray]]
 
 
 class Choice(NamedTuple):
-    """What a row may answer at some knob values: its logits, and the layer of each token."""
+    """What a row may answer at some knob values, and where tokens leave alone their layers."""
 
-    logits: np.ndarray
-    exit_layer: np.ndarray
+    outputs: dict[str, np.ndarray]
+    exit_layer: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Trial:
     More than one is right where rounding decides.
     """
 
-    knobs: Mapping[str, float]
+    knobs: Mapping[str, Any]
     choices: Mapping[int, Sequence[Choice]]
 
 
@@ -79,7 +79,7 @@ def torch_reference(model: ExitModel, rows: Sequence[Row]) -> Reference:
     return Reference(rows, described.outputs, outputs, trials)
 
 
-def _trial(model: ExitModel, rows: Sequence[Row], knobs: Mapping[str, float]) -> Trial:
+def _trial(model: ExitModel, rows: Sequence[Row], knobs: Mapping[str, Any]) -> Trial:
     choices = {
         index: [_chosen(model, rows[index], knobs, shift) for shift in (0, ROUNDING, -ROUNDING)]
         for [index] in alone(rows)
@@ -87,16 +87,18 @@ def _trial(model: ExitModel, rows: Sequence[Row], knobs: Mapping[str, float]) ->
     return Trial(knobs, choices)
 
 
-def _chosen(model: ExitModel, row: Row, knobs: Mapping[str, float], shift: float) -> Choice:
+def _chosen(model: ExitModel, row: Row, knobs: Mapping[str, Any], shift: float) -> Choice:
     described = model.description
     values = never_knobs(described)
-    for name, value in values.items():
-        for knob in described.knobs:
-            if knob.name in knobs and name.startswith(knob.name) and knob.dtype == "float32":
-                values[name] = torch.tensor(knobs[knob.name] + shift, dtype=value.dtype)
+    for knob in described.knobs:
+        for name in [name for name in values if name.startswith(knob.name)]:
+            if knob.name in knobs and knob.dtype == "float32":
+                wanted = torch.tensor(knobs[knob.name], dtype=torch.float32)
+                values[name] = wanted if knob.unit == "tokens" else wanted + shift
     exits = _run(model, [row], knob_values(described, list(values.values())))
-    answer = exits[-1][1]
-    return Choice(answer["logits"][0].numpy(), answer["exit_layer"][0].numpy())
+    answer = {name: value[0].numpy() for name, value in exits[-1][1].items()}
+    outputs = {name: answer[name] for name in described.outputs}
+    return Choice(outputs, answer.get("exit_layer"))
 
 
 def _run(model: ExitModel, rows: Sequence[Row], knobs: Mapping[str, Any]) -> list[Any]:

@@ -92,15 +92,18 @@ def with_defaults(
 def _with_default(knob: Knob, value: Any, exits: int) -> Knob:
     if not isinstance(value, list | tuple):
         return msgspec.structs.replace(knob, default=_number(knob, value))
-    if not knob.per_exit or len(value) != exits:
-        expected = f"one value or {exits}, one an exit" if knob.per_exit else "one value"
+    wanted = knob.count or (exits if knob.per_exit else 1)
+    if wanted == 1 or len(value) != wanted:
+        each = "encoder layer" if knob.count else "exit"
+        expected = f"one value or {wanted}, one an {each}" if wanted > 1 else "one value"
         raise InputError(f"Knob {knob.name}: got {len(value)} values, expected {expected}.")
     return msgspec.structs.replace(knob, default=[_number(knob, item) for item in value])
 
 
 def _number(knob: Knob, value: Any) -> Number:
     low, high = number(knob.minimum), number(knob.maximum)
-    kind = int if knob.dtype == "int64" else float
+    counts = knob.unit == "tokens" and isinstance(value, int)
+    kind = int if knob.dtype == "int64" or counts else float
     try:
         fits = low <= value <= high and kind(value) == value
         fits = fits and (abs(value) <= LARGEST or math.isinf(value))

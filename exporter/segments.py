@@ -12,6 +12,7 @@ from effbert.exporter.model import INPUT_NAMES, OVERRIDE, WORD_MAP, ExitModel
 from effbert.exporter.policies.policy import Policy
 from effbert.exporter.trace import knob_input, trace
 from effbert.graph_passes.attach import attach_policy
+from effbert.graph_passes.dimensions import COUNTED
 from effbert.graph_passes.flops import count_flops, count_parameters
 from effbert.graph_passes.names import name_after_modules
 from effbert.graph_passes.pipeline import segment
@@ -116,9 +117,10 @@ def _record(model: ir.Model, file: str, layer: int, carries: dict[str, str]) -> 
 
 def _tensor(value: ir.Value, file: str) -> Tensor:
     axes = [extent if isinstance(extent, int) else str(extent) for extent in value.shape]
+    axes = [COUNTED if str(axis).startswith(COUNTED) else axis for axis in axes]
     names = {kind: name for name, kind in DTYPES.items()}
-    batched = axes[:1] in ([], ["batch"])
-    known = all(isinstance(axis, int) or axis == "sequence" for axis in axes[1:])
+    batched = axes[:1] in ([], ["batch"]) or len(axes) == 1  # a knob with a value for each layer
+    known = all(isinstance(axis, int) or axis in ("sequence", COUNTED) for axis in axes[1:])
     if value.dtype not in names or not batched or not known:
         raise TraceError(f"{file}: {value.name} is {value.dtype} {axes}, which cannot cross a cut.")
     return Tensor(name=value.name, dtype=names[value.dtype], axes=cast("list[Axis]", axes))

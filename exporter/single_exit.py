@@ -51,7 +51,7 @@ class SingleExitModel(ExitModel):
             inputs["attention_mask"] = mask.float() if self.mask == "float" else mask
         if token_type_ids is not None:
             inputs["token_type_ids"] = token_type_ids
-        answer = self.model(**inputs, output_hidden_states=True)
+        answer = self.model(**inputs, output_hidden_states=True, **more)
         outputs = {name: answer[name] for name in self.description.outputs}
         if self.resamples:
             # Halving and doubling leave a length that torch cannot tell from the one of the input.

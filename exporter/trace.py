@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import onnx_ir as ir
 import torch
+from onnxscript import opset20 as op
 from torch import nn
 
 from effbert.exporter.model import WORD_MAP, Description, ExitModel
@@ -74,6 +76,7 @@ def trace(model: ExitModel, opset: int) -> Traced:
                 input_names=[*inputs, *knobs],
                 verbose=False,
                 optimize=False,
+                custom_translation_table={torch.ops.aten.sort.stable: _stable_sort},
             )
             assert program is not None
             weights = [*program.model.graph.initializers.values()]
@@ -88,6 +91,15 @@ def trace(model: ExitModel, opset: int) -> Traced:
     return Traced(program.model, exits, weights)
 
 
+def _stable_sort(
+    values: Any, stable: bool | None = None, dim: int = -1, descending: bool = False
+) -> Any:
+    """Sort as TopK of everything, which keeps the order of equal values."""
+    del stable
+    size = op.Shape(values, start=dim, end=dim + 1)
+    return op.TopK(values, size, axis=dim, largest=int(descending), sorted=1)
+
+
 def knob_input(knob: Knob, exit_index: int) -> str:
     """Name the traced graph's input for what a knob is at one exit."""
     return f"{knob.name}_at_{exit_index}" if knob.per_exit else knob.name
@@ -97,7 +109,11 @@ def never_knobs(description: Description) -> dict[str, torch.Tensor]:
     """Give the knobs that the model reads, by input name, at the values that never exit."""
     exits = range(len(description.layers))
     return {
-        knob_input(knob, index): torch.tensor(number(knob.never)).to(getattr(torch, knob.dtype))
+        knob_input(knob, index): torch.full(
+            [] if knob.count is None else [knob.count],
+            number(knob.never),
+            dtype=getattr(torch, knob.dtype),
+        )
         for knob in description.knobs
         for index in (exits if knob.per_exit else range(1))
     }

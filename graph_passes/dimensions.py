@@ -7,19 +7,22 @@ import re
 import onnx_ir as ir
 
 NAMES = ("batch", "sequence")
+COUNTED = "tokens"
 
 
 def name_dimensions(model: ir.Model) -> None:
     """Rename, in place, the tracer's symbols of axes 0 and 1 of every input.
 
     Before: `input_ids [s18, s43]`; after: `input_ids [batch, sequence]`, and so on in every value
-    that mentions the symbols, inside expressions too.
+    that mentions the symbols, inside expressions too. Extents that the model itself counts out
+    become `tokens_0`, `tokens_1`, ...: onnxruntime takes equal names for equal extents.
     """
     names: dict[str, str] = {}
     for value in model.graph.inputs:
         for extent, name in zip(value.shape or (), NAMES, strict=False):  # knobs have no axes
             if isinstance(extent, ir.SymbolicDim):
                 names[str(extent)] = name
+    names |= {name: f"{COUNTED}_{name[1:]}" for name in _counted(model)}
     if not names:
         return
     pattern = re.compile(r"\b(" + "|".join(map(re.escape, names)) + r")\b")
@@ -31,3 +34,10 @@ def name_dimensions(model: ir.Model) -> None:
     for value in values:
         if value.shape is not None:
             value.shape = ir.Shape([renamed(dim) for dim in value.shape])
+
+
+def _counted(model: ir.Model) -> set[str]:
+    """Symbols for extents that depend on values; the tracer calls them u0, u1, ..."""
+    values = (value for node in model.graph for value in node.outputs if value.shape is not None)
+    extents = {str(extent) for value in values for extent in value.shape or ()}
+    return {extent for extent in extents if re.fullmatch(r"u\d+", extent)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -25,7 +26,7 @@ class Knobs:
         if operating_point is not None:
             merged |= _point(manifest, operating_point)
         self._defaults = self._arrays(merged)
-        self._never = self._arrays({knob.name: float(knob.never) for knob in manifest.knobs})
+        self._never = self._arrays({knob.name: numbers(knob.never) for knob in manifest.knobs})
 
     def merged(self, values: Mapping[str, KnobValue] | None) -> Values:
         """The values of one call.
@@ -65,7 +66,10 @@ class Knobs:
         if knob is None:
             known = ", ".join(self._knobs) or "none"
             raise InputError(f"Unknown knob {name!r}; this bundle has: {known}.")
-        if isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim):
+        several = isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim)
+        if knob.count is not None:
+            return [_vector(knob, [*value] if several else [value] * knob.count)] * self._segments
+        if several:
             if not knob.per_exit:
                 raise InputError(f"Knob {name!r}: got a list, expected {_allowed(knob)}.")
             if len(value) != self._segments:
@@ -83,6 +87,38 @@ def _point(manifest: Manifest, name: str) -> dict[str, Any]:
             return {knob: numbers(value) for knob, value in point.knobs.items()}
     known = ", ".join(repr(point.name) for point in manifest.operating_points) or "none"
     raise InputError(f"Unknown operating point {name!r}; this bundle has: {known}.")
+
+
+def _vector(knob: Knob, values: list[Any]) -> np.ndarray:
+    """The values of all encoder layers; counts of tokens become the count plus a half."""
+    if len(values) != knob.count:
+        raise InputError(
+            f"Knob {knob.name!r}: got {len(values)} values, expected one or {knob.count}, one "
+            "an encoder layer."
+        )
+    if knob.unit != "tokens":
+        return np.array([_scalar(knob, value) for value in values])
+    counts = [isinstance(value, Integral) and not isinstance(value, bool) for value in values]
+    if any(counts) and not all(counts):
+        raise InputError(
+            f"Knob {knob.name!r}: got counts and shares in one list, expected integers only or "
+            "shares only."
+        )
+    for value, count in zip(values, counts, strict=True):
+        if not isinstance(value, Real) or not 0 < value <= (knob.maximum if count else 1):
+            raise InputError(
+                f"Knob {knob.name!r}: got {value!r:.40}, expected a count of tokens (an integer "
+                f"from 1 to {knob.maximum}) or a share above 0 and up to 1.0, which drops none."
+            )
+    for layer, (before, after) in enumerate(itertools.pairwise(values), start=2):
+        if after > before:
+            raise InputError(
+                f"Knob {knob.name!r}: got {after} for layer {layer} after {before}, but dropped "
+                "tokens do not come back; lengths must not grow."
+            )
+    return np.array(
+        [value + 0.5 * count for value, count in zip(values, counts, strict=True)], dtype=knob.dtype
+    )
 
 
 def _scalar(knob: Knob, value: Any) -> np.ndarray:

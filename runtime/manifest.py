@@ -27,7 +27,7 @@ Name = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$(?!\n)")]
 Text = Annotated[str, Meta(max_length=4096)]
 Number = int | float | Literal["inf", "-inf", "nan"]
 DType = Literal["float32", "int64", "bool"]
-Axis = Literal["batch", "sequence"] | Annotated[int, Meta(ge=1, le=1 << 20)]
+Axis = Literal["batch", "sequence", "tokens"] | Annotated[int, Meta(ge=1, le=1 << 20)]
 Count = Annotated[int, Meta(ge=0, le=1 << 53)]
 Task = Literal["text-classification", "token-classification", "question-answering"]
 Problem = Literal["single-label", "multi-label", "regression"]
@@ -92,7 +92,9 @@ class Knob(Record):
     """A runtime input that changes cost. `never` is the value at which no row exits early.
 
     A `per_exit` knob accepts one value, or a list of one value an exit, and so does its `default`.
-    `raising` tells what a larger value does to the exits.
+    `raising` tells what a larger value does to the exits. A knob with a `count` takes one value, or
+    a list of as many: one an encoder layer. The unit `tokens` means lengths, which never grow from
+    layer to layer: integers count tokens, other numbers are shares of the row's tokens.
     """
 
     name: Name
@@ -103,6 +105,8 @@ class Knob(Record):
     never: Number
     per_exit: bool
     raising: Literal["earlier", "later"]
+    unit: Literal["tokens"] | None = None
+    count: Annotated[int, Meta(ge=1, le=512)] | None = None
 
 
 class OperatingPoint(Record):
@@ -239,9 +243,11 @@ def encode_manifest(manifest: Manifest) -> bytes:
     return data
 
 
-def numbers(value: Number | list[Number]) -> float | list[float]:
-    """One manifest number, or a list of them, as floats."""
-    return [float(item) for item in value] if isinstance(value, list) else float(value)
+def numbers(value: Number | list[Number]) -> Any:
+    """One manifest number, or a list of them; integers stay integers."""
+    if isinstance(value, list):
+        return [numbers(item) for item in value]
+    return float(value) if isinstance(value, str) else value
 
 
 def number(value: Number) -> float:

@@ -84,7 +84,8 @@ def _chain(manifest: Manifest) -> Iterator[str]:
     """Every input of a segment exists when the segment runs, and has the type it expects."""
     known: dict[str, Tensor] = {t.name: t for t in (*manifest.inputs, *manifest.states)}
     scalars: dict[str, tuple[str, list[Axis]]] = {
-        knob.name: (knob.dtype, []) for knob in manifest.knobs
+        knob.name: (knob.dtype, [] if knob.count is None else [knob.count])
+        for knob in manifest.knobs
     }
     layer = 0
     for k, segment in enumerate(manifest.segments):
@@ -173,6 +174,10 @@ def _knobs(manifest: Manifest) -> Iterator[str]:
         if state.dtype != "float32" and not float(state.initial).is_integer():
             yield f"$.states[{k}].initial: {state.initial} is not an integer"
     for k, knob in enumerate(manifest.knobs):
+        if knob.unit == "tokens" and knob.count is None:
+            yield f"$.knobs[{k}].count: lengths need one value an encoder layer"
+        if knob.count is not None and knob.per_exit:
+            yield f"$.knobs[{k}].count: a knob has values for exits or for layers, not for both"
         for field in ("minimum", "maximum", "never"):
             problem = _value_problem(knob, getattr(knob, field))
             if problem:
@@ -195,10 +200,10 @@ def _points(manifest: Manifest) -> Iterator[str]:
 
 def _values_problems(knob: Knob, value: Any, exits: int) -> Iterator[str]:
     """What is wrong with one value of a knob, or with a list of one an exit."""
-    if isinstance(value, list) and not knob.per_exit:
+    if isinstance(value, list) and not knob.per_exit and knob.count is None:
         yield "the knob takes one value, not a list"
-    elif isinstance(value, list) and len(value) != exits:
-        yield f"{len(value)} values for {exits} exits"
+    elif isinstance(value, list) and len(value) != (knob.count or exits):
+        yield f"{len(value)} values for {knob.count or exits} {'layers' if knob.count else 'exits'}"
     for item in value if isinstance(value, list) else [value]:
         problem = _value_problem(knob, item)
         if problem:

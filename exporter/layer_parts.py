@@ -1,0 +1,136 @@
+"""The two halves of an encoder layer, for families whose layers are BERT's by other names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from effbert.runtime.errors import ExportError
+
+LOWEST = torch.finfo(torch.float32).min
+
+
+class LayerParts:
+    """BERT, RoBERTa, XLM-R, ELECTRA."""
+
+    def embed(self, encoder: Any, ids: Tensor, types: Tensor | None) -> Tensor:
+        """Embed token ids, [batch, sequence, hidden]."""
+        more = {} if types is None else {"token_type_ids": types}
+        embedded = encoder.embeddings(input_ids=ids, **more)
+        project = getattr(encoder, "embeddings_project", None)
+        return embedded if project is None else project(embedded)
+
+    def layers(self, encoder: Any) -> Sequence[Any]:
+        """The layers in the order in which they run."""
+        return encoder.encoder.layer
+
+    def attend(self, layer: Any, hidden: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        """Attention with its residual and norm, and the shares [batch, heads, tokens, tokens]."""
+        own = layer.attention.self
+        context, shares = attention(
+            own.query(hidden), own.key(hidden), own.value(hidden), own.num_attention_heads, real
+        )
+        return layer.attention.output(context, hidden), shares
+
+    def feed_forward(self, layer: Any, hidden: Tensor) -> Tensor:
+        """Feed-forward with its residual and norm."""
+        return layer.output(layer.intermediate(hidden), hidden)
+
+
+class DistilBertParts(LayerParts):
+    """DistilBERT."""
+
+    def embed(self, encoder: Any, ids: Tensor, types: Tensor | None) -> Tensor:
+        """See `LayerParts`."""
+        return encoder.embeddings(ids)
+
+    def layers(self, encoder: Any) -> Sequence[Any]:
+        """See `LayerParts`."""
+        return encoder.transformer.layer
+
+    def attend(self, layer: Any, hidden: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        """See `LayerParts`."""
+        own = layer.attention
+        context, shares = attention(
+            own.q_lin(hidden), own.k_lin(hidden), own.v_lin(hidden), own.n_heads, real
+        )
+        return layer.sa_layer_norm(own.out_lin(context) + hidden), shares
+
+    def feed_forward(self, layer: Any, hidden: Tensor) -> Tensor:
+        """See `LayerParts`."""
+        return layer.output_layer_norm(layer.ffn(hidden) + hidden)
+
+
+class AlbertParts(LayerParts):
+    """ALBERT with one inner layer a group."""
+
+    def embed(self, encoder: Any, ids: Tensor, types: Tensor | None) -> Tensor:
+        """See `LayerParts`."""
+        embedded = encoder.embeddings(input_ids=ids, token_type_ids=types)
+        return encoder.encoder.embedding_hidden_mapping_in(embedded)
+
+    def layers(self, encoder: Any) -> Sequence[Any]:
+        """See `LayerParts`."""
+        config, groups = encoder.config, encoder.encoder.albert_layer_groups
+        per_group = config.num_hidden_layers / config.num_hidden_groups
+        return [
+            groups[int(i / per_group)].albert_layers[0] for i in range(config.num_hidden_layers)
+        ]
+
+    def attend(self, layer: Any, hidden: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        """See `LayerParts`."""
+        own = layer.attention
+        context, shares = attention(
+            own.query(hidden), own.key(hidden), own.value(hidden), own.num_attention_heads, real
+        )
+        return own.LayerNorm(own.dense(context) + hidden), shares
+
+    def feed_forward(self, layer: Any, hidden: Tensor) -> Tensor:
+        """See `LayerParts`."""
+        wide = layer.activation(layer.ffn(hidden))
+        return layer.full_layer_layer_norm(layer.ffn_output(wide) + hidden)
+
+
+PARTS: dict[str, LayerParts] = {
+    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "electra"), LayerParts()),
+    "distilbert": DistilBertParts(),
+    "albert": AlbertParts(),
+}
+
+
+def layer_parts(config: Any) -> LayerParts:
+    """Find the parts of a family's layers.
+
+    Raises:
+        ExportError: the family's layers are others than BERT's.
+    """
+    name = config.model_type
+    if name not in PARTS or getattr(config, "inner_group_num", 1) != 1:
+        raise ExportError(
+            f"A {name} with this config cannot drop tokens, because its layers are not BERT's; "
+            f"--length-adaptive works for {', '.join(PARTS)}."
+        )
+    return PARTS[name]
+
+
+def attention(
+    query: Tensor, key: Tensor, value: Tensor, heads: int, real: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Softmax attention of projected vectors [batch, tokens, heads * size].
+
+    Returns:
+        The context, shaped as the query, and the shares [batch, heads, tokens, tokens].
+    """
+
+    def split(x: Tensor) -> Tensor:
+        return x.view(x.shape[0], x.shape[1], heads, x.shape[2] // heads).transpose(1, 2)
+
+    blocked = torch.where(real, 0.0, LOWEST)[:, None, None, :]
+    scale = 1 / math.sqrt(query.shape[2] // heads)
+    shares = (split(query) @ split(key).transpose(2, 3) * scale + blocked).softmax(-1)
+    context = (shares @ split(value)).transpose(1, 2).reshape(query.shape)
+    return context, shares

@@ -1,0 +1,89 @@
+"""Give a loaded model the knob `lengths`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from effbert.exporter.layer_parts import layer_parts
+from effbert.exporter.length_drop import DropRule, LengthDropEncoder, lengths_knob
+from effbert.exporter.model import ExitModel, MultiExitModel
+from effbert.exporter.single_exit import SingleExitModel
+from effbert.runtime.errors import ExportError, InputError
+
+KEEP = ("auto", "yes", "no")
+TRIALS = ((0.7, 0.5), (0.9, 0.1))  # shares of the first and the last layer
+
+
+@dataclass(frozen=True)
+class LengthOptions:
+    """How the user wants tokens dropped.
+
+    Attributes:
+        keep_cls: Whether the first token always stays; `auto` is yes, and no for question
+            answering, as the Length-Adaptive Transformer does.
+        retention: PoWER-BERT's counts, one a layer, which become the default; its rule leaves
+            attention of a token to itself out.
+    """
+
+    keep_cls: str = "auto"
+    retention: tuple[int, ...] | None = None
+
+
+def make_length_adaptive(model: ExitModel, options: LengthOptions) -> ExitModel:
+    """Let the model's encoder drop tokens between attention and feed-forward of each layer.
+
+    Raises:
+        ExportError: the model's layers are not BERT's, or it decides about tokens itself.
+        InputError: an option does not fit.
+    """
+    if options.keep_cls not in KEEP:
+        raise InputError(f"--keep-cls: got {options.keep_cls}, expected {', '.join(KEEP)}.")
+    described = model.description
+    by_token = described.task != "text-classification"
+    keeps = described.task != "question-answering"
+    if options.keep_cls != "auto":
+        keeps = options.keep_cls == "yes"
+    rule = DropRule(
+        keep_first=keeps,
+        ignore_self=options.retention is not None,
+        restore=by_token or not keeps,
+    )
+    layers = _replace_encoder(model, rule)
+    knob = lengths_knob(layers)
+    defaults = dict(described.defaults)
+    if options.retention is not None:
+        if len(options.retention) != layers:
+            raise InputError(
+                f"--retention: got {len(options.retention)} counts for {layers} encoder layers."
+            )
+        defaults["lengths"] = list(options.retention)
+    model.description = replace(
+        described,
+        knobs=(*described.knobs, knob),
+        defaults=defaults,
+        trials=tuple({"lengths": _falling(first, last, layers)} for first, last in TRIALS),
+    )
+    return model
+
+
+def _replace_encoder(model: ExitModel, rule: DropRule) -> int:
+    """Put a dropping encoder in the place of the model's own; tell how many layers it has."""
+    if isinstance(model, MultiExitModel) and hasattr(model.backbone, "config"):
+        encoder = model.backbone
+        model.backbone = dropping = LengthDropEncoder(encoder, layer_parts(encoder.config), rule)
+    elif isinstance(model, SingleExitModel):
+        name = model.model.base_model_prefix
+        encoder = getattr(model.model, name)
+        dropping = LengthDropEncoder(encoder, layer_parts(encoder.config), rule)
+        setattr(model.model, name, dropping)
+    else:
+        raise ExportError(
+            f"A {model.description.format} checkpoint cannot drop tokens: it has an encoder of its "
+            "own; leave --length-adaptive out."
+        )
+    return len(dropping.parts.layers(dropping.encoder))
+
+
+def _falling(first: float, last: float, layers: int) -> list[float]:
+    step = (first - last) / max(1, layers - 1)
+    return [round(first - step * layer, 3) for layer in range(layers)]
