@@ -52,7 +52,7 @@ def narrowed(
     transformers then compares every tensor of a checkpoint with the narrowed shapes.
     """
 
-    class Narrowed(kind):  # type: ignore[misc, valid-type]
+    class Narrowed(kind):
         def __init__(self, config: transformers.PretrainedConfig, **options: Any) -> None:
             super().__init__(config, **options)
             narrow(self.base_model.encoder, widths, head_size)

@@ -46,7 +46,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         config = {k: v for k, v in config.items() if k not in ("id2label", "label2id")}
         config["num_labels"] = classes[0]
     model = build(checkpoint, options, name="tinybert", paper=PAPER, config=config)
-    model.model.bert.pooler.activation = nn.Sequential(nn.Tanh(), nn.ReLU())
+    model.model.get_submodule("bert.pooler").activation = nn.Sequential(nn.Tanh(), nn.ReLU())
     return model
 
 
