@@ -112,6 +112,11 @@ def _load(checkpoint: str | Path, options: Options, say: Progress) -> Loaded:
             f"{opened.name} is a {family.name} checkpoint, whose exits belong to their layers; "
             "leave --layers out and choose among the exits with --exits."
         )
+    if options.last_highway is not None and not family.last_highway:
+        raise InputError(
+            f"{opened.name} is a {family.name} checkpoint, which has no highway after its last "
+            "layer; leave --last-highway out."
+        )
     say(f"loading ({family.name})")
     wanted = LoadOptions(
         options.task,

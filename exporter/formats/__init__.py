@@ -40,6 +40,11 @@ FORMATS: tuple[Format, ...] = (
     plain.FORMAT,
 )
 
+MODEL_TYPE = (
+    ' If it is a plain model of an old transformers, add its "model_type", such as "bert", to '
+    "config.json."
+)
+
 __all__ = ["FORMATS", "Config", "Format", "LoadOptions", "Shapes", "choose_format"]
 
 
@@ -64,7 +69,7 @@ def choose_format(name: str, checkpoint: str, shapes: Shapes, config: Config) ->
         raise CheckpointError(
             f"{checkpoint} is none of the known formats ({known}): its tensors start with "
             f"{', '.join(sorted({key.split('.')[0] for key in shapes})[:6])} and its model_type is "
-            f"{config.get('model_type')}."
+            f"{config.get('model_type')}." + ("" if config.get("model_type") else MODEL_TYPE)
         )
     for each in FORMATS:
         if each.name == name:

@@ -138,5 +138,10 @@ def _learned(checkpoint: Checkpoint, layout: Layout, options: LoadOptions) -> bo
 
 
 FORMAT = Format(
-    name="berxit", paper=PAPER, detect=detect, load=load, policies=("entropy-exp", "learned")
+    name="berxit",
+    paper=PAPER,
+    detect=detect,
+    load=load,
+    policies=("entropy-exp", "learned"),
+    last_highway=True,
 )

@@ -96,5 +96,10 @@ def _is_ported(config: Config) -> bool:
 
 
 FORMAT = Format(
-    name="deebert", paper=PAPER, detect=detect, load=load, policies=("entropy-exp", "entropy-naive")
+    name="deebert",
+    paper=PAPER,
+    detect=detect,
+    load=load,
+    policies=("entropy-exp", "entropy-naive"),
+    last_highway=True,
 )

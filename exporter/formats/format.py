@@ -60,7 +60,8 @@ class LoadOptions:
 class Format:
     """A checkpoint family. `detect` looks at tensor shapes and config only; `load` builds it.
 
-    `skips_layers` says that `load` can leave layers of the encoder out.
+    `skips_layers` says that `load` can leave layers of the encoder out, `last_highway` that there
+    is a highway after the last layer, to be consulted or not.
     """
 
     name: str
@@ -69,3 +70,4 @@ class Format:
     load: Callable[[Checkpoint, LoadOptions], ExitModel]
     policies: tuple[str, ...]
     skips_layers: bool = False
+    last_highway: bool = False

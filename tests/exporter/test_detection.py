@@ -64,6 +64,24 @@ def test_a_config_that_asks_for_tuples_changes_nothing(write: Callable[..., Path
     assert export(checkpoint, tmp_path / "bundle").manifest.parity.rows
 
 
+def test_a_last_highway_is_for_checkpoints_that_have_one(tmp_path: Path):
+    for value in ("on", "off"):
+        assert dry_run(write_deebert(tmp_path / value), "--last-highway", value).exit_code == 0
+    result = dry_run(write_pabee(tmp_path / "pabee"), "--last-highway", "off")
+    assert result.exit_code == 2
+    assert "leave --last-highway out" in result.output
+
+
+def test_a_plain_model_without_a_type_says_what_to_add(tmp_path: Path):
+    checkpoint = write_deebert(tmp_path / "checkpoint", layout="castorini", layers=2)
+    weights = torch.load(checkpoint / "pytorch_model.bin", weights_only=True)
+    plain = {name: tensor for name, tensor in weights.items() if "highway" not in name}
+    torch.save(plain, checkpoint / "pytorch_model.bin")
+    result = dry_run(checkpoint)
+    assert result.exit_code == 2
+    assert 'add its "model_type"' in result.output
+
+
 def test_the_list_of_policies_has_the_knobs_that_models_read():
     knobs = {
         policy["name"]: {knob["name"]: knob["raising"] for knob in policy["knobs"]}
