@@ -12,19 +12,14 @@ def run(bundle, inputs, knobs):
         manifest = json.load(file)
     batch, sequence = inputs["input_ids"].shape
     tensors = start(manifest, inputs, {"batch": batch, "sequence": sequence})
-    knobs = {knob["name"]: knobs.get(knob["name"], knob["default"]) for knob in manifest["knobs"]}
-    kinds = {knob["name"]: knob["dtype"] for knob in manifest["knobs"]}
+    knobs = {k["name"]: (k, knobs.get(k["name"], k["default"])) for k in manifest["knobs"]}
     rows = np.arange(batch)
     answers = {"exit_index": np.full(batch, -1)}
     for index, segment in enumerate(manifest["segments"]):
-        feeds = {}
-        for name in (item["name"] for item in segment["inputs"]):
-            if name in tensors:
-                feeds[name] = tensors[name]
-            else:
-                value = knobs[name]
-                value = value[index] if isinstance(value, list) else value
-                feeds[name] = np.array(float(value), dtype=kinds[name])
+        feeds = {
+            name: tensors[name] if name in tensors else knob_value(*knobs[name], index)
+            for name in (item["name"] for item in segment["inputs"])
+        }
         session = onnxruntime.InferenceSession(f"{bundle}/{segment['file']}")
         names = [item["name"] for item in segment["outputs"]]
         out = dict(zip(names, session.run(names, feeds), strict=True))
@@ -40,6 +35,15 @@ def run(bundle, inputs, knobs):
         if len(rows) == 0:
             break
     return answers
+
+
+def knob_value(knob, value, index):
+    """What a segment is fed: the value of its exit, or those of all layers."""
+    if knob["count"] is None:
+        value = float(value[index] if isinstance(value, list) else value)
+        return np.array(value, dtype=knob["dtype"])
+    values = value if isinstance(value, list) else [value] * knob["count"]
+    return np.array([v + 0.5 * isinstance(v, int) for v in values], dtype=knob["dtype"])
 
 
 def start(manifest, inputs, extents):

@@ -1,0 +1,231 @@
+"""Bundles whose rows get shorter on the way up, against a loop over one unpadded row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import minimal_host
+from checkpoints import write_deebert
+from effbert.exporter import export
+from effbert.exporter.length_drop import DropRule, LengthDropEncoder
+from effbert.runtime import Session
+from effbert.runtime.errors import ExportError, InputError
+from exit_checks import LOGITS_ATOL, ROW_ATOL
+from families import write_family
+from systems.length_reference import LengthReference, Shortened
+
+LAYERS = 4
+CONFIGURATIONS: list[Sequence[float]] = [
+    [1.0] * 4,
+    [0.8, 0.6, 0.5, 0.3],
+    [0.5, 0.1, 0.1, 0.1],
+    [20, 12, 7, 3],
+    [2, 2, 2, 2],
+    [3, 1, 1, 1],
+]
+DISTILBERT = {"n_layers": LAYERS, "max_position_embeddings": 64}
+BERT = {"num_hidden_layers": LAYERS, "max_position_embeddings": 64}
+
+
+def plain(family: str, task: str) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        write_family(folder, family, task, **(DISTILBERT if family == "distilbert" else BERT))
+        return folder
+
+    return write
+
+
+KINDS: dict[str, tuple[Callable[[Path], Path], dict[str, Any], dict[str, Any]]] = {
+    "exits": (lambda folder: write_deebert(folder, layers=LAYERS, tokenizer="fast"), {}, {}),
+    "bert classifies": (plain("bert", "text-classification"), {}, {}),
+    "distilbert answers": (plain("distilbert", "question-answering"), {}, {"keep_first": False}),
+    "bert labels": (plain("bert", "token-classification"), {}, {}),
+    "power": (
+        plain("bert", "text-classification"),
+        {"retention": [24, 12, 6, 2], "length_adaptive": False},
+        {"ignore_self": True},
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], SimpleNamespace]:
+    @cache
+    def make(kind: str) -> SimpleNamespace:
+        write, options, rule = KINDS[kind]
+        folder = tmp_path_factory.mktemp("lengths")
+        checkpoint = write(folder / "checkpoint")
+        export(checkpoint, folder / "bundle", **{"length_adaptive": True} | options)
+        session = Session(folder / "bundle", threads=1)
+        return SimpleNamespace(
+            checkpoint=checkpoint,
+            session=session,
+            reference=LengthReference(checkpoint, **rule),
+            task=session.bundle.manifest.task,
+        )
+
+    return make
+
+
+def rows(count: int, seed: int = 0) -> list[list[int]]:
+    random = np.random.default_rng(seed)
+    return [random.integers(5, 60, random.integers(2, 40)).tolist() for _ in range(count)]
+
+
+def batch(part: Sequence[Sequence[int]], extra: int = 0) -> dict[str, np.ndarray]:
+    shape = len(part), max(map(len, part)) + extra
+    ids, mask = np.full(shape, 7, np.int64), np.zeros(shape, np.int64)
+    for i, row in enumerate(part):
+        ids[i, : len(row)], mask[i, : len(row)] = row, 1
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def answers(model: SimpleNamespace, found: Shortened) -> dict[str, np.ndarray]:
+    """What the head of the checkpoint says of the last layer."""
+    bert, last = model.reference.bert, found.restored[-1]
+    if model.task == "question-answering":
+        both = bert.linear("qa_outputs", last).numpy()
+        return {"start_logits": both[:, 0], "end_logits": both[:, 1]}
+    if model.task == "token-classification":
+        return {"logits": bert.linear("classifier", last).numpy()}
+    pooled = torch.tanh(bert.linear("bert.pooler.dense", last[0]))
+    return {"logits": bert.linear("classifier", pooled).numpy()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("lengths", CONFIGURATIONS, ids=str)
+def test_rows_are_answered_as_if_they_were_alone(exported, kind: str, lengths: Sequence[float]):
+    model, texts = exported(kind), rows(60)
+    compared = 0
+    for start in range(0, len(texts), 12):
+        part = texts[start : start + 12]
+        result = model.session.run(batch(part, extra=start // 12), {"lengths": list(lengths)})
+        for i, row in enumerate(part):
+            found = model.reference.run(row, lengths)
+            if found.gap < 1e-5:
+                continue
+            compared += 1
+            for name, expected in answers(model, found).items():
+                answer = result.outputs[name][i]
+                answer = answer[: len(row)] if model.task != "text-classification" else answer
+                np.testing.assert_allclose(answer, expected, atol=LOGITS_ATOL, rtol=0)
+    assert compared >= 55
+
+
+@pytest.mark.parametrize("lengths", CONFIGURATIONS[1:5], ids=str)
+def test_exits_and_lengths_combine(exported, lengths: Sequence[float]):
+    model, texts = exported("exits"), rows(40, seed=1)
+    bert = model.reference.bert
+    exits = model.session.run(batch(texts), {"lengths": list(lengths), "threshold": 0.7})
+    assert len(set(exits.exit_layer.tolist())) >= 3
+    for i, row in enumerate(texts):
+        found = model.reference.run(row, lengths)
+        layer = int(exits.exit_layer[i])
+        if layer == LAYERS or found.gap < 1e-5:
+            continue
+        name = f"bert.encoder.highway.{layer - 1}"
+        pooled = torch.tanh(bert.linear(f"{name}.pooler.dense", found.states[layer - 1][0]))
+        expected = bert.linear(f"{name}.classifier", pooled)
+        np.testing.assert_allclose(exits.logits[i], expected, atol=LOGITS_ATOL, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_do_not_depend_on_batch_or_padding(exported, kind: str):
+    model, texts = exported(kind), rows(24, seed=2)
+    knobs = {"lengths": [0.7, 0.5, 0.4, 0.3]}
+    together = model.session.run(batch(texts, extra=7), knobs)
+    for i, row in enumerate(texts):
+        alone = model.session.run(batch([row]), knobs)
+        for name, value in alone.outputs.items():
+            found = together.outputs[name][i]
+            found = found[: len(row)] if model.task != "text-classification" else found
+            np.testing.assert_allclose(found, value[0], atol=ROW_ATOL, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["exits", "bert labels"])
+def test_the_minimal_host_agrees(exported, kind: str):
+    session, inputs = exported(kind).session, batch(rows(20, seed=3))
+    for lengths in ([0.8, 0.6, 0.4, 0.2], [9, 7, 5, 3]):
+        ours = session.run(inputs, {"lengths": lengths})
+        theirs = minimal_host.run(str(session.bundle.path), inputs, {"lengths": lengths})
+        real = inputs["attention_mask"] == 1
+        pick = real if kind == "bert labels" else slice(None)
+        np.testing.assert_allclose(theirs["logits"][pick], ours.logits[pick], atol=ROW_ATOL)
+
+
+def test_without_the_knob_nothing_is_dropped(exported):
+    model, texts = exported("exits"), rows(20, seed=4)
+    full = model.session.run(batch(texts), {"lengths": 1.0})
+    default = model.session.run(batch(texts))
+    np.testing.assert_array_equal(full.logits, default.logits)
+
+
+def test_a_retention_configuration_is_the_default(exported):
+    model, texts = exported("power"), rows(20, seed=5)
+    default = model.session.run(batch(texts))
+    named = model.session.run(batch(texts), {"lengths": [24, 12, 6, 2]})
+    np.testing.assert_array_equal(default.logits, named.logits)
+    full = model.session.run(batch(texts), {"lengths": 1.0})
+    assert np.abs(full.logits - default.logits).max() > 1e-2
+
+
+def test_equal_tokens_are_kept_from_the_left():
+    shares = torch.full((1, 2, 5, 5), 0.2)
+    real = torch.tensor([[True, True, True, True, False]])
+    for keep_first, expected in ((True, [0, 1, 2]), (False, [0, 1, 2])):
+        encoder = torch.nn.Module()
+        encoder.config = None
+        dropping = LengthDropEncoder(encoder, None, DropRule(keep_first=keep_first))
+        kept = dropping._most_attended(shares, real, torch.tensor([3]))
+        assert torch.nonzero(kept[0])[:, 0].tolist() == expected
+
+
+def test_padding_neither_votes_nor_competes():
+    encoder = torch.nn.Module()
+    encoder.config = None
+    dropping = LengthDropEncoder(encoder, None, DropRule())
+    shares = torch.zeros(1, 1, 5, 5)
+    shares[0, 0, :3, 1] = 1.0  # the real tokens look at token 1
+    shares[0, 0, 3:, 2] = 9.0  # padding looks at token 2
+    real = torch.tensor([[True, True, True, False, False]])
+    kept = dropping._most_attended(shares, real, torch.tensor([2]))
+    assert kept[0].tolist() == [True, True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    "lengths, message",
+    [
+        ([0.5, 0.6, 0.5, 0.5], r"got 0\.6 for layer 2 after 0\.5"),
+        ([4, 5, 5, 5], "got 5 for layer 2 after 4"),
+        ([0.5, 0.5, 0.5], "got 3 values, expected one or 4, one an encoder layer"),
+        ([4, 0, 0, 0], "got 0, expected a count of tokens"),
+        (-0.5, r"got -0\.5, expected a count of tokens"),
+        (1.5, r"got 1\.5, expected a count of tokens"),
+        ([8, 0.5, 0.5, 0.5], "counts and shares in one list"),
+        (float("nan"), "got nan, expected"),
+        ("half", "got 'half', expected"),
+    ],
+)
+def test_lengths_that_make_no_sense_are_refused(exported, lengths: Any, message: str):
+    with pytest.raises(InputError, match=message):
+        exported("exits").session.run(batch(rows(2)), {"lengths": lengths})
+
+
+def test_models_with_other_layers_are_refused(tmp_path: Path):
+    write_family(tmp_path / "in", "mobilebert", "text-classification")
+    with pytest.raises(ExportError, match="its layers are not BERT's"):
+        export(tmp_path / "in", tmp_path / "out", length_adaptive=True)
+
+
+def test_a_retention_of_another_depth_is_refused(tmp_path: Path):
+    write_family(tmp_path / "in", "bert", "text-classification")
+    with pytest.raises(InputError, match="got 3 counts for 2 encoder layers"):
+        export(tmp_path / "in", tmp_path / "out", retention=[9, 5, 2])
