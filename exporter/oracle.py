@@ -105,8 +105,7 @@ class PolicyOracle:
                     )
                 elif knob.name in ("threshold", "regression_threshold"):
                     scale = signals if knob.name == "threshold" else steps
-                    finite = scale[np.isfinite(scale)]  # entropies may be NaN or -inf
-                    value = float(np.quantile(finite, trial / (TRIALS + 1))) if finite.size else 0.0
+                    value = _between(scale, trial / (TRIALS + 1))
                     values[knob.name] = float(
                         np.float32(np.clip(value, number(knob.minimum), number(knob.maximum)))
                     )
@@ -139,6 +138,15 @@ class PolicyOracle:
             out = self._runnable.run({name: feeds[name] for name in self._inputs})
             feeds |= {name: out[output] for name, output in self._carries.items()}
             yield out["signal"], out["exit"], out["logits"]
+
+
+def _between(values: np.ndarray, share: float) -> float:
+    """A number above a share of the finite values; between two, because rounding decides a tie."""
+    finite = np.unique(values[np.isfinite(values)].astype(np.float64))  # entropies may be NaN
+    if len(finite) < 2:
+        return float(finite.sum())
+    place = int(share * (len(finite) - 1))
+    return float(finite[place : place + 2].mean())
 
 
 def _usual(default: object) -> float:

@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 import torch
 
+from effbert.exporter.oracle import PolicyOracle, Watched
 from effbert.exporter.policies import POLICIES
 from effbert.exporter.segments import attach
 from effbert.graph_passes.names import name_after_modules
@@ -231,3 +232,16 @@ def test_votes_decide_and_answer(exponent: float, threshold: float):
         share = torch.softmax(torch.from_numpy(found["logits"][0]), -1)
         np.testing.assert_allclose(share, np.array(votes) / count, atol=1e-6)
         feeds |= {name: found[f"{name}_out"] for name in ("votes", "voters")}
+
+
+@pytest.mark.parametrize("rows", [2, 5, 17])
+def test_verification_never_puts_a_threshold_on_a_value_that_rounding_moves(rows: int):
+    oracle = PolicyOracle(POLICIES["patience-regression"].fitted(1, ()), ["batch", 1], 20)
+    random = np.random.default_rng(rows)
+    watched = [
+        Watched({"logits": random.normal(size=(5, 1, 1)).astype(np.float32)}) for _ in range(rows)
+    ]
+    steps = np.concatenate([np.abs(np.diff(w.outputs["logits"], axis=0)).ravel() for w in watched])
+    for knobs in oracle.trials(watched):
+        assert np.abs(steps - knobs["regression_threshold"]).min() > 1e-6
+        assert steps.min() < knobs["regression_threshold"] < steps.max()
