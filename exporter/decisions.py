@@ -102,7 +102,9 @@ def compare_trials(session: Session, reference: Reference, atol: float) -> tuple
     for trial in reference.trials:
         wrong = []
         for row, choices in trial.choices.items():
-            result = session.run(_inputs(session, reference, row), _never(session) | trial.knobs)
+            result = session.run(
+                _inputs(session, reference, row), _never(session) | dict(trial.knobs)
+            )
             words = np.array(reference.rows[row].word_map) != NO_WORD
             fits = [_fits(result, choice, words, atol) for choice in choices]
             wrong += [] if any(fits) else [row]

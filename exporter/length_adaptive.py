@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from effbert.exporter.layer_parts import layer_parts
 from effbert.exporter.length_drop import DropRule, LengthDropEncoder, lengths_knob
@@ -69,10 +70,10 @@ def make_length_adaptive(model: ExitModel, options: LengthOptions) -> ExitModel:
 def _replace_encoder(model: ExitModel, rule: DropRule) -> int:
     """Put a dropping encoder in the place of the model's own; tell how many layers it has."""
     if isinstance(model, MultiExitModel) and hasattr(model.backbone, "config"):
-        encoder = model.backbone
+        encoder: Any = model.backbone
         model.backbone = dropping = LengthDropEncoder(encoder, layer_parts(encoder.config), rule)
     elif isinstance(model, SingleExitModel):
-        name = model.model.base_model_prefix
+        name = str(model.model.base_model_prefix)
         encoder = getattr(model.model, name)
         dropping = LengthDropEncoder(encoder, layer_parts(encoder.config), rule)
         setattr(model.model, name, dropping)

@@ -137,7 +137,8 @@ def _target(length: Tensor, total: Tensor) -> Tensor:
 
 def _compact(hidden: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
     """Bring kept tokens to the front, in order; the rest of the longest row is padding."""
-    longest = int(kept.sum(1).max().item())
+    # A symbol while torch traces: int() of it would make torch start over, and print its graph.
+    longest: Any = kept.sum(1).max().item()
     torch._check(longest >= 1)
     torch._check(longest <= hidden.shape[1])
     places = _places(kept)

@@ -118,9 +118,10 @@ def _broadcast_axes(node: ir.Node, axis: int, rank: int) -> list[int | None] | N
 def _keeps(node: ir.Node, axis: int) -> bool:
     """Tell whether a Reshape copies every axis up to and including this one."""
     target = ir.convenience.get_const_tensor(node.inputs[1])
-    if target is None or node.attributes.get_int("allowzero", 0):
+    copies_zero = node.attributes.get_int("allowzero", 0) == 1
+    if target is None or copies_zero:
         return False
-    return not target.numpy()[: axis + 1].any()
+    return not np.any(target.numpy()[: axis + 1])
 
 
 def _rank(value: ir.Value | None) -> int | None:

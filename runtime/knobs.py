@@ -105,7 +105,8 @@ def _vector(knob: Knob, values: list[Any]) -> np.ndarray:
             "shares only."
         )
     for value, count in zip(values, counts, strict=True):
-        if not isinstance(value, Real) or not 0 < value <= (knob.maximum if count else 1):
+        most = float(knob.maximum) if count else 1.0
+        if not isinstance(value, Real) or not 0 < float(value) <= most:
             raise InputError(
                 f"Knob {knob.name!r}: got {value!r:.40}, expected a count of tokens (an integer "
                 f"from 1 to {knob.maximum}) or a share above 0 and up to 1.0, which drops none."
