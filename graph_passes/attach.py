@@ -85,8 +85,22 @@ def attach_policy(
         if function is not None:
             model.opset_imports.pop(function.domain, None)
     RemoveUnusedNodesPass()(model)  # extras that this policy does not read
+    _fold_identities(graph)
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     return carries
+
+
+def _fold_identities(graph: ir.Graph) -> None:
+    """Let outputs be what Identity copies into them, now that inlining cannot rename them."""
+    for output in [*graph.outputs]:
+        node = output.producer()
+        source = node.inputs[0] if node is not None and node.op_type == "Identity" else None
+        if source is None or source.producer() is None or source in graph.outputs:
+            continue
+        name, output.name = output.name, None
+        source.name, source.type, source.shape = name, output.type, output.shape
+        ir.convenience.replace_all_uses_with(output, source, replace_graph_outputs=True)
+        graph.remove(node, safe=True)
 
 
 def _call(model: ir.Model, function: ir.Function, values: dict[str, ir.Value]) -> list[ir.Value]:

@@ -245,3 +245,20 @@ def test_verification_never_puts_a_threshold_on_a_value_that_rounding_moves(rows
     for knobs in oracle.trials(watched):
         assert np.abs(steps - knobs["regression_threshold"]).min() > 1e-6
         assert steps.min() < knobs["regression_threshold"] < steps.max()
+
+
+@pytest.mark.parametrize("policy", ["entropy", "patience", "vote"])
+def test_outputs_are_not_copied(policy: str):
+    rule = POLICIES[policy].fitted(2, ())
+    logits = ir.Value(
+        name="logits", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(["batch", 2])
+    )
+    scores = ir.Value(name="scores", type=logits.type, shape=logits.shape)
+    node = ir.Node("", "Tanh", [scores], outputs=[logits])
+    graph = ir.Graph([scores], [logits], nodes=[node], opset_imports={"": 20}, name="policy")
+    model = ir.Model(graph, ir_version=10)
+    attach(model, rule, last=False)
+    assert "Identity" not in {each.op_type for each in graph}
+    names = {value.name for value in graph.outputs}
+    assert {"logits", "signal", "exit"} <= names
+    assert {f"{state.name}_out" for state in rule.states} <= names
