@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import BertModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, BertModel, PreTrainedTokenizerBase
+
+from effbert.exporter.quiet import quietly
 
 
 class Exit(nn.Module):
@@ -34,6 +36,20 @@ def renew_first_token(backbone: BertModel, token: int) -> None:
     positions = backbone.embeddings.position_embeddings.weight
     words[token] = words.mean(0)
     positions[0] = positions[1:20].mean(0)
+
+
+def load(folder: Path) -> tuple[BertModel, nn.ModuleList, PreTrainedTokenizerBase]:
+    """Reads what `save` wrote: the backbone, its exits and the tokenizer."""
+    tensors = load_file(folder / "model.safetensors")
+    with quietly():
+        backbone = BertModel.from_pretrained(folder, add_pooling_layer=False)
+    labels = tensors["classifier.weight"].shape[0]
+    size = backbone.config.hidden_size
+    exits = nn.ModuleList(Exit(size, labels) for _ in backbone.encoder.layer)
+    prefix = "bert.encoder.highway."
+    own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    exits.load_state_dict(own)
+    return backbone, exits, AutoTokenizer.from_pretrained(folder)
 
 
 def save(

@@ -148,3 +148,19 @@ def test_nothing_leaves_early_where_every_value_loses_too_much():
     calibrate = importlib.import_module("calibrate")
     full = calibrate.Measured(-1, 90.0, 6.0)
     assert calibrate.choose(full, [calibrate.Measured(0.1, 80.0, 2.0)], 1) == full
+
+
+def test_a_checkpoint_learns_to_answer_with_tokens_dropped(tmp_path, monkeypatch):
+    backbone = write_backbone(tmp_path / "backbone")
+    train = write_texts(tmp_path / "train.csv", 96, seed=0)
+    first, second, bundle = (tmp_path / name for name in ("first", "second", "bundle"))
+    run(monkeypatch, "train_exits", backbone, train, first, "--epochs", 12, "--rate", 5e-3)
+    run(monkeypatch, "train_lengths", first, train, second, "--epochs", 6, "--rate", 2e-3)
+    export(second, bundle, length_adaptive=True)
+    rows = importlib.import_module("data").read_rows(write_texts(tmp_path / "test.csv", 40, seed=3))
+    texts, labels = zip(*rows, strict=True)
+    session = Session(bundle)
+    for lengths in (1.0, [0.8, 0.64, 0.5]):
+        answers = session(list(texts), knobs={"lengths": lengths})
+        right = [a.label == label for a, label in zip(answers, labels, strict=True)]
+        assert sum(right) >= 0.9 * len(right)
