@@ -11,6 +11,7 @@ import msgspec
 from effbert.runtime.bundle import Bundle, open_bundle
 from effbert.runtime.cli_output import amount, print_table
 from effbert.runtime.manifest import Manifest
+from effbert.runtime.variants import combinations, spell, split_variants
 
 LENGTHS = (32, 128)
 
@@ -45,11 +46,13 @@ def inspect(bundle: str, as_json: bool) -> None:
             (
                 *(knob["name"], f"{knob['minimum']} .. {knob['maximum']}", knob["default"]),
                 *(knob["never"], "yes" if knob["per_exit"] else "no"),
-                f"{knob['raising']} exits",
+                "a larger variant" if knob["choices"] else f"{knob['raising']} exits",
             )
             for knob in summary["knobs"]
         ],
     )
+    if opened.manifest.variants:
+        _print_variants(summary["variants"])
     print_table(
         "Operating points",
         ("name", "knobs", "data", "quality", "cost"),
@@ -67,9 +70,29 @@ def summarize(bundle: Bundle) -> dict[str, Any]:
     """The facts of a bundle as plain values: the output of `effbert inspect --json`.
 
     `exits[k].flops[n]` are the FLOPs of one row of n tokens from the start until exit k;
-    `parameters` and `bytes` are those of segment k alone.
+    `parameters` and `bytes` are those of segment k alone, without what it reads of `weights.bin`.
+    `variants` lists the exits of every variant with the knobs that select it, the default first.
     """
     manifest = bundle.manifest
+    variants = [
+        {"knobs": dict(knobs), "exits": _exits(variant)}
+        for knobs, variant in zip(combinations(manifest), split_variants(manifest), strict=True)
+    ]
+    fields = ("source", "task", "problem", "labels", "limits", "padding_free", "policy", "knobs")
+    plain = msgspec.to_builtins(manifest)
+    return {
+        **{field: plain[field] for field in fields},
+        "inputs": [tensor.name for tensor in manifest.inputs],
+        "exits": variants[0]["exits"],
+        "variants": variants,
+        "operating_points": plain["operating_points"],
+        "parity": plain["parity"],
+        "producer": manifest.producer,
+        "bytes": sum(file.size for file in manifest.files.values()),
+    }
+
+
+def _exits(manifest: Manifest) -> list[dict[str, Any]]:
     exits = []
     flops = dict.fromkeys(LENGTHS, 0)
     for k, segment in enumerate(manifest.segments):
@@ -86,17 +109,22 @@ def summarize(bundle: Bundle) -> dict[str, Any]:
                 "bytes": manifest.files[segment.file].size,
             }
         )
-    fields = ("source", "task", "problem", "labels", "limits", "padding_free", "policy", "knobs")
-    plain = msgspec.to_builtins(manifest)
-    return {
-        **{field: plain[field] for field in fields},
-        "inputs": [tensor.name for tensor in manifest.inputs],
-        "exits": exits,
-        "operating_points": plain["operating_points"],
-        "parity": plain["parity"],
-        "producer": manifest.producer,
-        "bytes": sum(file.size for file in manifest.files.values()),
-    }
+    return exits
+
+
+def _print_variants(variants: list[dict[str, Any]]) -> None:
+    print_table(
+        "Variants, with the FLOPs of one row that leaves at the last exit",
+        ("knobs", "layers", "parameters", *(f"{n} tokens" for n in LENGTHS)),
+        [
+            (
+                *(spell(variant["knobs"]), variant["exits"][-1]["layer"]),
+                amount(sum(exit_["parameters"] for exit_ in variant["exits"])),
+                *(amount(variant["exits"][-1]["flops"][str(n)]) for n in LENGTHS),
+            )
+            for variant in variants
+        ],
+    )
 
 
 def _facts(manifest: Manifest, summary: dict[str, Any]) -> dict[str, str]:

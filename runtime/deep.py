@@ -15,6 +15,7 @@ from onnx import TensorProto, defs
 from effbert.runtime.bundle import Bundle
 from effbert.runtime.errors import ManifestError, UnsafeContentError
 from effbert.runtime.manifest import WEIGHTS_NAME, Tensor
+from effbert.runtime.variants import split_variants
 
 MAX_NODES = 100_000
 ALIGNMENT = 1 << 16
@@ -58,7 +59,8 @@ def inspect_graphs(bundle: Bundle) -> int:
     """
     weights = bundle.manifest.files.get(WEIGHTS_NAME)
     nodes = 0
-    for segment in bundle.manifest.segments:
+    every = (one for variant in split_variants(bundle.manifest) for one in variant.segments)
+    for segment in every:
         try:
             model = onnx.ModelProto.FromString(bundle.read(segment.file))
         except DecodeError:

@@ -134,6 +134,10 @@ def _scalar(knob: Knob, value: Any) -> np.ndarray:
             raise _refused(knob, value)
         if knob.dtype == "int64" and not (isinstance(value, Integral) or number.is_integer()):
             raise _refused(knob, value)
+        if knob.choices is not None and np.array(value, knob.dtype) not in np.array(
+            knob.choices, knob.dtype
+        ):
+            raise _refused(knob, value)
         with np.errstate(over="raise"):
             return np.array(value, dtype=knob.dtype)
     except (OverflowError, FloatingPointError) as error:
@@ -145,5 +149,7 @@ def _refused(knob: Knob, value: Any) -> InputError:
 
 
 def _allowed(knob: Knob) -> str:
+    if knob.choices is not None:
+        return f"one of {', '.join(map(str, knob.choices))}"
     kind = "an integer" if knob.dtype == "int64" else "a number"
     return f"{kind} from {knob.minimum} to {knob.maximum} ({knob.never} never exits early)"

@@ -94,7 +94,8 @@ class Knob(Record):
     A `per_exit` knob accepts one value, or a list of one value an exit, and so does its `default`.
     `raising` tells what a larger value does to the exits. A knob with a `count` takes one value, or
     a list of as many: one an encoder layer. The unit `tokens` means lengths, which never grow from
-    layer to layer: integers count tokens, other numbers are shares of the row's tokens.
+    layer to layer: integers count tokens, other numbers are shares of the row's tokens. A knob with
+    `choices` is no input of any graph: it selects a variant, by default the largest.
     """
 
     name: Name
@@ -107,6 +108,7 @@ class Knob(Record):
     raising: Literal["earlier", "later"]
     unit: Literal["tokens"] | None = None
     count: Annotated[int, Meta(ge=1, le=512)] | None = None
+    choices: Annotated[list[Number], Meta(min_length=1, max_length=64)] | None = None
 
 
 class OperatingPoint(Record):
@@ -152,8 +154,19 @@ class Golden(Record):
     word_map: list[int] | None = None
 
 
+class Variant(Record):
+    """Another size of the model, with as many exits; `knobs` holds a value for each selector."""
+
+    knobs: dict[Name, Number]
+    segments: Annotated[list[Segment], Meta(min_length=1, max_length=64)]
+    golden: Annotated[list[Golden], Meta(max_length=16)] = []
+
+
 class Parity(Record):
-    """The verification at export: worst absolute difference to torch, exit by exit."""
+    """The verification at export: worst absolute difference to torch, exit by exit.
+
+    With variants, the worst of all of them, and all their decisions.
+    """
 
     atol: float
     rows: Count
@@ -196,6 +209,7 @@ class Manifest(Record):
     golden: Annotated[list[Golden], Meta(max_length=16)]
     parity: Parity | None
     files: Annotated[dict[FileName, File], Meta(max_length=128)]
+    variants: Annotated[list[Variant], Meta(max_length=64)] = []
 
 
 def parse_manifest(data: bytes) -> Manifest:

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from effbert.runtime.paths import name_problem
+from effbert.runtime.variant_rules import find_variant_problems
+from effbert.runtime.variants import split_variants
 
 if TYPE_CHECKING:
     from effbert.runtime.manifest import Axis, Knob, Manifest, Tensor
@@ -24,8 +26,18 @@ _OUTPUTS = {
 
 def find_problems(manifest: Manifest) -> list[str]:
     """Returns every contradiction in a manifest whose fields have the right types."""
-    rules = (_files, _names, _axes, _chain, _outputs, _tokens, _knobs, _points, _golden, _parity)
-    return [problem for rule in rules for problem in rule(manifest)]
+    of_segments = (_files, _names, _axes, _chain, _outputs, _golden)
+    rules = (*of_segments, _tokens, _knobs, _points, _parity, find_variant_problems)
+    problems = [problem for rule in rules for problem in rule(manifest)]
+    _, *variants = split_variants(manifest)
+    problems += [
+        problem.replace("$.", f"$.variants[{k}].", 1)
+        for k, variant in enumerate(variants)
+        for rule in of_segments
+        for problem in rule(variant)
+        if problem.startswith(("$.segments", "$.golden"))  # the rest was said above
+    ]
+    return problems
 
 
 def _files(manifest: Manifest) -> Iterator[str]:
@@ -86,6 +98,7 @@ def _chain(manifest: Manifest) -> Iterator[str]:
     scalars: dict[str, tuple[str, list[Axis]]] = {
         knob.name: (knob.dtype, [] if knob.count is None else [knob.count])
         for knob in manifest.knobs
+        if knob.choices is None
     }
     layer = 0
     for k, segment in enumerate(manifest.segments):
@@ -105,7 +118,7 @@ def _chain(manifest: Manifest) -> Iterator[str]:
         for name, source in segment.carries.items():
             if source not in outputs:
                 yield f"$.segments[{k}].carries.{name}: {source!r} is no output of the segment"
-            elif name in scalars:
+            elif any(name == knob.name for knob in manifest.knobs):
                 yield f"$.segments[{k}].carries.{name}: a knob cannot be carried"
             elif name in known and _kind(known[name]) != _kind(outputs[source]):
                 problem = _mismatch(outputs[source], _kind(known[name]))
@@ -214,6 +227,8 @@ def _value_problem(knob: Knob, value: float | str) -> str | None:
     low, high, found = float(knob.minimum), float(knob.maximum), float(value)
     if not low <= found <= high:  # also when one of them is nan
         return f"{found} is outside {low}..{high}"
+    if knob.choices is not None and found not in map(float, knob.choices):
+        return f"{found} is none of the choices"
     if knob.dtype == "int64" and not (math.isfinite(found) and found.is_integer()):
         return f"{found} is not an integer"
     if knob.dtype == "float32" and math.isfinite(found) and abs(found) > 3.4028234663852886e38:

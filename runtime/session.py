@@ -14,12 +14,12 @@ import numpy as np
 from effbert.runtime.batches import parts, run_halving
 from effbert.runtime.bundle import Bundle, open_bundle
 from effbert.runtime.cancel import Cancel, Deadline
-from effbert.runtime.chain import Chain
-from effbert.runtime.engines import Engine, Runnable, open_engine
+from effbert.runtime.chains import Chains
+from effbert.runtime.engines import open_engine
 from effbert.runtime.errors import InputError, NumericalError, ResourceError, RunError
 from effbert.runtime.inputs import Batch, InputCheck
 from effbert.runtime.knobs import Knobs, KnobValue, Values
-from effbert.runtime.manifest import WEIGHTS_NAME, Knob
+from effbert.runtime.manifest import Knob
 from effbert.runtime.predictions import Prediction, predictions
 from effbert.runtime.results import ExitOutputs, Result
 from effbert.runtime.tokenization import Text, TextEncoder
@@ -43,7 +43,7 @@ class Session:
 
     Attributes:
         bundle: The open bundle; `bundle.manifest` holds everything known about it.
-        exits: The exits in order.
+        exits: The exits in order; those of the default variant if there are several.
         knobs: Knob name -> what it is, with range, default and the value that never exits.
     """
 
@@ -55,7 +55,7 @@ class Session:
         operating_point: str | None = None,
         max_batch_tokens: int = 16_384,
     ) -> None:
-        """Opens a bundle, comparing every file with the manifest, and loads its segments.
+        """Opens a bundle and loads its segments, comparing each file with the manifest.
 
         Args:
             bundle: Folder of the bundle, or what `open_bundle` returned.
@@ -98,7 +98,7 @@ class Session:
         self._check = InputCheck(manifest)
         self._encoder = TextEncoder(opened) if manifest.tokenizer else None
         self._engine = open_engine(engine, threads)
-        self._chain = Chain(manifest, _load(opened, self._engine))
+        self._chains = Chains(opened, self._engine)
         self._idle = threading.Condition()
         self._calls = 0
         self._closed = False
@@ -141,7 +141,8 @@ class Session:
 
         Args:
             inputs: As for `run`.
-            knobs: Knob values, over their `never` values: for models that read knobs themselves.
+            knobs: Knob values, over their `never` values: to select a variant, and for models that
+                read knobs themselves.
 
         Returns:
             Output name -> float32 [exits, batch, ...].
@@ -150,8 +151,9 @@ class Session:
             batch = self._check(inputs)
             outputs = ExitOutputs(self.bundle.manifest, batch.rows, batch.length)
             values = self._knobs.over_never(knobs)
+            chain = self._chains.chosen(values)
             for rows, part in self._split(batch):
-                self._chain.run_all(part, rows, values, outputs)
+                chain.run_all(part, rows, values, outputs)
             return outputs.outputs
 
     def __call__(
@@ -208,7 +210,7 @@ class Session:
         with self._idle:
             self._closed = True
             self._idle.wait_for(lambda: self._calls == 0)
-            self._chain.steps.clear()
+            self._chains.close()
 
     def __enter__(self) -> Session:
         return self
@@ -244,11 +246,12 @@ class Session:
         self, batch: Batch, knobs: Values, deadline: Deadline, cancel: Cancel | None
     ) -> Result:
         result = Result(self.bundle.manifest, batch.rows, batch.length)
+        chain = self._chains.chosen(knobs)
         options = None if cancel is None else self._engine.options()
         with nullcontext() if cancel is None else cancel.stopping(options):
             for rows, part in self._split(batch):
                 run = partial(
-                    self._chain.run,
+                    chain.run,
                     knobs=knobs,
                     result=result,
                     deadline=deadline,
@@ -257,9 +260,3 @@ class Session:
                 )
                 run_halving(run, part, rows)
         return result
-
-
-def _load(bundle: Bundle, engine: Engine) -> list[Runnable]:
-    manifest = bundle.manifest
-    weights = bundle.read(WEIGHTS_NAME) if WEIGHTS_NAME in manifest.files else None
-    return [engine.load(item.file, bundle.read(item.file), weights) for item in manifest.segments]

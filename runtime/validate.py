@@ -12,6 +12,7 @@ from effbert.runtime.bundle import Bundle, open_bundle
 from effbert.runtime.errors import IntegrityError, MissingDependencyError
 from effbert.runtime.manifest import Golden
 from effbert.runtime.tokenization import TextEncoder
+from effbert.runtime.variants import split_variants
 
 TOLERANCE = 1e-4
 
@@ -23,7 +24,7 @@ class Validation:
     Attributes:
         files: Files whose size and hash were compared.
         bytes: Their total size.
-        rows: Golden rows whose outputs were computed again at every exit.
+        rows: Golden rows whose outputs were computed again at every exit, those of all variants.
         texts: Golden texts that were tokenized again.
         max_abs_diff: Worst difference between a golden and a computed output, None without rows.
         nodes: Graph nodes inspected, None unless deep.
@@ -55,13 +56,14 @@ def validate(
     size = bundle.verify_files()
     nodes = _inspect_graphs(bundle) if deep else None
     texts = _replay_texts(bundle) if replay else 0
-    worst = _replay_rows(bundle) if replay and bundle.manifest.golden else None
+    variants = [Bundle(bundle.path, one) for one in split_variants(bundle.manifest) if one.golden]
+    differences = [_replay_rows(variant) for variant in variants] if replay else []
     return Validation(
         files=len(bundle.manifest.files),
         bytes=size,
-        rows=len(bundle.manifest.golden) if replay else 0,
+        rows=sum(len(variant.manifest.golden) for variant in variants) if replay else 0,
         texts=texts,
-        max_abs_diff=worst,
+        max_abs_diff=max(differences, default=None),
         nodes=nodes,
     )
 
@@ -121,8 +123,9 @@ def _replay_rows(bundle: Bundle) -> float:
                 by_exit = difference.reshape(len(difference), -1).max(axis=1)
                 wrong = np.flatnonzero(~(by_exit <= tolerance))  # nan counts as wrong
                 if wrong.size:
+                    where = f"exit {wrong[0]} ({session.exits[wrong[0]].file})"
                     raise IntegrityError(
-                        f"Golden row {k}: {name} of exit {wrong[0]} differs by "
+                        f"Golden row {k}: {name} of {where} differs by "
                         f"{by_exit[wrong[0]]:.2g} from the value at export (allowed "
                         f"{tolerance:.0e}); graphs and manifest do not belong together, or the "
                         "engine computes wrongly."

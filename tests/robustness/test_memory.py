@@ -35,7 +35,7 @@ LIMITED = """
 session = Session(bundle, threads=1, max_batch_tokens=1 << 30)
 expected = session.run(small).logits
 seen = {"answered": 0, "refused": 0, "halved": 0}
-run = session._chain.run
+run = session._chains.default.run
 
 def counted(*arguments, **options):
     try:
@@ -44,7 +44,7 @@ def counted(*arguments, **options):
         seen["halved"] += 1
         raise
 
-session._chain.run = counted
+session._chains.default.run = counted
 with open("/proc/self/statm") as file:
     pages = int(file.read().split()[0])
 resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + (64 << 20),) * 2)

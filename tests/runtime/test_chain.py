@@ -104,7 +104,7 @@ class Recorder:
 def recorded(bundles: dict[str, Path], request: Any) -> Any:
     shapes: list[tuple[int, ...]] = []
     with Session(bundles[request.param], threads=1) as session:
-        for step in session._chain.steps:
+        for step in session._chains.default.steps:
             step._runnable = Recorder(step._runnable, shapes)
         yield session, shapes
 
@@ -164,7 +164,7 @@ def test_a_large_batch_is_split(bundles: dict[str, Path], recorded: Any) -> None
     inputs = padded(random_rows(np.random.default_rng(0), 11))
     length = inputs["input_ids"].shape[1]
     with Session(bundles["entropy"], max_batch_tokens=4 * length) as session:
-        for step in session._chain.steps:
+        for step in session._chains.default.steps:
             step._runnable = Recorder(step._runnable, shapes)
         split = session.run(inputs)
     assert {rows for rows, _ in shapes} == {4, 3}
