@@ -16,7 +16,7 @@ from effbert.exporter.length_adaptive import LengthOptions, make_length_adaptive
 from effbert.exporter.model import Description
 from effbert.exporter.policies import Policy
 from effbert.exporter.rows import read_texts
-from effbert.exporter.rules import choose_policy, with_defaults
+from effbert.exporter.rules import choose_policy, with_defaults, with_note
 from effbert.exporter.tokenizer import find_tokenizer
 from effbert.exporter.write import check_target, sweep, total_size, writing
 from effbert.runtime.errors import InputError
@@ -129,7 +129,8 @@ def _load(checkpoint: str | Path, options: Options, say: Progress) -> Loaded:
     if options.lengths is not None:
         model = make_length_adaptive(model, options.lengths)
     policy = choose_policy(options.policy, model.description)
-    description, policy = with_defaults(model.description, policy, options.knobs)
+    noted = with_note(model.description, policy)
+    description, policy = with_defaults(noted, policy, options.knobs)
     model.description = description
     folder = options.tokenizer or opened.folder
     tokenizer = find_tokenizer(folder, description.architecture, description.limits)

@@ -59,6 +59,18 @@ def choose_policy(name: str, description: Description) -> Policy:
     return policy.fitted(len(description.labels), tuple(knob.name for knob in description.knobs))
 
 
+def with_note(description: Description, policy: Policy) -> Description:
+    """Say why a checkpoint with exits will not use them, where the format has not said it."""
+    silent = policy.name == "none" and len(description.layers) > 1 and not description.notes
+    if not silent or description.problem != "regression":
+        return description
+    note = (
+        "A single value has no entropy or confidence, so no row exits early; --policy patience "
+        "stops where the values of successive exits settle."
+    )
+    return replace(description, notes=(note,))
+
+
 def with_defaults(
     description: Description, policy: Policy, values: Mapping[str, Any]
 ) -> tuple[Description, Policy]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from effbert.exporter.labelled import read_labelled
+from effbert.runtime.labelled import read_labelled
 from effbert.runtime import Session
 from effbert.runtime.errors import InputError, MissingDependencyError
 from effbert.runtime.tokenization import TextEncoder

@@ -169,3 +169,13 @@ def test_systems_with_similar_keys_are_not_taken_for_these(
         assert result.exit_code == 2, result.output
         assert "Traceback" not in result.output
         assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_regression_that_cannot_exit_says_what_could(tmp_path: Path):
+    checkpoint = write_deebert(tmp_path / "in", labels=1, layers=2, tokenizer=None)
+    report = export(checkpoint, tmp_path / "out", dry_run=True)
+    assert report.policy.name == "none"
+    assert "--policy patience" in " ".join(report.description.notes)
+    settled = export(checkpoint, tmp_path / "out", dry_run=True, policy="patience")
+    assert settled.policy.name == "patience-regression"
+    assert not settled.description.notes

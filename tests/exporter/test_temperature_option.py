@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from effbert.exporter import export
-from effbert.exporter.labelled import read_labelled
+from effbert.runtime.labelled import read_labelled
 from effbert.runtime import Session
 from effbert.runtime.errors import InputError
 from systems.sledgehammer_checkpoint import write_sledgehammer

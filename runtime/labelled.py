@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
-from effbert.exporter.reason import reason
 from effbert.runtime.errors import InputError
 from effbert.runtime.tokenization import Text
 
 MAX_ROWS = 100_000
 COLUMNS = {"text", "label"}
+Label = TypeVar("Label")
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """Texts, and for each the place of its label among the model's."""
+class Labelled(Generic[Label]):
+    """Texts, and for each the place of its label among the model's, or one for each word."""
 
     texts: list[Text]
-    labels: list[int]
+    labels: list[Label]
 
 
-def read_labelled(path: Path, labels: Sequence[str]) -> Labelled:
+def read_labelled(path: Path, labels: Sequence[str]) -> Labelled[int]:
     """Read a CSV file with the columns `text` and `label`, and `pair` for second texts.
 
     A label is its name, or its number from 0.
@@ -31,9 +32,32 @@ def read_labelled(path: Path, labels: Sequence[str]) -> Labelled:
     Raises:
         InputError: the file cannot be read, lacks a column, or has a label the model has not.
     """
+    return _read(path, lambda text, label: _place(label, labels))
+
+
+def read_labelled_words(path: Path, labels: Sequence[str]) -> Labelled[list[int]]:
+    """As `read_labelled`, with blanks between the labels, one for each word between blanks."""
+
+    def places(text: str, label: str) -> list[int]:
+        found = [_place(each, labels) for each in label.split()]
+        if len(found) != len(text.split()):
+            raise ValueError(f"{len(found)} labels for {len(text.split())} words")
+        return found
+
+    return _read(path, places)
+
+
+def _place(label: str, labels: Sequence[str]) -> int:
     places = {str(place): place for place in range(len(labels))}
     places |= {name: place for place, name in enumerate(labels)}
-    found = Labelled([], [])
+    if label not in places:
+        known = f"{', '.join(labels[:8])}{' ...' if len(labels) > 8 else ''}"
+        raise ValueError(f"label {label!r:.40} is none of the model's: {known}")
+    return places[label]
+
+
+def _read(path: Path, parse: Callable[[str, str], Label]) -> Labelled[Label]:
+    found: Labelled[Label] = Labelled([], [])
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             table = csv.DictReader(file)
@@ -42,18 +66,16 @@ def read_labelled(path: Path, labels: Sequence[str]) -> Labelled:
             for row in table:
                 if len(found.texts) == MAX_ROWS:
                     raise InputError(f"{path} has more than {MAX_ROWS} rows; send fewer.")
-                if row["label"] not in places:
-                    raise InputError(
-                        f"{path}, line {table.line_num}: label {row['label']!r:.40} is none of the "
-                        f"model's: {', '.join(labels[:8])}{' ...' if len(labels) > 8 else ''}."
-                    )
                 text = row["text"] or ""
+                try:
+                    found.labels.append(parse(text, row["label"] or ""))
+                except ValueError as error:
+                    raise InputError(f"{path}, line {table.line_num}: {error}.") from error
                 found.texts.append((text, row["pair"]) if row.get("pair") else text)
-                found.labels.append(places[row["label"]])
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} is not a CSV file in UTF-8: {reason(error)}.") from error
+        raise InputError(f"{path} is not a CSV file in UTF-8: {error}.") from error
     if not found.texts:
         raise InputError(f"{path} holds no rows; write one text with its label a line.")
     return found
