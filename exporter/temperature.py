@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from effbert.runtime.labelled import read_labelled
 from effbert.runtime import Session
 from effbert.runtime.errors import InputError, MissingDependencyError
+from effbert.runtime.labelled import read_labelled
 from effbert.runtime.tokenization import TextEncoder
 
 LEAST, MOST = 0.01, 100.0

@@ -1,4 +1,4 @@
-"""The commands that run on the device: inspect, validate and run."""
+"""The commands that run on the device: inspect, validate, run and search."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 from effbert.runtime.cli_inspect import inspect
 from effbert.runtime.cli_output import printable
 from effbert.runtime.cli_run import run
+from effbert.runtime.cli_search import search
 from effbert.runtime.cli_validate import validate
 from effbert.runtime.errors import EffbertError
 
@@ -38,9 +39,10 @@ class Commands(Reporting, click.Group):
 
 @click.group(cls=Commands)
 def device() -> None:
-    """Efficient BERTs: look into bundles, check them, run them."""
+    """Efficient BERTs: look into bundles, check, run and search them."""
 
 
 device.add_command(inspect)
 device.add_command(validate)
 device.add_command(run)
+device.add_command(search)

@@ -1,0 +1,1 @@
+"""Search for knob values: accuracy against cost, measured on labelled texts."""

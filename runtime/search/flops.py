@@ -1,0 +1,63 @@
+"""FLOPs of texts whose tokens are dropped, from what the manifest says of full texts.
+
+The manifest has the FLOPs of a segment as c0 + c1 n + c2 n^2. In a BERT of hidden size h a layer
+that n tokens enter and m leave costs 8 h^2 n for the projections of its attention, 4 h n^2 for the
+attention itself, and the rest of c1 for each of the m tokens that reach its feed-forward part.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from effbert.runtime.manifest import Manifest, Segment
+
+ROUNDING = 1e-4  # the graph forgives a share that much before it rounds up
+LEAST = 2
+
+
+def tokens_kept(tokens: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Tokens that enter each layer and that leave the last, int64 [layers + 1, rows].
+
+    Args:
+        tokens: int64 [rows], tokens of each row.
+        shares: float [layers], share of the row's tokens that leaves each layer.
+    """
+    left = np.ceil(np.outer(shares.astype(np.float32), tokens.astype(np.float32)) - ROUNDING)
+    return np.vstack([tokens, np.minimum(np.maximum(left, LEAST), tokens)]).astype(np.int64)
+
+
+def row_flops(manifest: Manifest, kept: np.ndarray | None, tokens: np.ndarray) -> np.ndarray:
+    """FLOPs of each row until each exit, float64 [exits, rows].
+
+    Args:
+        manifest: Of the bundle.
+        kept: What `tokens_kept` found, or None if no token is dropped.
+        tokens: int64 [rows], tokens of each row.
+    """
+    costs, first = [], 0
+    for segment in manifest.segments:
+        if kept is None:
+            constant, linear, quadratic = segment.flops
+            costs.append(constant + linear * tokens + quadratic * tokens.astype(float) ** 2)
+        else:
+            costs.append(_dropping(segment, kept[first : segment.layer + 1]))
+        first = segment.layer
+    return np.cumsum(costs, axis=0)
+
+
+def _dropping(segment: Segment, kept: np.ndarray) -> np.ndarray:
+    """FLOPs of one segment, whose layers are entered and left by `kept` [its layers + 1, rows]."""
+    constant, linear, quadratic = segment.flops
+    layers = len(kept) - 1
+    if layers == 0:
+        return np.full(kept.shape[1], float(constant))
+    entering, leaving = kept[:-1].astype(float), kept[1:].astype(float)
+    hidden = quadratic / (4 * layers)
+    projections = min(8 * hidden**2, linear / layers)
+    feed_forward = linear - layers * projections
+    # Where only one token is read, the last layer's feed-forward part is among the constants.
+    if layers > 1 and constant >= feed_forward / (layers - 1):
+        leaving = leaving[:-1]
+    per_token = feed_forward / len(leaving)
+    attention = projections * entering + quadratic / layers * entering**2
+    return np.asarray(constant + attention.sum(0) + per_token * leaving.sum(0))
