@@ -26,7 +26,8 @@ def find_thresholds(session: Session, batches: Sequence[LabelledBatch]) -> tuple
     signals = np.concatenate([_signals(session, knob, batch) for batch in batches])
     signals = signals[np.isfinite(signals)]
     quantiles = np.quantile(signals, np.linspace(0, 1, LEVELS)) if len(signals) else []
-    values = sorted({float(f"{value:.4g}") for value in quantiles})
+    allowed = np.clip(quantiles, number(knob.minimum), number(knob.maximum))
+    values = sorted({float(f"{value:.4g}") for value in allowed})
     return tuple(values if knob.raising == "earlier" else reversed(values))
 
 

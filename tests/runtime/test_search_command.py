@@ -1,0 +1,299 @@
+"""`effbert search` on small bundles: what it writes, how it fails, and how it survives."""
+
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from bundle_edits import at, edit_manifest
+from checkpoints import write_deebert
+from effbert.exporter import export
+from effbert.runtime import Session
+from effbert.runtime.bundle import open_bundle
+from effbert.runtime.cli import device
+from effbert.runtime.search import pipeline
+from task_bundles import build_token_bundle
+from test_cold_start import effbert
+from tiny_bundle import LABELS, WORDS, build_tiny_bundle
+
+EFFBERT = Path(sys.executable).with_name("effbert")
+SMALL = "--population 5 --mutations 4 --crossovers 4 --threads 1 --cost flops".split()
+
+
+def texts(count: int, least: int = 2) -> list[str]:
+    draw = random.Random(0)
+    return [" ".join(draw.choices(WORDS[:20], k=draw.randint(least, 20))) for _ in range(count)]
+
+
+def table(path: Path, rows: list[tuple[Any, Any]]) -> Path:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *rows])
+    return path
+
+
+def without_tokenizer(manifest: dict[str, Any]) -> None:
+    manifest["tokenizer"] = None
+    for row in manifest["golden"]:
+        row["text"] = None
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A length-adaptive bundle with exits, one whose exits alone are searched, and their data."""
+    folder = tmp_path_factory.mktemp("search")
+    checkpoint = write_deebert(folder / "checkpoint", layers=4, tokenizer="fast")
+    export(checkpoint, folder / "lengths", length_adaptive=True, verify=False)
+    shutil.copytree(folder / "lengths", folder / "ids")
+    edit_manifest(folder / "ids", without_tokenizer)
+    build_tiny_bundle(folder / "patience", policy="patience")
+    build_tiny_bundle(folder / "exits")
+    # The full model's own answers, one in five wrong: dropping and exiting cost accuracy.
+    for name in ("lengths", "exits"):
+        session = Session(folder / name, threads=1)
+        names = session.bundle.manifest.labels
+        answers = [names.index(answer.label) for answer in session(texts(60))]
+        labels = [(label + (n % 5 == 0)) % 3 for n, label in enumerate(answers)]
+        table(folder / f"{name}.csv", list(zip(texts(60), labels, strict=True)))
+    return folder
+
+
+@pytest.fixture
+def copied(folder: Path, tmp_path: Path) -> Callable[[str], Path]:
+    return lambda name: Path(shutil.copytree(folder / name, tmp_path / name))
+
+
+def search(bundle: Path, data: Path, *arguments: str) -> Result:
+    command = ["search", str(bundle), "--data", str(data), *SMALL, *arguments]
+    return CliRunner().invoke(device, command)
+
+
+def summary(result: Result) -> dict[str, Any]:
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.mark.parametrize(
+    "name, over",
+    [("lengths", "lengths"), ("lengths", "lengths,threshold"), ("exits", "threshold")],
+)
+@pytest.mark.parametrize("cost", ["flops", "latency"])
+def test_the_front_becomes_operating_points(
+    name: str, over: str, cost: str, folder: Path, copied: Callable[[str], Path]
+) -> None:
+    bundle, data = copied(name), folder / f"{name}.csv"
+    other = {"name": "mine", "knobs": {"threshold": 0.1}, "data": "none"}
+    old = {"name": "front-99", "knobs": {"threshold": 0.2}, "data": "none"}
+    edit_manifest(bundle, at("operating_points", [other, old]))
+    said = summary(
+        search(bundle, data, "--over", over, "--cost", cost, "--generations", "2", "--json")
+    )
+    first, *front = open_bundle(bundle).manifest.operating_points
+    assert first.name == "mine"
+    assert [point.name for point in front] == [f"front-{n}" for n in range(1, len(front) + 1)]
+    assert [point["name"] for point in said["points"]] == [point.name for point in front]
+    costs = [point.cost[f"{cost} ratio"] for point in front]
+    quality = [point.quality["accuracy"] for point in front]
+    assert costs == sorted(costs)
+    assert quality == sorted(set(quality))
+    assert costs[0] > 0
+    if cost == "flops":
+        assert costs[0] < 0.9
+        assert costs[-1] <= 1
+    rows = list(csv.DictReader(data.open()))
+    for point in front:
+        assert set(point.knobs) == set(over.split(","))
+        with Session(bundle, threads=1, operating_point=point.name) as session:
+            names = session.bundle.manifest.labels
+            answers = session([row["text"] for row in rows])
+        right = [
+            names.index(a.label) == int(r["label"]) for a, r in zip(answers, rows, strict=True)
+        ]
+        assert point.quality["accuracy"] == pytest.approx(100 * sum(right) / len(rows), abs=0.01)
+    ran = CliRunner().invoke(
+        device, ["run", str(bundle), "--operating-point", "front-1", "a good film"]
+    )
+    assert ran.exit_code == 0, ran.output
+
+
+def test_it_runs_without_torch(folder: Path, copied: Callable[[str], Path]) -> None:
+    data = folder / "lengths.csv"
+    done = effbert("search", copied("lengths"), "--data", data, *SMALL, "--generations", "0")
+    assert done.returncode == 0, done.stderr
+    assert "front-1" in done.stdout
+
+
+def test_the_table_names_the_points(folder: Path, copied: Callable[[str], Path]) -> None:
+    result = search(copied("lengths"), folder / "lengths.csv", "--generations", "0")
+    assert result.exit_code == 0, result.output
+    title, columns, first, *_ = result.stdout.splitlines()
+    assert title == "Front of 7 evaluated, now operating points of the bundle"
+    assert columns.split("\t") == ["point", "flops ratio", "accuracy, %", "lengths"]
+    assert first.startswith("front-1\t0.")
+
+
+def test_labelled_words_are_scored_one_by_one(tmp_path: Path) -> None:
+    bundle = build_token_bundle(tmp_path / "tokens")
+    names = open_bundle(bundle).manifest.labels
+    words = texts(20)
+    with Session(bundle, threads=1) as session:
+        answers = session(words)
+    found = []
+    for text, answer in zip(words, answers, strict=True):
+        starts = {entity.start: entity.label for entity in answer.entities}
+        places = [sum(len(w) + 1 for w in text.split()[:k]) for k in range(len(text.split()))]
+        found.append([starts[place] for place in places])
+    wrong = names[(names.index(found[0][0]) + 1) % len(names)]
+    found[0][0] = wrong
+    data = table(
+        tmp_path / "data.csv", [(t, " ".join(row)) for t, row in zip(words, found, strict=True)]
+    )
+    said = summary(search(bundle, data, "--over", "threshold", "--generations", "1", "--json"))
+    total = sum(map(len, found))
+    best = said["points"][-1]["quality"]["accuracy"]
+    assert best == pytest.approx(100 * (total - 1) / total, abs=0.01)
+
+
+def test_killed_at_any_moment_it_goes_on(folder: Path, copied: Callable[[str], Path]) -> None:
+    bundle, data = copied("lengths"), folder / "lengths.csv"
+    store = bundle.with_name("lengths.search.jsonl")
+    command = [EFFBERT, "search", bundle, "--data", data, *SMALL, "--generations", "500"]
+    with subprocess.Popen(command) as process:
+        wait_for(lambda: store.exists() and store.read_bytes().count(b"\n") > 12)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    killed = store.read_bytes()
+    assert open_bundle(bundle).manifest.operating_points == []
+    generations = str(json.loads(killed.splitlines()[-1])["generation"] + 1)
+    resumed = summary(search(bundle, data, "--generations", generations, "--resume", "--json"))
+    assert store.read_bytes().startswith(killed[: killed.rfind(b"\n") + 1])
+    whole = summary(
+        search(bundle, data, "--generations", generations, "--store", f"{store}.2", "--json")
+    )
+    assert whole["points"] == resumed["points"]
+    assert whole["evaluated"] == resumed["evaluated"]
+    assert store.read_bytes() == Path(f"{store}.2").read_bytes()
+
+
+def wait_for(reached: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send to a process")
+def test_ctrl_c_names_the_way_to_go_on(folder: Path, copied: Callable[[str], Path]) -> None:
+    bundle = copied("exits")
+    store = bundle.with_name("exits.search.jsonl")
+    data = folder / "exits.csv"
+    command = [EFFBERT, "search", bundle, "--data", data, "--over", "threshold", "--threads", "1"]
+    command += ["--generations", "0", "--population", "31"]
+    start = [sys.executable, "-c", SIGINT_ON + f"main({[*map(str, command[1:])]})"]
+    with subprocess.Popen(start, stderr=subprocess.PIPE, text=True) as process:
+        wait_for(lambda: store.exists() and store.read_bytes().count(b"\n") > 2)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "--resume" in said
+    assert "Traceback" not in said
+    assert len(said.strip().splitlines()) == 1
+
+
+# A shell starts background jobs with SIGINT ignored, and pytest may be one. The last gene lasts,
+# so that the signal comes in time.
+SIGINT_ON = """
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from effbert.runtime.search import pipeline
+from effbert.exporter.cli import main
+measure = pipeline.measure
+def slow(*arguments):
+    time.sleep(0.1)
+    return measure(*arguments)
+pipeline.measure = slow
+"""
+
+
+def test_an_earlier_search_is_refused_or_resumed(
+    folder: Path, copied: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle, data = copied("lengths"), folder / "lengths.csv"
+    first = summary(search(bundle, data, "--generations", "1", "--json"))
+    again = search(bundle, data, "--generations", "1")
+    assert again.exit_code == 2
+    assert "holds an earlier search; go on with --resume" in again.stderr
+    monkeypatch.setattr(pipeline, "measure", None)  # nothing is measured again
+    assert summary(search(bundle, data, "--generations", "1", "--resume", "--json")) == first
+
+
+@pytest.mark.parametrize(
+    "name, content, arguments, message",
+    [
+        ("exits", None, [], "no knob 'lengths' to search (its knobs: threshold); export it with"),
+        ("lengths", None, ["--over", "width"], "--over: got width, expected lengths, threshold"),
+        ("ids", None, [], "A bundle without a tokenizer cannot be searched"),
+        ("patience", None, ["--over", "threshold"], "no knob 'threshold' to search"),
+        ("missing", None, [], "There is no bundle at"),
+        ("lengths", "text;label\n", [], "needs the columns text and label"),
+        ("lengths", "text,label\na film,maybe\n", [], "line 2: label 'maybe' is none of the"),
+        ("lengths", None, ["--store", "/no/such/folder/x"], "cannot be made: No such file"),
+        ("lengths", None, ["--plot", "x.txt"], "expected a name that ends in .svg"),
+        ("lengths", None, ["--plot", "/no/folder/x.svg"], "there is no folder /no/folder"),
+        ("lengths", None, ["--engine", "abacus"], "abacus"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    name: str,
+    content: str | None,
+    arguments: list[str],
+    message: str,
+    folder: Path,
+    tmp_path: Path,
+) -> None:
+    data = folder / "lengths.csv"
+    if content is not None:
+        data = tmp_path / "data.csv"
+        data.write_text(content)
+    result = search(folder / name, data, "--store", str(tmp_path / "store"), *arguments)
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_task_without_one_right_label_is_refused(tmp_path: Path) -> None:
+    bundle = build_tiny_bundle(tmp_path / "bundle")
+    edit_manifest(bundle, at("problem", "multi-label"))
+    data = table(tmp_path / "data.csv", [("a film", LABELS[0])])
+    result = search(bundle, data, "--over", "threshold")
+    assert result.exit_code == 2
+    assert "A bundle for multi-label text-classification cannot be searched" in result.stderr
+
+
+def test_labels_of_words_must_match_the_words(tmp_path: Path) -> None:
+    bundle = build_token_bundle(tmp_path / "bundle")
+    name = open_bundle(bundle).manifest.labels[0]
+    data = table(tmp_path / "data.csv", [("a film", name)])
+    result = search(bundle, data, "--over", "threshold")
+    assert result.exit_code == 2
+    assert "line 2: 1 labels for 2 words" in result.stderr
+
+
+def test_the_genes_are_drawn(folder: Path, copied: Callable[[str], Path], tmp_path: Path) -> None:
+    plot = tmp_path / "plot.svg"
+    result = search(
+        copied("lengths"), folder / "lengths.csv", "--generations", "0", "--plot", str(plot)
+    )
+    assert result.exit_code == 0, result.output
+    assert plot.read_text().startswith("<?xml")

@@ -1,0 +1,151 @@
+"""Genes, the front, and FLOPs of what they stand for."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from effbert.exporter.length_drop import _target
+from effbert.runtime.search.evolution import Evaluated, pareto_front, survivors
+from effbert.runtime.search.flops import row_flops, tokens_kept
+from effbert.runtime.search.genes import (
+    Gene,
+    Space,
+    crossed,
+    drop_that_keeps,
+    falling,
+    first_genes,
+    kept,
+    mutated,
+)
+
+SPACES = st.builds(
+    Space, layers=st.integers(0, 13), tokens=st.integers(2, 512), levels=st.integers(1, 33)
+)
+SEEDS = st.integers(0, 2**32)
+
+
+def valid(gene: Gene, space: Space) -> bool:
+    lengths = gene.lengths
+    return (
+        len(lengths) == space.layers
+        and list(lengths) == sorted(lengths, reverse=True)
+        and all(2 <= length <= space.tokens for length in lengths)
+        and 0 <= gene.level < space.levels
+    )
+
+
+@pytest.mark.parametrize(
+    "tokens, expected",
+    [
+        (128, [103, 83, 67, 54, 44, 36, 29, 24, 20, 16, 13, 11]),
+        (384, [308, 247, 198, 159, 128, 103, 83, 67, 54, 44, 36, 29]),
+    ],
+)
+def test_the_cheapest_schedule_is_that_of_the_paper(tokens: int, expected: list[int]) -> None:
+    assert list(falling(0.2, 12, tokens)) == expected
+
+
+def test_uniform_ratios_are_those_of_the_paper() -> None:
+    least = kept(0.2, 12, 384)
+    assert least == pytest.approx(0.3159722, abs=1e-7)
+    shares = np.linspace(least, 1, 22)[1:-1]
+    drops = [drop_that_keeps(float(share), 12, 384) for share in shares]
+    assert [drops[0], drops[1], drops[-2]] == pytest.approx([0.18056, 0.16372, 0.01124], abs=1e-5)
+
+
+@given(SPACES, st.integers(0, 30))
+def test_first_genes_are_valid_new_and_hold_the_full_one(space: Space, count: int) -> None:
+    genes = first_genes(space, count)
+    assert genes[0] == space.full()
+    assert len(set(genes)) == len(genes) <= count + 3
+    assert all(valid(gene, space) and space.holds(gene) for gene in genes)
+
+
+@given(SPACES, SEEDS, st.floats(0, 1))
+def test_mutations_never_grow_and_stay_in_range(
+    space: Space, seed: int, probability: float
+) -> None:
+    random = np.random.default_rng(seed)
+    gene = space.full()
+    for _ in range(20):
+        gene = mutated(gene, space, probability, random)
+        assert valid(gene, space)
+
+
+def test_a_mutation_changes_nothing_at_probability_0_and_reaches_everything_at_1() -> None:
+    random, space = np.random.default_rng(0), Space(2, 4, 2)
+    start = Gene((3, 2), 1)
+    assert mutated(start, space, 0, random) == start
+    reached = {mutated(start, space, 1, random) for _ in range(300)}
+    lengths = [(2, 2), (3, 2), (3, 3), (4, 2), (4, 3), (4, 4)]
+    assert reached == {Gene(each, level) for each in lengths for level in (0, 1)}
+
+
+@given(SPACES, SEEDS)
+def test_a_crossed_gene_lies_between_its_parents(space: Space, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    one, other = (mutated(space.full(), space, 0.7, random) for _ in range(2))
+    child = crossed(one, other)
+    assert valid(child, space)
+    for length, *parents in zip(child.lengths, one.lengths, other.lengths, strict=True):
+        assert min(parents) <= length <= max(parents)
+
+
+def evaluated(quality: float, cost: float) -> Evaluated:
+    return Evaluated(Gene(), quality, cost, 0, "first")
+
+
+@given(st.lists(st.builds(evaluated, st.integers(0, 5), st.integers(1, 5)), min_size=1))
+def test_the_front_is_what_nothing_beats(items: list[Evaluated]) -> None:
+    front = pareto_front(items)
+    points = {(item.quality, item.cost) for item in items}
+    unbeaten = {
+        (quality, cost)
+        for quality, cost in points
+        if not any((q >= quality and c <= cost) and (q, c) != (quality, cost) for q, c in points)
+    }
+    assert [(item.quality, item.cost) for item in front] == sorted(unbeaten)
+    dearest = max(item.cost for item in items)
+    assert max(item.cost for item in survivors(items)) == dearest
+
+
+@given(
+    st.lists(st.floats(2**-7, 1, width=32), min_size=1, max_size=12),
+    st.lists(st.integers(2, 512), min_size=1, max_size=9),
+)
+def test_tokens_are_counted_as_the_graph_keeps_them(shares: list[float], rows: list[int]) -> None:
+    found = tokens_kept(np.array(rows), np.array(shares))
+    for layer, share in enumerate(shares, 1):
+        expected = _target(torch.tensor(share), torch.tensor(rows))
+        assert found[layer].tolist() == expected.tolist()
+
+
+HIDDEN, INNER, LAYERS = 768, 3072, 12
+FEED_FORWARD, PROJECTIONS, POOLER = 4 * HIDDEN * INNER, 8 * HIDDEN**2, 2 * HIDDEN**2
+
+
+@pytest.mark.parametrize("one_token", [False, True])
+def test_flops_are_those_of_the_analytic_count(one_token: bool) -> None:
+    tokens = np.array([128])
+    constant = POOLER + one_token * FEED_FORWARD
+    linear = LAYERS * PROJECTIONS + (LAYERS - one_token) * FEED_FORWARD
+    segment = SimpleNamespace(flops=(constant, linear, LAYERS * 4 * HIDDEN), layer=LAYERS)
+    manifest = SimpleNamespace(segments=[segment])
+    full = row_flops(manifest, None, tokens)
+    shares = np.array(falling(0.2, LAYERS, 128)) / 128
+    lengths = tokens_kept(tokens, shares)
+    entering, leaving = lengths[:-1, 0].astype(float), lengths[1:, 0].astype(float)
+    if one_token:
+        leaving[-1] = 1
+    expected = (
+        POOLER + (PROJECTIONS * entering + 4 * HIDDEN * entering**2 + FEED_FORWARD * leaving).sum()
+    )
+    assert row_flops(manifest, lengths, tokens) == pytest.approx(expected)
+    unshortened = tokens_kept(tokens, np.ones(LAYERS))
+    assert row_flops(manifest, unshortened, tokens) == pytest.approx(full)
+    if not one_token:
+        assert expected / full[0, 0] == pytest.approx(0.3479, abs=1e-3)
