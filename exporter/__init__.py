@@ -27,6 +27,8 @@ def export(
     keep_cls: str = "auto",
     retention: Sequence[int] | None = None,
     layers: str | Sequence[int] | None = None,
+    widths: str | Sequence[float] | None = None,
+    depths: str | Sequence[float] | None = None,
     opset: int = 20,
     verify: bool = True,
     atol: float | None = None,
@@ -52,6 +54,10 @@ def export(
             is the paper's own way.
         layers: encoder layers to run in a checkpoint with one exit, None for all: 1-based numbers,
             or `top:K`, `bottom:K`, `alternate:K`, `symmetric:K` to leave K of them out.
+        widths: shares of each layer's heads and neurons, such as 0.5,0.75,1: with `depths`, each
+            combination becomes a variant of the bundle, selected by the knobs `width` and `depth`
+            (DynaBERT).
+        depths: shares of the encoder layers, such as 0.5,0.75,1.
         length_adaptive: give the bundle the knob `lengths`: how many tokens leave each layer.
         keep_cls: `yes`, `no` or `auto`: whether the first token is never dropped; auto drops it for
             question answering only.
@@ -91,6 +97,8 @@ def export(
         last_highway=last_highway,
         lengths=lengths,
         layers=layers,
+        widths=widths,
+        depths=depths,
         opset=opset,
         verify=verify,
         atol=atol,

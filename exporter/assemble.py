@@ -7,30 +7,32 @@ import importlib.metadata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import onnx_ir as ir
 
 from effbert.exporter.card import model_card
 from effbert.exporter.golden import golden_rows
-from effbert.exporter.model import Description, ExitModel
+from effbert.exporter.model import Description
 from effbert.exporter.oracle import PolicyOracle
 from effbert.exporter.policies import Policy
 from effbert.exporter.reference import Reference, torch_reference
 from effbert.exporter.rows import Row, fit_texts, random_rows, read_texts, text_rows
-from effbert.exporter.segments import BATCH_INPUTS, build_segments
+from effbert.exporter.segments import BATCH_INPUTS, BuiltSegment, build_segments
 from effbert.exporter.temperature import fitted_temperatures
 from effbert.exporter.tokenizer import FoundTokenizer
-from effbert.exporter.verify import verify
+from effbert.exporter.variants import Variant, selector_knobs
+from effbert.exporter.verify import verify, worst_parity
 from effbert.exporter.write import BundleWriter, check_space, total_size
-from effbert.graph_passes.share import padded, share_weights
+from effbert.graph_passes.share import merge_weights, padded, share_weights
 from effbert.runtime import Bundle, Session, open_bundle
 from effbert.runtime.manifest import (
     FORMAT,
     MANIFEST_NAME,
     VERSION,
     WEIGHTS_NAME,
+    Golden,
     Input,
     Knob,
     Manifest,
@@ -40,7 +42,9 @@ from effbert.runtime.manifest import (
     encode_manifest,
 )
 from effbert.runtime.manifest import Policy as PolicyRecord
+from effbert.runtime.manifest import Variant as VariantRecord
 from effbert.runtime.tokenization import Text, TextEncoder
+from effbert.runtime.variants import split_variants
 
 CARD_NAME = "README.md"
 PRODUCERS = ("effbert", "torch", "transformers", "onnx-ir", "onnxruntime")
@@ -48,13 +52,16 @@ PRODUCERS = ("effbert", "torch", "transformers", "onnx-ir", "onnxruntime")
 
 @dataclass
 class Loaded:
-    """A checkpoint in memory; `model` is deleted once torch has said what the answers are."""
+    """A checkpoint in memory; `variants` goes once torch has said what the answers are.
+
+    The first variant is the largest, which is often the only one.
+    """
 
     source: Source
     description: Description
     policy: Policy
     tokenizer: FoundTokenizer | None
-    model: ExitModel
+    variants: list[Variant]
 
 
 def write_bundle(
@@ -71,7 +78,7 @@ def write_bundle(
 
     Args:
         writer: the folder to fill.
-        loaded: what to export; its `model` is dropped on the way.
+        loaded: what to export; its `variants` are dropped on the way.
         opset: ONNX opset of the segments.
         verify_on: texts to verify on, beside random rows; None to skip the verification.
         atol: largest difference to torch allowed.
@@ -82,42 +89,63 @@ def write_bundle(
         ExportError: the model cannot be traced or cut, or the segments differ from torch.
         ResourceError: the disk is full or refuses a file.
     """
+    selectors = selector_knobs(loaded.variants)
     records = _write_segments(writer, loaded, opset, say)
     gc.collect()  # graphs are full of cycles, which would keep their copies of the weights
     if loaded.tokenizer is not None:
         writer.write(loaded.tokenizer.record.file, loaded.tokenizer.data)
-    manifest = _manifest(loaded, records, opset, writer)
+    manifest = _manifest(loaded, selectors, records, opset, writer)
     writer.write(MANIFEST_NAME, encode_manifest(manifest))
     bundle = open_bundle(writer.folder)
-    reference = None
+    references: list[Reference] | None = None
     if verify_on is not None:
         rows = _text_rows(bundle, verify_on) + random_rows(manifest.limits)
         say(f"running torch on {len(rows)} rows")
-        reference = torch_reference(loaded.model, rows)
-    del loaded.model  # the segments need as much memory as it does
+        references = [torch_reference(variant.model, rows) for variant in loaded.variants]
+    del loaded.variants  # the segments need as much memory as they do
     gc.collect()
     say("running the segments")
     # The golden rows are of the shipped sentences: those of the user may be private.
     known = _text_rows(bundle, read_texts(None)) or random_rows(manifest.limits)
-    with Session(bundle) as session:
-        parity = None if reference is None else _verified(session, reference, loaded.policy, atol)
-        golden = golden_rows(session, known)
-        knobs = manifest.knobs
-        if temperatures_from is not None:
-            say("fitting temperatures")
-            knobs = _with_temperatures(knobs, fitted_temperatures(session, temperatures_from))
-    manifest = msgspec.structs.replace(manifest, parity=parity, golden=golden, knobs=knobs)
+    parities, golden = list[Parity](), list[list[Golden]]()
+    for place, variant in enumerate(split_variants(manifest)):
+        with Session(Bundle(bundle.path, variant)) as session:
+            if references is not None:
+                parities.append(_verified(session, references[place], loaded.policy, atol))
+            golden.append(golden_rows(session, known))
+            if temperatures_from is not None and place == 0:
+                say("fitting temperatures")
+                manifest = _with_temperatures(
+                    manifest, fitted_temperatures(session, temperatures_from)
+                )
+    manifest = _with_findings(manifest, parities, golden)
     writer.write(CARD_NAME, model_card(manifest, total_size(writer.files)).encode())
     manifest = msgspec.structs.replace(manifest, files=dict(writer.files))
     writer.write(MANIFEST_NAME, encode_manifest(manifest))
     return manifest
 
 
-def _with_temperatures(knobs: list[Knob], fitted: list[float]) -> list[Knob]:
-    return [
+def _with_temperatures(manifest: Manifest, fitted: list[float]) -> Manifest:
+    knobs = [
         msgspec.structs.replace(knob, default=[*fitted]) if knob.name == "temperature" else knob
-        for knob in knobs
+        for knob in manifest.knobs
     ]
+    return msgspec.structs.replace(manifest, knobs=knobs)
+
+
+def _with_findings(
+    manifest: Manifest, parities: Sequence[Parity], golden: Sequence[list[Golden]]
+) -> Manifest:
+    """Add what was found for each variant: parity, if it was measured, and golden rows."""
+    return msgspec.structs.replace(
+        manifest,
+        parity=worst_parity(parities) if parities else None,
+        golden=golden[0],
+        variants=[
+            msgspec.structs.replace(variant, golden=rows[:1])
+            for variant, rows in zip(manifest.variants, golden[1:], strict=True)
+        ],
+    )
 
 
 def _verified(session: Session, reference: Reference, policy: Policy, atol: float) -> Parity:
@@ -145,29 +173,56 @@ def _weight_bytes(models: Sequence[ir.Model]) -> int:
 
 def _write_segments(
     writer: BundleWriter, loaded: Loaded, opset: int, say: Callable[[str], None]
-) -> list[Segment]:
+) -> list[VariantRecord]:
     """Build the segments and write them; the graphs are released with the return."""
-    say("tracing and cutting")
-    built = build_segments(loaded.model, loaded.policy, opset)
-    check_space(writer.target, _weight_bytes([segment.model for segment in built]))
+    built = _build(loaded, opset, say)
+    models = [segment.model for segments in built.values() for segment in segments]
+    check_space(writer.target, _weight_bytes(models))
     say("writing")
-    shared = share_weights([segment.model for segment in built], WEIGHTS_NAME)
+    shared = share_weights(models, WEIGHTS_NAME)
     if shared:
         parts: list[bytes] = []
         for tensor in shared:
             data = tensor.tobytes()
             parts += [data, bytes(padded(len(data)) - len(data))]
         writer.write(WEIGHTS_NAME, *parts)
-    for segment in built:
-        writer.write(segment.record.file, ir.to_proto(segment.model).SerializeToString())
-    return [segment.record for segment in built]
+    records: dict[int, list[Segment]] = {}
+    for model, segments in built.items():
+        records[model] = [segment.record for segment in segments]
+        for segment in segments:
+            writer.write(segment.record.file, ir.to_proto(segment.model).SerializeToString())
+    return [
+        VariantRecord(knobs=dict(variant.knobs), segments=records[id(variant.model)])
+        for variant in loaded.variants
+    ]
+
+
+def _build(loaded: Loaded, opset: int, say: Callable[[str], None]) -> dict[int, list[BuiltSegment]]:
+    """Build the segments of each model, by its id: variants may share one."""
+    built: dict[int, list[BuiltSegment]] = {}
+    known: dict[Any, ir.TensorProtocol] = {}
+    for place, (knobs, model) in enumerate(loaded.variants):
+        if id(model) in built:
+            continue
+        size = "-".join(f"{name}-{value}" for name, value in knobs.items()) if place else ""
+        say(f"tracing and cutting {size}".rstrip())
+        segments = build_segments(model, loaded.policy, opset, f"{size}-" if size else "")
+        if len(loaded.variants) > 1:
+            merge_weights([segment.model for segment in segments], known)
+        built[id(model)] = segments
+    return built
 
 
 def _manifest(
-    loaded: Loaded, records: Sequence[Segment], opset: int, writer: BundleWriter
+    loaded: Loaded,
+    selectors: Sequence[Knob],
+    variants: Sequence[VariantRecord],
+    opset: int,
+    writer: BundleWriter,
 ) -> Manifest:
     """Describe the segments; golden rows and parity are added when they have run."""
     description, policy, tokenizer = loaded.description, loaded.policy, loaded.tokenizer
+    records = variants[0].segments
     declared = {tensor.name: tensor for record in records for tensor in record.inputs}
     missing: dict[str, Literal[0, 1]] = {"attention_mask": 1, "token_type_ids": 0}
     producer = {name: importlib.metadata.version(name) for name in PRODUCERS}
@@ -190,10 +245,12 @@ def _manifest(
         ],
         outputs=list(description.outputs),
         states=list(policy.states),
-        segments=list(records),
+        segments=records,
+        variants=[*variants[1:]],
         policy=PolicyRecord(name=policy.name, rule=policy.rule, paper=policy.paper),
-        knobs=[  # one exit needs none
-            knob for knob in (*policy.knobs, *description.knobs) if knob.name in declared
+        knobs=[  # one exit needs none of the policy's
+            *(knob for knob in (*policy.knobs, *description.knobs) if knob.name in declared),
+            *selectors,
         ],
         operating_points=[],
         golden=[],

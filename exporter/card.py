@@ -9,7 +9,10 @@ def model_card(manifest: Manifest, size: int) -> str:
     """Write the card: source, exits, knobs, parity and how to run it. `size` is in bytes."""
     source, segments = manifest.source, manifest.segments
     knobs = [
-        f"- `{knob.name}` ({knob.dtype}, {knob.minimum} to {knob.maximum}, default "
+        f"- `{knob.name}` ({', '.join(map(str, knob.choices))}): selects a variant; the largest if "
+        "it is left out."
+        if knob.choices
+        else f"- `{knob.name}` ({knob.dtype}, {knob.minimum} to {knob.maximum}, default "
         f"{knob.default}): a larger value exits {knob.raising}; {knob.never} never exits early."
         for knob in manifest.knobs
     ]

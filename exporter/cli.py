@@ -113,6 +113,15 @@ def _number(text: str) -> float | int:
     "alternate or symmetric; for checkpoints with one exit.",
 )
 @click.option(
+    "--widths",
+    metavar="F,F,..",
+    help="Shares of each layer's heads and neurons, such as 0.25,0.5,0.75,1; every combination "
+    "with --depths becomes a variant (DynaBERT).",
+)
+@click.option(
+    "--depths", metavar="F,F,..", help="Shares of the encoder layers, such as 0.5,0.75,1."
+)
+@click.option(
     "--length-adaptive", is_flag=True, help="Add the knob `lengths`: tokens that leave each layer."
 )
 @click.option(

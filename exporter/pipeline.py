@@ -18,9 +18,10 @@ from effbert.exporter.policies import Policy
 from effbert.exporter.rows import read_texts
 from effbert.exporter.rules import choose_policy, with_defaults, with_note
 from effbert.exporter.tokenizer import find_tokenizer
+from effbert.exporter.variants import Sizes, cut_variants, selector_knobs
 from effbert.exporter.write import check_target, sweep, total_size, writing
 from effbert.runtime.errors import InputError
-from effbert.runtime.manifest import Manifest, Source
+from effbert.runtime.manifest import Knob, Manifest, Source
 
 OPSETS = range(18, 24)
 TASKS = ("auto", "text-classification", "token-classification", "question-answering")
@@ -38,6 +39,8 @@ class Options:
     knobs: Mapping[str, Any] = field(default_factory=dict)
     last_highway: bool | None = None
     layers: str | Sequence[int] | None = None
+    widths: Sizes | None = None
+    depths: Sizes | None = None
     opset: int = 20
     verify: bool = True
     atol: float | None = None
@@ -58,6 +61,7 @@ class Report:
     paper: str
     description: Description
     policy: Policy
+    selectors: Sequence[Knob]
     tokenizer: bool
     manifest: Manifest | None
     size: int | None
@@ -77,6 +81,7 @@ def run_export(
     texts = read_texts(options.samples)
     loaded = _load(checkpoint, options, say)
     description, manifest = loaded.description, None
+    selectors = selector_knobs(loaded.variants)
     if not options.dry_run:
         with writing(target) as writer:
             manifest = write_bundle(
@@ -95,6 +100,7 @@ def run_export(
         paper=description.paper,
         description=description,
         policy=loaded.policy,
+        selectors=selectors,
         tokenizer=loaded.tokenizer is not None,
         manifest=manifest,
         size=total_size(manifest.files) if manifest else None,
@@ -128,6 +134,8 @@ def _load(checkpoint: str | Path, options: Options, say: Progress) -> Loaded:
     model = family.load(opened, wanted).eval()
     if options.lengths is not None:
         model = make_length_adaptive(model, options.lengths)
+    variants = cut_variants(model, options.widths, options.depths)
+    model = variants[0].model
     policy = choose_policy(options.policy, model.description)
     noted = with_note(model.description, policy)
     description, policy = with_defaults(noted, policy, options.knobs)
@@ -143,7 +151,7 @@ def _load(checkpoint: str | Path, options: Options, say: Progress) -> Loaded:
         architecture=description.architecture,
         paper=description.paper,
     )
-    return Loaded(source, description, policy, tokenizer, model)
+    return Loaded(source, description, policy, tokenizer, variants)
 
 
 def _check(options: Options) -> None:

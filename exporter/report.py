@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from effbert.runtime.cli_output import amount, print_table
+from effbert.runtime.variants import combinations, spell
 
 if TYPE_CHECKING:
     from effbert.exporter.pipeline import Report
@@ -52,6 +53,8 @@ def print_report(report: Report) -> None:
         "knobs": knobs or "none",
         "tokenizer": "included" if report.tokenizer else "none found: token ids only",
     }
+    if manifest is not None and manifest.variants:
+        facts["variants"] = "; ".join(map(spell, combinations(manifest)))
     if report.size is not None:
         facts["size"] = amount(report.size, "B")
         facts["time"] = f"{report.seconds:.1f} s"
@@ -74,4 +77,4 @@ def print_report(report: Report) -> None:
 
 
 def _knobs(report: Report) -> list[Knob]:
-    return [*report.policy.knobs, *report.description.knobs]
+    return [*report.policy.knobs, *report.description.knobs, *report.selectors]

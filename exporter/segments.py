@@ -35,8 +35,10 @@ class BuiltSegment:
     record: Segment
 
 
-def build_segments(model: ExitModel, policy: Policy, opset: int) -> list[BuiltSegment]:
-    """Trace, clean, cut, attach the policy and name everything.
+def build_segments(
+    model: ExitModel, policy: Policy, opset: int, prefix: str = ""
+) -> list[BuiltSegment]:
+    """Trace, clean, cut, attach the policy and name everything; files start with `prefix`.
 
     Raises:
         ExportError: torch cannot trace the model, or something that crosses a cut is not batched.
@@ -52,11 +54,8 @@ def build_segments(model: ExitModel, policy: Policy, opset: int) -> list[BuiltSe
         extras = model.description.extras
         carries = dict(part.carries) | attach(part.model, policy, last=last, extras=extras)
         name_after_modules(part.model)
-        built.append(
-            BuiltSegment(
-                part.model, _record(part.model, f"segment-{index:02d}.onnx", layer, carries)
-            )
-        )
+        file = f"{prefix}segment-{index:02d}.onnx"
+        built.append(BuiltSegment(part.model, _record(part.model, file, layer, carries)))
     return built
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 
 from effbert.exporter.decisions import compare_decisions, compare_trials
@@ -58,6 +59,17 @@ def verify(
         max_abs_diff=[float(f"{value:.3g}") for value in worst],
         decisions=decisions + trials,
         decisions_near_threshold=near + trials_near,
+    )
+
+
+def worst_parity(parities: Sequence[Parity]) -> Parity:
+    """Sum up the verification of all variants: their worst differences and all decisions."""
+    by_exit = zip(*(parity.max_abs_diff for parity in parities), strict=True)
+    return msgspec.structs.replace(
+        parities[0],
+        max_abs_diff=[max(map(float, differences)) for differences in by_exit],
+        decisions=sum(parity.decisions for parity in parities),
+        decisions_near_threshold=sum(parity.decisions_near_threshold for parity in parities),
     )
 
 

@@ -1,8 +1,10 @@
-"""Move weights that several segments need into one external file."""
+"""Find weights that several segments need, and move them into one external file."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import onnx_ir as ir
 
@@ -10,10 +12,25 @@ SHARED_BYTES = 1 << 16
 ALIGNMENT = 1 << 16
 
 
+def merge_weights(models: Sequence[ir.Model], known: dict[Any, ir.TensorProtocol]) -> None:
+    """Let equal weights of 64 kB and more be one tensor object, in place.
+
+    `known` holds those of the models before, and is added to.
+    """
+    for model in models:
+        for value in model.graph.initializers.values():
+            tensor = value.const_value
+            if tensor is not None and tensor.nbytes >= SHARED_BYTES:
+                digest = hashlib.sha256(tensor.tobytes()).digest()
+                key = (tensor.dtype, tuple(tensor.shape), digest)
+                value.const_value = known.setdefault(key, tensor)
+
+
 def share_weights(models: Sequence[ir.Model], location: str) -> list[ir.TensorProtocol]:
     """Make weights of 64 kB and more that occur in several models external, in place.
 
-    Equal weights must be the same tensor object already (`deduplicate_weights`, `cut`).
+    Equal weights must be the same tensor object already (`deduplicate_weights`, `cut`,
+    `merge_weights`).
 
     Returns:
         The tensors in the order of the file `location`; each starts at the next multiple of 64 kB.

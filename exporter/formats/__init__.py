@@ -7,6 +7,7 @@ from effbert.exporter.formats import (
     berxit,
     cascadebert,
     deebert,
+    dynabert,
     elasticbert,
     elbert,
     fastbert,
@@ -37,6 +38,7 @@ FORMATS: tuple[Format, ...] = (
     theseus.FORMAT,
     tinybert.FORMAT,
     pruned.FORMAT,
+    dynabert.FORMAT,
     plain.FORMAT,
 )
 
