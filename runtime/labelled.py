@@ -32,14 +32,16 @@ def read_labelled(path: Path, labels: Sequence[str]) -> Labelled[int]:
     Raises:
         InputError: the file cannot be read, lacks a column, or has a label the model has not.
     """
-    return _read(path, lambda text, label: _place(label, labels))
+    place_of = _Places(labels)
+    return _read(path, lambda text, label: place_of(label))
 
 
 def read_labelled_words(path: Path, labels: Sequence[str]) -> Labelled[list[int]]:
     """As `read_labelled`, with blanks between the labels, one for each word between blanks."""
+    place_of = _Places(labels)
 
     def places(text: str, label: str) -> list[int]:
-        found = [_place(each, labels) for each in label.split()]
+        found = [place_of(each) for each in label.split()]
         if len(found) != len(text.split()):
             raise ValueError(f"{len(found)} labels for {len(text.split())} words")
         return found
@@ -47,13 +49,19 @@ def read_labelled_words(path: Path, labels: Sequence[str]) -> Labelled[list[int]
     return _read(path, places)
 
 
-def _place(label: str, labels: Sequence[str]) -> int:
-    places = {str(place): place for place in range(len(labels))}
-    places |= {name: place for place, name in enumerate(labels)}
-    if label not in places:
-        known = f"{', '.join(labels[:8])}{' ...' if len(labels) > 8 else ''}"
-        raise ValueError(f"label {label!r:.40} is none of the model's: {known}")
-    return places[label]
+class _Places:
+    """The place of a label, from its name or number."""
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self._labels = labels
+        self._places = {str(place): place for place in range(len(labels))}
+        self._places |= {name: place for place, name in enumerate(labels)}
+
+    def __call__(self, label: str) -> int:
+        if label not in self._places:
+            known = f"{', '.join(self._labels[:8])}{' ...' if len(self._labels) > 8 else ''}"
+            raise ValueError(f"label {label!r:.40} is none of the model's: {known}")
+        return self._places[label]
 
 
 def _read(path: Path, parse: Callable[[str, str], Label]) -> Labelled[Label]:

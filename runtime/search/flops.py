@@ -15,15 +15,19 @@ ROUNDING = 1e-4  # the graph forgives a share that much before it rounds up
 LEAST = 2
 
 
-def tokens_kept(tokens: np.ndarray, shares: np.ndarray) -> np.ndarray:
+def tokens_kept(tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Tokens that enter each layer and that leave the last, int64 [layers + 1, rows].
 
     Args:
         tokens: int64 [rows], tokens of each row.
-        shares: float [layers], share of the row's tokens that leaves each layer.
+        lengths: [layers], what leaves each layer: shares of the row's tokens, or integer counts.
     """
-    left = np.ceil(np.outer(shares.astype(np.float32), tokens.astype(np.float32)) - ROUNDING)
-    return np.vstack([tokens, np.minimum(np.maximum(left, LEAST), tokens)]).astype(np.int64)
+    if lengths.dtype.kind == "i":
+        left = np.repeat(lengths[:, None], len(tokens), axis=1)
+    else:
+        shares = np.outer(lengths.astype(np.float32), tokens.astype(np.float32))
+        left = np.maximum(np.ceil(shares - ROUNDING), LEAST).astype(np.int64)
+    return np.vstack([tokens, np.minimum(left, tokens)])
 
 
 def row_flops(manifest: Manifest, kept: np.ndarray | None, tokens: np.ndarray) -> np.ndarray:

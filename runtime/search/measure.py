@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from effbert.runtime.knobs import KnobValue
+from effbert.runtime.manifest import numbers
 from effbert.runtime.results import Result
 from effbert.runtime.search.flops import row_flops, tokens_kept
 from effbert.runtime.search.labelled_batches import LabelledBatch
@@ -73,8 +74,10 @@ def _counted(
     """A batch's answers, and FLOPs with `knobs` and with `full`."""
     manifest = session.bundle.manifest
     result = session.run(batch.inputs, knobs)
-    shares = knobs.get("lengths")
-    kept = None if shares is None else tokens_kept(batch.tokens, np.asarray(shares))
+    kept = None
+    if (knob := session.knobs.get("lengths")) is not None and knob.count is not None:
+        lengths = knobs.get("lengths", numbers(knob.default))
+        kept = tokens_kept(batch.tokens, np.resize(lengths, knob.count))
     rows = np.arange(len(batch.tokens))
     spent = row_flops(manifest, kept, batch.tokens)[result.exit_index, rows].sum()
     return result, np.array([spent, row_flops(manifest, None, batch.tokens)[-1].sum()])

@@ -15,7 +15,7 @@ import msgspec
 from effbert.runtime.bundle import Bundle, open_bundle, replace_manifest
 from effbert.runtime.errors import InputError
 from effbert.runtime.knobs import KnobValue
-from effbert.runtime.manifest import Manifest, OperatingPoint, number
+from effbert.runtime.manifest import Manifest, OperatingPoint, number, numbers
 from effbert.runtime.search.evolution import Evaluated, Settings, evolve, pareto_front
 from effbert.runtime.search.genes import Gene, Space
 from effbert.runtime.search.labelled_batches import LabelledBatch, read_batches
@@ -101,7 +101,9 @@ def search(options: Search, progress: Callable[[Evaluated], None] = lambda _: No
             over, thresholds = header.task.over, header.thresholds
             layers = session.knobs[LENGTHS].count if LENGTHS in over else 0
             space = Space(layers or 0, header.tokens, 1 + len(thresholds))
-            full = knob_values(space.full(), bundle.manifest, header)
+            full = {
+                name: numbers(session.knobs[name].never) for name in OVER if name in session.knobs
+            }
 
             def evaluate(gene: Gene, generation: int, method: str) -> Evaluated:
                 item = store.known.get(gene)

@@ -126,6 +126,22 @@ def test_the_front_becomes_operating_points(
     assert ran.exit_code == 0, ran.output
 
 
+@pytest.mark.parametrize("cost", ["flops", "latency"])
+@pytest.mark.parametrize(
+    "over, knob, default, share",
+    [("threshold", "lengths", [2, 2, 2, 2], 0.6), ("lengths", "threshold", "inf", 0.3)],
+)
+def test_costs_are_those_of_the_full_model_whatever_the_defaults(
+    over: str, knob: str, default: Any, share: float, cost: str, folder: Path, copied: Any
+) -> None:
+    bundle = copied("lengths")
+    names = [each.name for each in open_bundle(bundle).manifest.knobs]
+    edit_manifest(bundle, at(f"knobs.{names.index(knob)}.default", default))
+    search(bundle, folder / "lengths.csv", "--over", over, "--generations", "0", "--cost", cost)
+    costs = [point.cost[f"{cost} ratio"] for point in open_bundle(bundle).manifest.operating_points]
+    assert 0 < max(costs) < (share if cost == "flops" else 1)
+
+
 def test_it_runs_without_torch(folder: Path, copied: Callable[[str], Path]) -> None:
     data = folder / "lengths.csv"
     done = effbert("search", copied("lengths"), "--data", data, *SMALL, "--generations", "0")

@@ -124,6 +124,11 @@ def test_tokens_are_counted_as_the_graph_keeps_them(shares: list[float], rows: l
         assert found[layer].tolist() == expected.tolist()
 
 
+def test_counts_of_tokens_are_clamped_to_the_row() -> None:
+    found = tokens_kept(np.array([3, 9]), np.array([5, 5, 1]))
+    assert found.tolist() == [[3, 9], [3, 5], [3, 5], [1, 1]]
+
+
 HIDDEN, INNER, LAYERS = 768, 3072, 12
 FEED_FORWARD, PROJECTIONS, POOLER = 4 * HIDDEN * INNER, 8 * HIDDEN**2, 2 * HIDDEN**2
 
