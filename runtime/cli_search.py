@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from effbert.runtime.search.pipeline import Found
 
 INTERRUPTED = 130
-AT_LEAST_0 = click.IntRange(min=0)
+COUNT = click.IntRange(0, 10_000)
+SEED = click.IntRange(0, 2**32 - 1)
 
 
 @click.command()
@@ -43,12 +44,12 @@ AT_LEAST_0 = click.IntRange(min=0)
     show_default=True,
     help="Measured time, or counted FLOPs.",
 )
-@click.option("--generations", type=AT_LEAST_0, default=30, show_default=True)
-@click.option("--population", type=AT_LEAST_0, default=20, show_default=True)
-@click.option("--mutations", type=AT_LEAST_0, default=30, show_default=True)
-@click.option("--crossovers", type=AT_LEAST_0, default=30, show_default=True)
+@click.option("--generations", type=COUNT, default=30, show_default=True)
+@click.option("--population", type=COUNT, default=20, show_default=True)
+@click.option("--mutations", type=COUNT, default=30, show_default=True)
+@click.option("--crossovers", type=COUNT, default=30, show_default=True)
 @click.option("--mutation-probability", type=click.FloatRange(0, 1), default=0.5, show_default=True)
-@click.option("--seed", type=AT_LEAST_0, default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option(
     "--store",
     type=click.Path(path_type=Path),

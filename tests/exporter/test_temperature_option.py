@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from effbert.exporter import export
-from effbert.runtime.labelled import read_labelled
 from effbert.runtime import Session
 from effbert.runtime.errors import InputError
+from effbert.runtime.labelled import read_labelled
 from systems.sledgehammer_checkpoint import write_sledgehammer
 
 TEXTS = [f"the {word} story number {n}" for n in range(20) for word in ("good", "bad", "great")]

@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from bundle_edits import at, edit_manifest
 from checkpoints import write_deebert
@@ -23,23 +22,11 @@ from effbert.runtime import Session
 from effbert.runtime.bundle import open_bundle
 from effbert.runtime.cli import device
 from effbert.runtime.search import pipeline
-from task_bundles import build_token_bundle
+from search_command import SMALL, search, summary, table, texts
 from test_cold_start import effbert
-from tiny_bundle import LABELS, WORDS, build_tiny_bundle
+from tiny_bundle import build_tiny_bundle
 
 EFFBERT = Path(sys.executable).with_name("effbert")
-SMALL = "--population 5 --mutations 4 --crossovers 4 --threads 1 --cost flops".split()
-
-
-def texts(count: int, least: int = 2) -> list[str]:
-    draw = random.Random(0)
-    return [" ".join(draw.choices(WORDS[:20], k=draw.randint(least, 20))) for _ in range(count)]
-
-
-def table(path: Path, rows: list[tuple[Any, Any]]) -> Path:
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows([("text", "label"), *rows])
-    return path
 
 
 def without_tokenizer(manifest: dict[str, Any]) -> None:
@@ -71,16 +58,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def copied(folder: Path, tmp_path: Path) -> Callable[[str], Path]:
     return lambda name: Path(shutil.copytree(folder / name, tmp_path / name))
-
-
-def search(bundle: Path, data: Path, *arguments: str) -> Result:
-    command = ["search", str(bundle), "--data", str(data), *SMALL, *arguments]
-    return CliRunner().invoke(device, command)
-
-
-def summary(result: Result) -> dict[str, Any]:
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
 
 
 @pytest.mark.parametrize(
@@ -156,28 +133,6 @@ def test_the_table_names_the_points(folder: Path, copied: Callable[[str], Path])
     assert title == "Front of 7 evaluated, now operating points of the bundle"
     assert columns.split("\t") == ["point", "flops ratio", "accuracy, %", "lengths"]
     assert first.startswith("front-1\t0.")
-
-
-def test_labelled_words_are_scored_one_by_one(tmp_path: Path) -> None:
-    bundle = build_token_bundle(tmp_path / "tokens")
-    names = open_bundle(bundle).manifest.labels
-    words = texts(20)
-    with Session(bundle, threads=1) as session:
-        answers = session(words)
-    found = []
-    for text, answer in zip(words, answers, strict=True):
-        starts = {entity.start: entity.label for entity in answer.entities}
-        places = [sum(len(w) + 1 for w in text.split()[:k]) for k in range(len(text.split()))]
-        found.append([starts[place] for place in places])
-    wrong = names[(names.index(found[0][0]) + 1) % len(names)]
-    found[0][0] = wrong
-    data = table(
-        tmp_path / "data.csv", [(t, " ".join(row)) for t, row in zip(words, found, strict=True)]
-    )
-    said = summary(search(bundle, data, "--over", "threshold", "--generations", "1", "--json"))
-    total = sum(map(len, found))
-    best = said["points"][-1]["quality"]["accuracy"]
-    assert best == pytest.approx(100 * (total - 1) / total, abs=0.01)
 
 
 def test_killed_at_any_moment_it_goes_on(folder: Path, copied: Callable[[str], Path]) -> None:
@@ -286,24 +241,6 @@ def test_mistakes_are_one_sentence(
     assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "store").exists()
-
-
-def test_a_task_without_one_right_label_is_refused(tmp_path: Path) -> None:
-    bundle = build_tiny_bundle(tmp_path / "bundle")
-    edit_manifest(bundle, at("problem", "multi-label"))
-    data = table(tmp_path / "data.csv", [("a film", LABELS[0])])
-    result = search(bundle, data, "--over", "threshold")
-    assert result.exit_code == 2
-    assert "A bundle for multi-label text-classification cannot be searched" in result.stderr
-
-
-def test_labels_of_words_must_match_the_words(tmp_path: Path) -> None:
-    bundle = build_token_bundle(tmp_path / "bundle")
-    name = open_bundle(bundle).manifest.labels[0]
-    data = table(tmp_path / "data.csv", [("a film", name)])
-    result = search(bundle, data, "--over", "threshold")
-    assert result.exit_code == 2
-    assert "line 2: 1 labels for 2 words" in result.stderr
 
 
 def test_the_genes_are_drawn(folder: Path, copied: Callable[[str], Path], tmp_path: Path) -> None:

@@ -1,0 +1,35 @@
+"""`effbert search` as the tests call it, on texts that the tiny bundles know."""
+
+import csv
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner, Result
+
+from effbert.runtime.cli import device
+from tiny_bundle import WORDS
+
+SMALL = "--population 5 --mutations 4 --crossovers 4 --threads 1 --cost flops".split()
+
+
+def texts(count: int, least: int = 2) -> list[str]:
+    draw = random.Random(0)
+    return [" ".join(draw.choices(WORDS[:20], k=draw.randint(least, 20))) for _ in range(count)]
+
+
+def table(path: Path, rows: list[tuple[Any, Any]]) -> Path:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *rows])
+    return path
+
+
+def search(bundle: Path, data: Path, *arguments: str) -> Result:
+    command = ["search", str(bundle), "--data", str(data), *SMALL, *arguments]
+    return CliRunner().invoke(device, command)
+
+
+def summary(result: Result) -> dict[str, Any]:
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
