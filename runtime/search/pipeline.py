@@ -97,34 +97,42 @@ def search(options: Search, progress: Callable[[Evaluated], None] = lambda _: No
     with Session(bundle, options.engine, options.threads) as session:
         store = _open_store(options, session, batches)
         try:
-            header = store.header
-            over, thresholds = header.task.over, header.thresholds
-            layers = session.knobs[LENGTHS].count if LENGTHS in over else 0
-            space = Space(layers or 0, header.tokens, 1 + len(thresholds))
-            full = {
-                name: numbers(session.knobs[name].never) for name in OVER if name in session.knobs
-            }
-
-            def evaluate(gene: Gene, generation: int, method: str) -> Evaluated:
-                item = store.known.get(gene)
-                if item is None:
-                    knobs = knob_values(gene, bundle.manifest, header)
-                    quality, cost = measure(session, batches, knobs, full, options.cost)
-                    item = Evaluated(gene, quality, cost, generation, method)
-                    store.add(item)
-                progress(item)
-                return item
-
-            evaluated = evolve(space, options.settings, options.generations, evaluate)
+            evaluated = _evolve(options, session, batches, store, progress)
         finally:
             store.close()
     rows = sum(len(batch.tokens) for batch in batches)
     points = [
-        _point(place, item, f"{options.data.name}, {rows} texts", bundle.manifest, header)
+        _point(place, item, f"{options.data.name}, {rows} texts", bundle.manifest, store.header)
         for place, item in enumerate(pareto_front(evaluated), 1)
     ]
     _write_front(options.bundle, points)
     return Found(points, evaluated)
+
+
+def _evolve(
+    options: Search,
+    session: Session,
+    batches: Sequence[LabelledBatch],
+    store: Store,
+    progress: Callable[[Evaluated], None],
+) -> list[Evaluated]:
+    """Runs the evolution; genes that the store knows are not measured again."""
+    header = store.header
+    layers = session.knobs[LENGTHS].count if LENGTHS in header.task.over else 0
+    space = Space(layers or 0, header.tokens, 1 + len(header.thresholds))
+    full = {name: numbers(session.knobs[name].never) for name in OVER if name in session.knobs}
+
+    def evaluate(gene: Gene, generation: int, method: str) -> Evaluated:
+        item = store.known.get(gene)
+        if item is None:
+            knobs = knob_values(gene, session.bundle.manifest, header)
+            quality, cost = measure(session, batches, knobs, full, options.cost)
+            item = Evaluated(gene, quality, cost, generation, method)
+            store.add(item)
+        progress(item)
+        return item
+
+    return evolve(space, options.settings, options.generations, evaluate)
 
 
 def knob_values(gene: Gene, manifest: Manifest, header: Header) -> dict[str, KnobValue]:
