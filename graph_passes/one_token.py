@@ -10,33 +10,35 @@ import onnx_ir as ir
 UNARY = frozenset("Gelu Erf Tanh Relu Sigmoid Identity Cast Neg Sqrt Exp".split())
 BROADCAST = frozenset("Add Sub Mul Div Sum Pow Where Max Min".split())
 SEQUENCE = 1
+# Two rows, although one is read: onnxruntime multiplies single rows with another kernel, whose
+# rounding depends on how long the row's padded neighbours are.
+ROWS = 2
 
 
 def compute_one_token(model: ir.Model) -> None:
-    """Push the choice of a token up to where all tokens are needed, in place.
+    """Push the choice of the first token up to where all tokens are needed, in place.
 
     Before: a whole layer for [batch, sequence, hidden], then `Gather(x, 0, axis=1)`. After: keys
-    and values for all tokens; queries, attention, feed-forward and norms for the one that is read.
+    and values for all tokens; queries, attention, feed-forward and norms for the first two.
     Rows of a matrix product do not depend on each other, so the answer stays the same.
     """
     for node in [*model.graph]:
-        index = _chosen_token(node)
-        if index is not None:
-            _narrow(model.graph, node, index)
+        if _reads_first_token(node):
+            _narrow(model.graph, node)
 
 
-def _chosen_token(node: ir.Node) -> int | None:
-    """The token that a node reads, if that is what it does."""
+def _reads_first_token(node: ir.Node) -> bool:
     if node.op_type != "Gather" or node.attributes.get_int("axis", 0) != SEQUENCE:
-        return None
+        return False
     tensor = ir.convenience.get_const_tensor(node.inputs[1])
-    if tensor is None or tensor.shape.rank() != 0 or node.inputs[0].shape is None:
-        return None
-    index = int(tensor.numpy())
-    return index if index >= 0 and node.inputs[0].shape.rank() == 3 else None
+    shape = node.inputs[0].shape
+    if tensor is None or tensor.shape.rank() != 0 or shape is None or shape.rank() != 3:
+        return False
+    # Rows have two tokens at least; where tokens are dropped, one may be left.
+    return int(tensor.numpy()) == 0 and str(shape[SEQUENCE]) == "sequence"
 
 
-def _narrow(graph: ir.Graph, reader: ir.Node, index: int) -> None:
+def _narrow(graph: ir.Graph, reader: ir.Node) -> None:
     """Narrow everything that only `reader` needs, if a matrix product is among it."""
     wanted: dict[ir.Node, list[int | None]] = {reader: [SEQUENCE, None]}
     along: dict[ir.Node, int] = {}
@@ -53,14 +55,10 @@ def _narrow(graph: ir.Graph, reader: ir.Node, index: int) -> None:
             if value is None or axis is None or value.producer() in wanted:
                 continue
             if (value, axis) not in sliced:
-                sliced[value, axis] = _slice(graph, value, axis, index, node)
+                sliced[value, axis] = _slice(graph, value, axis, node)
             node.replace_input_with(position, sliced[value, axis])
     for node, axis in along.items():
-        node.outputs[0].shape = _one_along(node.outputs[0], axis)
-    if index != 0:
-        first = ir.Value(name="first", const_value=ir.tensor(np.array(0, np.int64), name="first"))
-        graph.register_initializer(first)
-        reader.replace_input_with(1, first)
+        node.outputs[0].shape = _narrowed(node.outputs[0], axis)
 
 
 def _upwards(graph: ir.Graph, reader: ir.Node) -> Iterator[ir.Node]:
@@ -128,9 +126,9 @@ def _rank(value: ir.Value | None) -> int | None:
     return None if value is None or value.shape is None else value.shape.rank()
 
 
-def _slice(graph: ir.Graph, value: ir.Value, axis: int, index: int, before: ir.Node) -> ir.Value:
+def _slice(graph: ir.Graph, value: ir.Value, axis: int, before: ir.Node) -> ir.Value:
     bounds = []
-    for name, number in (("start", index), ("end", index + 1), ("axis", axis)):
+    for name, number in (("start", 0), ("end", ROWS), ("axis", axis)):
         bound = ir.Value(
             name=f"token_{name}_{number}",
             const_value=ir.tensor(np.array([number], np.int64), name=f"token_{name}_{number}"),
@@ -143,7 +141,7 @@ def _slice(graph: ir.Graph, value: ir.Value, axis: int, index: int, before: ir.N
     output = node.outputs[0]
     output.name = f"{value.name}_token_{axis}"
     output.type = value.type
-    output.shape = _one_along(value, axis)
+    output.shape = _narrowed(value, axis)
     producer = value.producer()
     if producer is None:
         graph.insert_before(graph[0], node)
@@ -152,6 +150,6 @@ def _slice(graph: ir.Graph, value: ir.Value, axis: int, index: int, before: ir.N
     return output
 
 
-def _one_along(value: ir.Value, axis: int) -> ir.Shape:
+def _narrowed(value: ir.Value, axis: int) -> ir.Shape:
     assert value.shape is not None  # nothing without a shape is narrowed
-    return ir.Shape([1 if place == axis else extent for place, extent in enumerate(value.shape)])
+    return ir.Shape([ROWS if place == axis else extent for place, extent in enumerate(value.shape)])
