@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from effbert.exporter.reference import (
     Choice,
     Outputs,
     Reference,
+    batch,
     padded_batch,
     short_rows,
 )
@@ -48,43 +49,53 @@ def compare_decisions(
     rows = [row for row in rows if found["logits"][row].size][:DECIDED]
     if not rows:
         return 0, 0
+    # Answers of every token cannot be stacked, so such rows are compared one by one.
+    by_token = found["logits"][rows[0]].ndim > 2
+    groups = [[row] for row in rows] if by_token else [rows]
     compared = near = 0
-    for knobs in oracle.trials([_watched(session, reference, row) for row in rows]):
-        for row in rows:
-            near += _compare_row(session, reference, found, oracle, row, knobs, atol)
+    for knobs in oracle.trials([_watched(session, reference, group) for group in groups]):
+        for group in groups:
+            near += _compare_rows(session, reference, found, oracle, group, knobs, atol)
         compared += len(rows)
     return compared, near
 
 
-def _compare_row(
+def _compare_rows(
     session: Session,
     reference: Reference,
     found: Outputs,
     oracle: PolicyOracle,
-    row: int,
+    rows: Sequence[int],
     knobs: Mapping[str, float | int],
     atol: float,
 ) -> int:
-    """Compare one row; 1 if it left elsewhere than torch says, within rounding."""
-    theirs = _watched(session, reference, row)
-    ours = Watched(dict(theirs.outputs), theirs.inputs)
+    """Compare rows; counts those that left elsewhere than torch says, within rounding."""
+    theirs = _watched(session, reference, rows)
+    ours = theirs
     if oracle.policy.answer is None:
-        ours = Watched({**theirs.outputs, "logits": found["logits"][row][:, None]}, theirs.inputs)
+        logits = np.stack([found["logits"][row] for row in rows], axis=1)
+        ours = Watched({**theirs.outputs, "logits": logits}, theirs.inputs)
     # A bundle with one exit has no threshold.
     known = {name: value for name, value in knobs.items() if name in session.knobs}
-    result = session.run(_inputs(session, reference, row), knobs=_never(session) | known)
-    rounded = (ours, theirs.shifted(ROUNDING), theirs.shifted(-ROUNDING))
-    for place, watched in enumerate((theirs, *rounded)):
+    inputs = batch([reference.rows[row] for row in rows], session)
+    result = session.run(inputs, knobs=_never(session) | known)
+    fits = []
+    for watched in (theirs, ours, theirs.shifted(ROUNDING), theirs.shifted(-ROUNDING)):
         left, answers = oracle.decide(watched, knobs)
-        same = result.exit_index[0] == left[0]
-        if same and np.abs(result.logits - answers).max() <= atol:
-            return int(place > 0)
-    wanted = int(oracle.decide(theirs, knobs)[0][0])
-    first = session.exits[min(int(result.exit_index[0]), wanted)]
-    raise ParityError(
-        f"{first.file} lets a row leave at exit {result.exit_index[0]} where the policy says exit "
-        f"{wanted} (knobs {dict(knobs)}); nothing was written. Please report it."
-    )
+        distance = np.abs(result.logits - answers).reshape(len(rows), -1).max(axis=1)
+        fits.append((result.exit_index == left) & (distance <= atol))
+        if fits[-1].all():
+            break
+    wrong = np.flatnonzero(~np.any(fits, axis=0))
+    if len(wrong):
+        wanted = int(oracle.decide(theirs, knobs)[0][wrong[0]])
+        taken = int(result.exit_index[wrong[0]])
+        raise ParityError(
+            f"{session.exits[min(taken, wanted)].file} lets a row leave at exit {taken} where the "
+            f"policy says exit {wanted} (knobs {dict(knobs)}); nothing was written. Please report "
+            "it."
+        )
+    return int((~fits[0]).sum())
 
 
 def compare_trials(session: Session, reference: Reference, atol: float) -> tuple[int, int]:
@@ -102,9 +113,8 @@ def compare_trials(session: Session, reference: Reference, atol: float) -> tuple
     for trial in reference.trials:
         wrong = []
         for row, choices in trial.choices.items():
-            result = session.run(
-                _inputs(session, reference, row), _never(session) | dict(trial.knobs)
-            )
+            inputs = batch([reference.rows[row]], session)
+            result = session.run(inputs, _never(session) | dict(trial.knobs))
             words = np.array(reference.rows[row].word_map) != NO_WORD
             fits = [_fits(result, choice, words, atol) for choice in choices]
             wrong += [] if any(fits) else [row]
@@ -136,17 +146,12 @@ def _never(session: Session) -> dict[str, Any]:
     return {name: numbers(knob.never) for name, knob in session.knobs.items()}
 
 
-def _inputs(session: Session, reference: Reference, row: int) -> dict[str, np.ndarray]:
-    manifest = session.bundle.manifest
-    names = [item.name for item in manifest.inputs]
-    return padded_batch([reference.rows[row]], manifest.limits.pad_id, names)
-
-
-def _watched(session: Session, reference: Reference, row: int) -> Watched:
+def _watched(session: Session, reference: Reference, rows: Sequence[int]) -> Watched:
+    """What the policy sees of the rows; of token-level outputs there may be one row only."""
     outputs = {
-        name: values[row][None] if name == OVERRIDE else values[row][:, None]
+        name: np.stack([values[row] for row in rows], axis=0 if name == OVERRIDE else 1)
         for name, values in reference.outputs.items()
     }
-    names = ("attention_mask", WORD_MAP)
     pad = session.bundle.manifest.limits.pad_id
-    return Watched(outputs, padded_batch([reference.rows[row]], pad, names))
+    members = [reference.rows[row] for row in rows]
+    return Watched(outputs, padded_batch(members, pad, ("attention_mask", WORD_MAP)))

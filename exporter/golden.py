@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from effbert.exporter.model import WORD_MAP
+from effbert.exporter.reference import batch
 from effbert.exporter.rows import Row
-from effbert.exporter.verify import batch
 from effbert.runtime import Session
 from effbert.runtime.manifest import Golden
 

@@ -12,6 +12,7 @@ import torch
 from effbert.exporter.model import INPUT_NAMES, OVERRIDE, WORD_MAP, ExitModel
 from effbert.exporter.rows import Row
 from effbert.exporter.trace import knob_values, never_knobs
+from effbert.runtime import Session
 from effbert.runtime.inputs import NO_WORD
 
 BATCH = 16
@@ -109,6 +110,12 @@ def _run(model: ExitModel, rows: Sequence[Row], knobs: Mapping[str, Any]) -> lis
     typed = "token_type_ids" in described.inputs
     with torch.inference_mode():
         return model.exits(ids, mask, types if typed else None, **more, **knobs)
+
+
+def batch(rows: Sequence[Row], session: Session) -> dict[str, np.ndarray]:
+    """Pad rows to one int64 batch of a session's inputs."""
+    manifest = session.bundle.manifest
+    return padded_batch(rows, manifest.limits.pad_id, [item.name for item in manifest.inputs])
 
 
 def padded_batch(rows: Sequence[Row], pad_id: int, names: Sequence[str]) -> dict[str, np.ndarray]:

@@ -9,8 +9,7 @@ import numpy as np
 
 from effbert.exporter.decisions import compare_decisions, compare_trials
 from effbert.exporter.oracle import PolicyOracle, Watched
-from effbert.exporter.reference import Outputs, Reference, alone, padded_batch, similar_lengths
-from effbert.exporter.rows import Row
+from effbert.exporter.reference import Outputs, Reference, alone, batch, similar_lengths
 from effbert.runtime import Session
 from effbert.runtime.errors import ParityError
 from effbert.runtime.manifest import Parity
@@ -71,12 +70,6 @@ def worst_parity(parities: Sequence[Parity]) -> Parity:
         decisions=sum(parity.decisions for parity in parities),
         decisions_near_threshold=sum(parity.decisions_near_threshold for parity in parities),
     )
-
-
-def batch(rows: Sequence[Row], session: Session) -> dict[str, np.ndarray]:
-    """Pad rows to one int64 batch of a session's inputs."""
-    manifest = session.bundle.manifest
-    return padded_batch(rows, manifest.limits.pad_id, [item.name for item in manifest.inputs])
 
 
 def _expected(
