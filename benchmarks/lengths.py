@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from functools import partial
 from pathlib import Path
 
@@ -22,10 +21,12 @@ import numpy as np
 from arms import Answer, Arm, Block
 from chain import make_bundle, quartiles, random_inputs
 from checkpoints import Shape, add_arguments, make_checkpoint
+from effbert.runtime.bundle import open_bundle
 from effbert.runtime.cli_output import print_table
+from effbert.runtime.search.flops import row_flops, tokens_kept
+from effbert.runtime.search.genes import STEEPEST, falling
 from fresh import in_fresh_process
 
-DROP = 0.2  # of the tokens in every layer, the steepest schedule of the paper
 LIMITS = {"full": 1.03, "dropped": 0.45}
 
 
@@ -43,25 +44,12 @@ def open_with(lengths: list[int] | None, bundle: Path) -> Answer:
     return lambda inputs: session.run(inputs, knobs).logits
 
 
-def schedule(length: int, layers: int) -> list[int]:
-    """Tokens left after each layer."""
-    left = [length]
-    for _ in range(layers):
-        left.append(math.ceil(left[-1] * (1 - DROP)))
-    return left[1:]
-
-
-def flops_ratio(shape: Shape, length: int, lengths: list[int]) -> float:
-    """Multiply-adds of the layers with dropped tokens, over those without."""
-    hidden, wide = shape.hidden, 4 * shape.hidden
-
-    def layer(read: int, left: int) -> int:
-        attention = 4 * read * hidden**2 + 2 * read**2 * hidden
-        return attention + 2 * left * hidden * wide
-
-    reads = [length, *lengths[:-1]]
-    shortened = sum(layer(read, left) for read, left in zip(reads, lengths, strict=True))
-    return shortened / (shape.layers * layer(length, length))
+def flops_ratio(bundle: Path, length: int, lengths: list[int]) -> float:
+    """FLOPs of a row with dropped tokens, over those without."""
+    manifest, tokens = open_bundle(bundle).manifest, np.array([length])
+    kept = tokens_kept(tokens, np.array(lengths))
+    shortened = row_flops(manifest, kept, tokens)[-1, 0]
+    return float(shortened / row_flops(manifest, None, tokens)[-1, 0])
 
 
 def main() -> None:
@@ -79,7 +67,7 @@ def main() -> None:
     plain, adaptive = checkpoint.with_name("bundle"), checkpoint.with_name("adaptive")
     in_fresh_process(make_bundle, checkpoint, plain)
     in_fresh_process(make_adaptive, checkpoint, adaptive)
-    lengths = schedule(options.length, shape.layers)
+    lengths = [*falling(STEEPEST, shape.layers, options.length)]
     arms = {
         "plain": Arm(partial(open_with, None), plain),
         "full": Arm(partial(open_with, None), adaptive),
@@ -98,7 +86,7 @@ def main() -> None:
     }
     for arm in arms.values():
         arm.close()
-    work = flops_ratio(shape, options.length, lengths)
+    work = flops_ratio(adaptive, options.length, lengths)
     print_table(
         f"{options.batch} x {options.length}, lengths {lengths}: {work:.2f} x the FLOPs",
         ("arm", "ms: median (quartiles)", "against", "ratio", "must be <="),

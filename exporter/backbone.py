@@ -13,6 +13,7 @@ from torch import nn
 from effbert.exporter.checkpoint import Checkpoint
 from effbert.exporter.families import family_of
 from effbert.exporter.fill import fill
+from effbert.exporter.model import Description
 from effbert.exporter.quiet import quietly
 from effbert.exporter.reason import reason
 from effbert.runtime.errors import CheckpointError
@@ -114,6 +115,41 @@ def problem(config: transformers.PretrainedConfig, classes: int) -> Problem:
         return "regression"
     several = config.problem_type == "multi_label_classification"
     return "multi-label" if several else "single-label"
+
+
+def describe_classifier(
+    name: str,
+    paper: str,
+    config: transformers.PretrainedConfig,
+    classes: int,
+    layers: tuple[int, ...],
+    rules: Mapping[str, str],
+    **more: Any,
+) -> Description:
+    """Describe a checkpoint whose exits classify whole texts.
+
+    Args:
+        name: the format.
+        paper: where it was published.
+        config: of the encoder.
+        classes: of each exit.
+        layers: of the exits.
+        rules: the paper's policy for each problem; `none` for those it has none for.
+        more: whatever differs from the ordinary, as fields of `Description`.
+    """
+    meaning = problem(config, classes)
+    usual = {
+        "format": name,
+        "architecture": config.model_type,
+        "paper": paper,
+        "task": "text-classification",
+        "problem": meaning,
+        "labels": labels(config, classes),
+        "layers": layers,
+        "limits": limits(config),
+        "policy": rules.get(meaning, "none"),
+    }
+    return Description(**(usual | more))
 
 
 class FixedPositions(nn.Module):

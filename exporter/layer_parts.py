@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from effbert.exporter.attention import attention
 from effbert.runtime.errors import ExportError
 
 LOWEST = torch.finfo(torch.float32).min
@@ -30,10 +30,7 @@ class LayerParts:
 
     def attend(self, layer: Any, hidden: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
         """Attention with its residual and norm, and the shares [batch, heads, tokens, tokens]."""
-        own = layer.attention.self
-        context, shares = attention(
-            own.query(hidden), own.key(hidden), own.value(hidden), own.num_attention_heads, real
-        )
+        context, shares = self_attention(layer.attention.self, hidden, real)
         return layer.attention.output(context, hidden), shares
 
     def feed_forward(self, layer: Any, hidden: Tensor) -> Tensor:
@@ -55,9 +52,8 @@ class DistilBertParts(LayerParts):
     def attend(self, layer: Any, hidden: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
         """See `LayerParts`."""
         own = layer.attention
-        context, shares = attention(
-            own.q_lin(hidden), own.k_lin(hidden), own.v_lin(hidden), own.n_heads, real
-        )
+        projected = own.q_lin(hidden), own.k_lin(hidden), own.v_lin(hidden)
+        context, shares = attention(*projected, own.n_heads, _blocked(real))
         return layer.sa_layer_norm(own.out_lin(context) + hidden), shares
 
     def feed_forward(self, layer: Any, hidden: Tensor) -> Tensor:
@@ -84,9 +80,7 @@ class AlbertParts(LayerParts):
     def attend(self, layer: Any, hidden: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
         """See `LayerParts`."""
         own = layer.attention
-        context, shares = attention(
-            own.query(hidden), own.key(hidden), own.value(hidden), own.num_attention_heads, real
-        )
+        context, shares = self_attention(own, hidden, real)
         return own.LayerNorm(own.dense(context) + hidden), shares
 
     def feed_forward(self, layer: Any, hidden: Tensor) -> Tensor:
@@ -117,20 +111,11 @@ def layer_parts(config: Any) -> LayerParts:
     return PARTS[name]
 
 
-def attention(
-    query: Tensor, key: Tensor, value: Tensor, heads: int, real: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Softmax attention of projected vectors [batch, tokens, heads * size].
+def self_attention(own: Any, hidden: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+    """Attention of BERT's module `own`, without what follows; see `attention`."""
+    projected = own.query(hidden), own.key(hidden), own.value(hidden)
+    return attention(*projected, own.num_attention_heads, _blocked(real))
 
-    Returns:
-        The context, shaped as the query, and the shares [batch, heads, tokens, tokens].
-    """
 
-    def split(x: Tensor) -> Tensor:
-        return x.view(x.shape[0], x.shape[1], heads, x.shape[2] // heads).transpose(1, 2)
-
-    blocked = torch.where(real, 0.0, LOWEST)[:, None, None, :]
-    scale = 1 / math.sqrt(query.shape[2] // heads)
-    shares = (split(query) @ split(key).transpose(2, 3) * scale + blocked).softmax(-1)
-    context = (shares @ split(value)).transpose(1, 2).reshape(query.shape)
-    return context, shares
+def _blocked(real: Tensor) -> Tensor:
+    return torch.where(real, 0.0, LOWEST)[:, None, None, :]

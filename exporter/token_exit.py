@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from effbert.exporter.model import Description, ExitModel
+from effbert.exporter.attention import attention
+from effbert.exporter.model import Description, ExitModel, additive_mask
 
 
 class TokenExitModel(ExitModel):
@@ -51,7 +52,7 @@ class TokenExitModel(ExitModel):
     ) -> list[tuple[Tensor, dict[str, Tensor]]]:
         """See `ExitModel.exits`; the mask may be 0/1 or additive."""
         words: Tensor = more["word_map"]
-        additive = mask if mask.ndim == 4 else (1.0 - mask[:, None, None, :]) * -1e4
+        additive = mask if mask.ndim == 4 else additive_mask(mask)
         places = torch.arange(words.shape[1])
         first = words == places
         hidden = self.model.embeddings(input_ids=input_ids, token_type_ids=token_type_ids)
@@ -96,7 +97,11 @@ class TokenExitModel(ExitModel):
         keep = torch.gather(goes_on, 1, chosen)[..., None]
         where = chosen[..., None].expand(-1, -1, hidden.shape[2])
         own = torch.gather(hidden, 1, where)
-        attended = layer.attention.output(_attend(layer.attention.self, own, hidden, mask), own)
+        module = layer.attention.self
+        keys, values = module.key(hidden), module.value(hidden)
+        heads = module.num_attention_heads
+        context, _ = attention(module.query(own), keys, values, heads, mask)
+        attended = layer.attention.output(context, own)
         wide = layer.intermediate(attended)
         summed = layer.output.dense(wide) + attended
         if self.renormalise:
@@ -105,18 +110,6 @@ class TokenExitModel(ExitModel):
             return layer.output.LayerNorm(before_norm), before_norm
         normed = layer.output.LayerNorm(summed)
         return hidden.scatter(1, where, torch.where(keep, normed, own)), before_norm
-
-
-def _attend(attention: Any, queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
-    heads, size = attention.num_attention_heads, attention.attention_head_size
-
-    def split(x: Tensor) -> Tensor:
-        return x.view(x.shape[0], x.shape[1], heads, size).transpose(1, 2)
-
-    query, key = split(attention.query(queries)), split(attention.key(keys))
-    scores = query @ key.transpose(2, 3) / math.sqrt(size) + mask
-    mixed = scores.softmax(-1) @ split(attention.value(keys))
-    return mixed.transpose(1, 2).reshape(queries.shape)
 
 
 def normalised_entropy(logits: Tensor) -> Tensor:

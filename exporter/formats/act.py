@@ -31,11 +31,10 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         CheckpointError: tensors are missing or have the wrong shape, or there is more than a layer.
         ExportError: the task or the exits asked for do not exist.
     """
-    from effbert.exporter.backbone import labels, limits, load_backbone, problem
+    from effbert.exporter.backbone import describe_classifier, load_backbone
     from effbert.exporter.halting import HaltingModel
     from effbert.exporter.heads.linear import linear
     from effbert.exporter.heads.pooled import PooledHead
-    from effbert.exporter.model import Description
 
     options.require_task("text-classification", "its head classifies texts")
     tensors = {
@@ -61,17 +60,13 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         )
     classifier = linear(tensors, "classifier", hidden)
     classes = classifier.out_features
-    meaning = problem(config, classes)
-    description = Description(
-        format="act",
-        architecture="albert",
-        paper=PAPER,
-        task="text-classification",
-        problem=meaning,
-        labels=labels(config, classes),
-        layers=options.choose_layers(tuple(range(1, config.num_hidden_layers + 1))),
-        limits=limits(config),
-        policy="none" if meaning == "multi-label" else "act",
+    description = describe_classifier(
+        "act",
+        PAPER,
+        config,
+        classes,
+        options.choose_layers(tuple(range(1, config.num_hidden_layers + 1))),
+        {"single-label": "act", "regression": "act"},
         extras=("halted",),
         defaults={"threshold": 1.0 - epsilon} if options.policy in ("auto", "act") else {},
     )

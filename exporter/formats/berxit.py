@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from effbert.exporter.model import ExitModel
 
 PAPER = "BERxiT (Xin et al., EACL 2021), https://aclanthology.org/2021.eacl-main.8"
+LEARNED = {"single-label": "learned", "regression": "learned"}
 REGRESSION = (
     "No row exits early: entropy says nothing about a regression, and learning to exit was not "
     "trained (`divide` in config.json must end in -lte)."
@@ -64,11 +65,11 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     """
     import torch
 
-    from effbert.exporter.backbone import FixedPositions, labels, limits, load_backbone, problem
+    from effbert.exporter.backbone import FixedPositions, describe_classifier, load_backbone
     from effbert.exporter.heads.linear import linear
     from effbert.exporter.heads.pooled import PooledHead, PooledHeads
     from effbert.exporter.heads.scored import EXIT_SCORE, ScoredHeads
-    from effbert.exporter.model import INPUT_NAMES, Description, MultiExitModel
+    from effbert.exporter.model import INPUT_NAMES, MultiExitModel
 
     options.require_task("text-classification", "BERxiT's highways classify texts")
     # `core` is the authors' second name of the encoder.
@@ -99,21 +100,17 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         head(layout.main_pooler, "classifier") if layers[-1] == depth else None,
         overrides=options.last_highway is True,
     )
-    meaning, learned = problem(config, classes), _learned(checkpoint, layout, options)
-    rule = {"single-label": "entropy-exp"}.get(meaning, "none")
-    description = Description(
-        format="berxit",
-        architecture=config.model_type,
-        paper=PAPER,
-        task="text-classification",
-        problem=meaning,
-        labels=labels(config, classes),
-        layers=layers,
-        limits=limits(config),
-        policy="learned" if learned and meaning != "multi-label" else rule,
+    learned = _learned(checkpoint, layout, options)
+    description = describe_classifier(
+        "berxit",
+        PAPER,
+        config,
+        classes,
+        layers,
+        LEARNED if learned else {"single-label": "entropy-exp"},
         inputs=INPUT_NAMES[:2] if distil else INPUT_NAMES,
         extras=(EXIT_SCORE,) if learned else (),
-        notes=(REGRESSION,) if meaning == "regression" and not learned else (),
+        notes=(REGRESSION,) if classes == 1 and not learned else (),
     )
     score = linear(tensors, f"{layout.encoder}.lte_classifier", hidden, 1) if learned else None
     return MultiExitModel(

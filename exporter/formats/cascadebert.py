@@ -47,11 +47,10 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         CheckpointError: tensors are missing or have the wrong shape.
         ExportError: the task or the exits asked for do not exist.
     """
-    from effbert.exporter.backbone import labels, limits, load_backbone, problem
+    from effbert.exporter.backbone import describe_classifier, load_backbone, problem
     from effbert.exporter.cascade import CascadeModel
     from effbert.exporter.heads.linear import linear
     from effbert.exporter.heads.pooled import PooledHead
-    from effbert.exporter.model import Description
 
     options.require_task("text-classification", "the members of a cascade classify whole texts")
     tensors, depths = checkpoint.load_tensors(), _depths(checkpoint)
@@ -77,16 +76,13 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     notes = [COUNTED.format(depths=" + ".join(str(depths[member]) for member in members))]
     if meaning != "single-label" and len(members) > 1:
         notes.append(UNSURE.format(problem=meaning, last=sums[members[-1]]))
-    description = Description(
-        format="cascadebert",
-        architecture=config.model_type,
-        paper=PAPER,
-        task="text-classification",
-        problem=meaning,
-        labels=labels(config, classes),
-        layers=tuple(accumulate(depths[member] for member in members)),
-        limits=limits(config),
-        policy="confidence-above" if meaning == "single-label" else "none",
+    description = describe_classifier(
+        "cascadebert",
+        PAPER,
+        config,
+        classes,
+        tuple(accumulate(depths[member] for member in members)),
+        {"single-label": "confidence-above"},
         notes=tuple(notes),
     )
     return CascadeModel(encoders, [head(member) for member in members], description)

@@ -37,10 +37,10 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         CheckpointError: tensors are missing or have the wrong shape.
         ExportError: the task or the exits asked for do not exist.
     """
-    from effbert.exporter.backbone import FixedPositions, labels, limits, load_backbone, problem
+    from effbert.exporter.backbone import FixedPositions, describe_classifier, load_backbone
     from effbert.exporter.heads.linear import linear
     from effbert.exporter.heads.pooled import PooledHead, PooledHeads
-    from effbert.exporter.model import Description, MultiExitModel
+    from effbert.exporter.model import MultiExitModel
 
     options.require_task("text-classification", "DeeBERT's highways classify texts")
     tensors = checkpoint.load_tensors()
@@ -63,17 +63,9 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     names = [f"{prefix}.encoder.highway.{layer - 1}" for layer in layers]
     main = head(prefix, "classifier") if layers[-1] == depth else None
     ported = _is_ported(checkpoint.config)
-    meaning, rule = problem(config, classes), "entropy-exp" if ported else "entropy-naive"
-    description = Description(
-        format="deebert",
-        architecture=config.model_type,
-        paper=PAPER,
-        task="text-classification",
-        problem=meaning,
-        labels=labels(config, classes),
-        layers=layers,
-        limits=limits(config),
-        policy=rule if meaning == "single-label" else "none",
+    rule = "entropy-exp" if ported else "entropy-naive"
+    description = describe_classifier(
+        "deebert", PAPER, config, classes, layers, {"single-label": rule}
     )
     return MultiExitModel(
         backbone if ported or prefix == "bert" else FixedPositions(backbone, first=2),

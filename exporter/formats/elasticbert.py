@@ -23,7 +23,6 @@ PREFIX = "elasticbert"
 RULES = {
     "single-label": "entropy-exp",
     "regression": "patience-regression",
-    "multi-label": "none",
 }
 STATIC = (
     "This ElasticBERT was fine-tuned statically: it has one trained exit, after its last layer, so "
@@ -48,10 +47,10 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     """
     from torch import nn
 
-    from effbert.exporter.backbone import labels, limits, load_backbone, problem
+    from effbert.exporter.backbone import describe_classifier, load_backbone
     from effbert.exporter.heads.linear import linear
     from effbert.exporter.heads.pooled import PooledHead, PooledHeads
-    from effbert.exporter.model import Description, MultiExitModel
+    from effbert.exporter.model import MultiExitModel
 
     options.require_task("text-classification", "ElasticBERT's classifiers read whole texts")
     tensors = checkpoint.load_tensors()
@@ -72,17 +71,13 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
 
     static = "classifier" in classifiers.values()
     layers = options.choose_layers(tuple(classifiers))
-    meaning = problem(config, classes)
-    description = Description(
-        format="elasticbert",
-        architecture="bert",
-        paper=PAPER,
-        task="text-classification",
-        problem=meaning,
-        labels=labels(config, classes),
-        layers=layers,
-        limits=limits(config),
-        policy="none" if static else RULES[meaning],
+    description = describe_classifier(
+        "elasticbert",
+        PAPER,
+        config,
+        classes,
+        layers,
+        {} if static else RULES,
         notes=(STATIC,) if static else (),
     )
     heads = PooledHeads(layers, [head(layer) for layer in layers])

@@ -43,9 +43,9 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
             makes no sense.
         ExportError: the task or the exits asked for do not exist.
     """
-    from effbert.exporter.backbone import labels, limits, load_backbone, problem
+    from effbert.exporter.backbone import describe_classifier, load_backbone, problem
     from effbert.exporter.heads.pooled import PooledHeads
-    from effbert.exporter.model import Description, MultiExitModel
+    from effbert.exporter.model import MultiExitModel
     from effbert.exporter.policies import POLICIES
 
     options.require_task("text-classification", "ELBERT's exits classify texts")
@@ -69,16 +69,13 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     defaults, notes = _defaults(checkpoint, knobs)
     if meaning == "single-label" and options.policy == "auto" and rule == "None":
         notes = (f"{NO_RULE}{', '.join(RULES.values())}.",)
-    description = Description(
-        format="elbert",
-        architecture=config.model_type,
-        paper=PAPER,
-        task="text-classification",
-        problem=meaning,
-        labels=labels(config, classes),
-        layers=layers,
-        limits=limits(config),
-        policy=policy,
+    description = describe_classifier(
+        "elbert",
+        PAPER,
+        config,
+        classes,
+        layers,
+        {"single-label": policy},
         padding_free=checkpoint.config.get("pooler_input", "cls") == "cls",
         defaults=defaults,
         notes=notes,

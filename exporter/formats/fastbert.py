@@ -37,9 +37,9 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         CheckpointError: tensors or settings are missing or do not fit.
         ExportError: the task or the exits asked for do not exist.
     """
-    from effbert.exporter.backbone import labels, limits, load_backbone, problem
+    from effbert.exporter.backbone import describe_classifier, limits, load_backbone
     from effbert.exporter.heads.student import StudentHead, StudentHeads
-    from effbert.exporter.model import INPUT_NAMES, Description
+    from effbert.exporter.model import INPUT_NAMES
     from effbert.exporter.uer import UerModel, transformers_names, with_uer_norms
 
     options.require_task("text-classification", "FastBERT's classifiers read whole texts")
@@ -57,18 +57,15 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     layers = options.choose_layers(tuple(range(1, config.num_hidden_layers + 1)))
     names = [f"classifiers.{layer - 1}" for layer in layers]
     heads = [StudentHead(tensors, name, hidden, classes, pooling) for name in names]
-    meaning = problem(config, classes)
     rule = "entropy-categorical" if packaged else "entropy-fastbert"
-    description = Description(
-        format="fastbert",
-        architecture=config.model_type,
-        paper=PAPER,
-        task="text-classification",
-        problem=meaning,
-        labels=labels(config, classes),
-        layers=layers,
+    description = describe_classifier(
+        "fastbert",
+        PAPER,
+        config,
+        classes,
+        layers,
+        {"single-label": rule},
         limits=msgspec.structs.replace(limits(config), type_vocab_size=0 if packaged else 2),
-        policy=rule if meaning == "single-label" else "none",
         inputs=INPUT_NAMES[:2] if packaged else INPUT_NAMES,
         padding_free=pooling == "first",
     )

@@ -33,10 +33,10 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         CheckpointError: tensors are missing or have the wrong shape.
         ExportError: the task or the exits asked for do not exist.
     """
-    from effbert.exporter.backbone import FixedPositions, labels, limits, load_backbone, problem
+    from effbert.exporter.backbone import FixedPositions, describe_classifier, load_backbone
     from effbert.exporter.heads.linear import linear, stacked_linear
     from effbert.exporter.heads.past_future import PastFutureHeads
-    from effbert.exporter.model import Description, MultiExitModel
+    from effbert.exporter.model import MultiExitModel
 
     options.require_task("text-classification", "past-future exits classify whole texts")
     tensors = checkpoint.load_tensors()
@@ -53,17 +53,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         names = [f"{prefix}.poolers.{index}.dense" for index in range(depth)]
         poolers = [linear(tensors, name, hidden, hidden) for name in names]
     layers = options.choose_layers(tuple(range(1, depth + 1)))
-    meaning = problem(config, classes)
-    description = Description(
-        format="gpfee",
-        architecture=config.model_type,
-        paper=PAPER,
-        task="text-classification",
-        problem=meaning,
-        labels=labels(config, classes),
-        layers=layers,
-        limits=limits(config),
-        policy="entropy-naive" if meaning == "single-label" else "none",
+    description = describe_classifier(
+        "gpfee", PAPER, config, classes, layers, {"single-label": "entropy-naive"}
     )
     heads = PastFutureHeads(
         layers,

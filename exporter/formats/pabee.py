@@ -19,7 +19,6 @@ PAPER = "PABEE (Zhou et al., NeurIPS 2020), https://arxiv.org/abs/2006.04152"
 RULES = {
     "single-label": "patience",
     "regression": "patience-regression",
-    "multi-label": "none",
 }
 POOLERS = {"bert": "bert.pooler.dense", "albert": "albert.pooler"}
 
@@ -39,10 +38,10 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         CheckpointError: tensors are missing or have the wrong shape.
         ExportError: the task or the exits asked for do not exist.
     """
-    from effbert.exporter.backbone import labels, limits, load_backbone, problem
+    from effbert.exporter.backbone import describe_classifier, load_backbone
     from effbert.exporter.heads.linear import linear
     from effbert.exporter.heads.pooled import PooledHead, PooledHeads
-    from effbert.exporter.model import Description, MultiExitModel
+    from effbert.exporter.model import MultiExitModel
 
     options.require_task("text-classification", "PABEE's classifiers read whole texts")
     tensors = checkpoint.load_tensors()
@@ -61,18 +60,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         for index in range(depth)
     ]
     layers = options.choose_layers(tuple(range(1, depth + 1)))
-    meaning = problem(config, classes)
-    description = Description(
-        format="pabee",
-        architecture=config.model_type,
-        paper=PAPER,
-        task="text-classification",
-        problem=meaning,
-        labels=labels(config, classes),
-        layers=layers,
-        limits=limits(config),
-        policy=RULES[meaning],
-    )
+    description = describe_classifier("pabee", PAPER, config, classes, layers, RULES)
     return MultiExitModel(
         backbone,
         PooledHeads(layers, [heads[layer - 1] for layer in layers]),

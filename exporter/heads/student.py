@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
 from torch import nn
 
+from effbert.exporter.attention import attention
 from effbert.exporter.heads.linear import linear
 from effbert.runtime.errors import CheckpointError
 
@@ -60,13 +60,9 @@ class StudentHead(nn.Module):
         """
         narrow = torch.tanh(self.narrow(hidden))
         seen = narrow[:, SEEN[self.pooling]]
-        query, key, value = (
-            x.unflatten(-1, (HEADS, -1)).transpose(1, 2)
-            for x in (self.query(seen), self.key(narrow), self.value(narrow))
-        )
-        scores = query @ key.transpose(2, 3) / math.sqrt(query.shape[-1])
-        context = torch.softmax(scores + blocked, dim=-1) @ value
-        mixed = self.mix(context.transpose(1, 2).flatten(2))
+        projected = self.query(seen), self.key(narrow), self.value(narrow)
+        context, _ = attention(*projected, HEADS, blocked)
+        mixed = self.mix(context)
         pooled = mixed.amax(dim=1) if self.pooling == "max" else mixed[:, 0]
         logits: torch.Tensor = self.classifier(torch.tanh(self.dense(pooled)))
         return logits
