@@ -22,7 +22,7 @@ from effbert.exporter.rows import Row, fit_texts, random_rows, read_texts, text_
 from effbert.exporter.segments import BATCH_INPUTS, BuiltSegment, build_segments
 from effbert.exporter.temperature import fitted_temperatures
 from effbert.exporter.tokenizer import FoundTokenizer
-from effbert.exporter.variants import Variant, selector_knobs
+from effbert.exporter.variants import Variant
 from effbert.exporter.verify import verify, worst_parity
 from effbert.exporter.write import BundleWriter, check_space, total_size
 from effbert.graph_passes.share import merge_weights, padded, share_weights
@@ -62,6 +62,7 @@ class Loaded:
     policy: Policy
     tokenizer: FoundTokenizer | None
     variants: list[Variant]
+    selectors: Sequence[Knob]
 
 
 def write_bundle(
@@ -89,12 +90,11 @@ def write_bundle(
         ExportError: the model cannot be traced or cut, or the segments differ from torch.
         ResourceError: the disk is full or refuses a file.
     """
-    selectors = selector_knobs(loaded.variants)
     records = _write_segments(writer, loaded, opset, say)
     gc.collect()  # graphs are full of cycles, which would keep their copies of the weights
     if loaded.tokenizer is not None:
         writer.write(loaded.tokenizer.record.file, loaded.tokenizer.data)
-    manifest = _manifest(loaded, selectors, records, opset, writer)
+    manifest = _manifest(loaded, records, opset, writer)
     writer.write(MANIFEST_NAME, encode_manifest(manifest))
     bundle = open_bundle(writer.folder)
     references: list[Reference] | None = None
@@ -215,7 +215,6 @@ def _build(loaded: Loaded, opset: int, say: Callable[[str], None]) -> dict[int, 
 
 def _manifest(
     loaded: Loaded,
-    selectors: Sequence[Knob],
     variants: Sequence[VariantRecord],
     opset: int,
     writer: BundleWriter,
@@ -250,7 +249,7 @@ def _manifest(
         policy=PolicyRecord(name=policy.name, rule=policy.rule, paper=policy.paper),
         knobs=[  # one exit needs none of the policy's
             *(knob for knob in (*policy.knobs, *description.knobs) if knob.name in declared),
-            *selectors,
+            *loaded.selectors,
         ],
         operating_points=[],
         golden=[],

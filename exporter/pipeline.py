@@ -81,7 +81,6 @@ def run_export(
     texts = read_texts(options.samples)
     loaded = _load(checkpoint, options, say)
     description, manifest = loaded.description, None
-    selectors = selector_knobs(loaded.variants)
     if not options.dry_run:
         with writing(target) as writer:
             manifest = write_bundle(
@@ -100,7 +99,7 @@ def run_export(
         paper=description.paper,
         description=description,
         policy=loaded.policy,
-        selectors=selectors,
+        selectors=loaded.selectors,
         tokenizer=loaded.tokenizer is not None,
         manifest=manifest,
         size=total_size(manifest.files) if manifest else None,
@@ -151,7 +150,8 @@ def _load(checkpoint: str | Path, options: Options, say: Progress) -> Loaded:
         architecture=description.architecture,
         paper=description.paper,
     )
-    return Loaded(source, description, policy, tokenizer, variants)
+    selectors = selector_knobs(variants)
+    return Loaded(source, description, policy, tokenizer, variants, selectors)
 
 
 def _check(options: Options) -> None:

@@ -22,7 +22,8 @@ from exit_checks import (
     run,
 )
 from exit_rules import deebert_rule
-from systems.exported import export_new, rewrite
+from systems.edits import rewrite
+from systems.exported import export_new
 from systems.gpfee_checkpoint import write_gpfee
 from systems.gpfee_reference import GpfeeReference
 from vocabularies import random_rows

@@ -13,9 +13,7 @@ import numpy as np
 import torch
 from click.testing import CliRunner
 
-from effbert.exporter.checkpoint import open_checkpoint
 from effbert.exporter.cli import export_command
-from effbert.exporter.formats import FORMATS
 from effbert.runtime import Session
 from effbert.runtime.cli import device
 from exit_checks import batch
@@ -76,20 +74,6 @@ def inspect(bundle: Path) -> dict[str, Any]:
     result = CliRunner().invoke(device, ["inspect", str(bundle), "--json"])
     assert result.exit_code == 0, result.output
     return json.loads(result.output)
-
-
-def claims(checkpoint: Path) -> list[str]:
-    """The formats that take a checkpoint for theirs; any encoder is plain, so that is left out."""
-    opened = open_checkpoint(checkpoint)
-    names = [each.name for each in FORMATS if each.detect(opened.shapes, opened.config)]
-    return [name for name in names if name != "plain"]
-
-
-def rewrite(checkpoint: Path, change: Callable[[Tensors], Tensors]) -> Path:
-    """Change the tensors of a checkpoint and return its folder."""
-    file = checkpoint / "pytorch_model.bin"
-    torch.save(change(torch.load(file, weights_only=True)), file)
-    return checkpoint
 
 
 def without(*names: str) -> Callable[[Tensors], Tensors]:

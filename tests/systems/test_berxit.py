@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ import pytest
 import torch
 
 from checkpoints import write_deebert
-from effbert.exporter import export
 from effbert.exporter.checkpoint import open_checkpoint
 from effbert.exporter.formats import LoadOptions, berxit, deebert
 from effbert.exporter.model import OVERRIDE
@@ -32,7 +30,7 @@ from export_command import run_command, sentence
 from systems.berxit_checkpoint import write_berxit
 from systems.berxit_reference import BerxitReference
 from systems.edits import claims, rewrite
-from vocabularies import random_rows
+from systems.exported import Exported, export_new
 
 NEVER = -math.inf
 CHECKPOINTS: dict[str, dict[str, object]] = {
@@ -43,66 +41,45 @@ CHECKPOINTS: dict[str, dict[str, object]] = {
 every_checkpoint = pytest.mark.parametrize("name", CHECKPOINTS)
 
 
-@dataclass(frozen=True)
-class Model:
-    """A checkpoint, its bundle, and the loop that both are judged by."""
-
-    checkpoint: Path
-    bundle: Path
-    backbone: str
-
-    @cached_property
-    def reference(self) -> BerxitReference:
-        return BerxitReference(self.checkpoint)
-
-    @cached_property
-    def session(self) -> Session:
-        return Session(self.bundle, threads=1)
-
-    @cached_property
-    def rows(self) -> list[list[int]]:
-        family = "roberta" if self.backbone == "roberta" else "bert"
-        return list(random_rows(family, 200))
-
-    def threshold(self, q: float) -> float:
-        """The value below which a share `q` of the signals of all early exits falls."""
-        signals = [self.reference.signals(row)[:-1] for row in self.rows]
-        return float(np.quantile(signals, q))
+def threshold_of(model: Exported, q: float) -> float:
+    """The value below which a share `q` of the signals of all early exits falls."""
+    signals = [model.reference.signals(row)[:-1] for row in model.rows]
+    return float(np.quantile(signals, q))
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Model]:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
     @cache
-    def make(name: str) -> Model:
+    def make(name: str) -> Exported:
+        options = CHECKPOINTS[name]
+        family = "roberta" if options["backbone"] == "roberta" else "bert"
         folder = tmp_path_factory.mktemp(name)
-        checkpoint = write_berxit(folder / "checkpoint", **CHECKPOINTS[name])
-        export(checkpoint, folder / "bundle")
-        return Model(checkpoint, folder / "bundle", str(CHECKPOINTS[name]["backbone"]))
+        return export_new(folder, write_berxit, BerxitReference, family, **options)
 
     return make
 
 
 @pytest.fixture
-def model(exported: Callable[[str], Model], name: str) -> Model:
+def model(exported: Callable[[str], Exported], name: str) -> Exported:
     return exported(name)
 
 
 @every_checkpoint
-def test_every_exit_answers_like_the_reference(model: Model):
+def test_every_exit_answers_like_the_reference(model: Exported):
     check_every_exit(model.session, model.reference, model.rows)
 
 
 @every_checkpoint
 @pytest.mark.parametrize("q", [0.1, 0.3, 0.6])
 @pytest.mark.parametrize("sizes", [(1,), (16, 3, 8)], ids=["alone", "batches"])
-def test_rows_leave_where_the_loop_says(model: Model, q: float, sizes: tuple[int, ...]):
-    knobs = {"threshold": model.threshold(q)}
+def test_rows_leave_where_the_loop_says(model: Exported, q: float, sizes: tuple[int, ...]):
+    knobs = {"threshold": threshold_of(model, q)}
     met = check_decisions(model.session, model.reference, model.rows, knobs, sizes)
     assert len(met) >= 3
 
 
 @every_checkpoint
-def test_every_exit_may_have_its_own_threshold(model: Model):
+def test_every_exit_may_have_its_own_threshold(model: Exported):
     signals = np.array([model.reference.signals(row) for row in model.rows])
     thresholds = [float(np.quantile(column, 0.4)) for column in signals.T]
     thresholds[1] = NEVER
@@ -113,7 +90,7 @@ def test_every_exit_may_have_its_own_threshold(model: Model):
 
 
 @every_checkpoint
-def test_the_last_highway_never_answers(model: Model):
+def test_the_last_highway_never_answers(model: Exported):
     knobs = {"threshold": [NEVER, NEVER, NEVER, math.inf]}
     found = run(model.session, model.rows[:40], knobs, (16,))
     assert (found["exit_layer"] == 4).all()
@@ -124,25 +101,25 @@ def test_the_last_highway_never_answers(model: Model):
 
 
 @every_checkpoint
-def test_default_knobs_never_stop_a_row(model: Model):
+def test_default_knobs_never_stop_a_row(model: Exported):
     check_default_knobs(model.session, model.reference, model.rows[:50])
 
 
 @every_checkpoint
-def test_rows_do_not_depend_on_each_other(model: Model):
-    knobs = {"threshold": model.threshold(0.3)}
+def test_rows_do_not_depend_on_each_other(model: Exported):
+    knobs = {"threshold": threshold_of(model, 0.3)}
     check_row_independence(model.session, model.reference, model.rows, knobs)
 
 
 @every_checkpoint
-def test_the_minimal_host_agrees(model: Model):
-    for threshold in (model.threshold(0.3), [model.threshold(0.4)] * 4):
+def test_the_minimal_host_agrees(model: Exported):
+    for threshold in (threshold_of(model, 0.3), [threshold_of(model, 0.4)] * 4):
         check_minimal_host(model.session, model.rows[:60], {"threshold": threshold})
     check_minimal_host(model.session, model.rows[:10], {})
 
 
 @every_checkpoint
-def test_a_signal_at_the_threshold_goes_on(model: Model):
+def test_a_signal_at_the_threshold_goes_on(model: Exported):
     row = model.rows[0]
     signal = float(model.session.run(batch([row]), {"threshold": math.inf}).signal[0])
     above = float(np.nextafter(np.float32(signal), np.float32(math.inf)))
@@ -154,10 +131,10 @@ def test_a_signal_at_the_threshold_goes_on(model: Model):
 
 
 @every_checkpoint
-def test_the_manifest_tells_where_the_bundle_comes_from(model: Model, name: str):
+def test_the_manifest_tells_where_the_bundle_comes_from(model: Exported, name: str):
     manifest = model.session.bundle.manifest
     assert manifest.source.format == "berxit"
-    assert manifest.source.architecture == model.backbone
+    assert manifest.source.architecture == CHECKPOINTS[name]["backbone"]
     assert "BERxiT" in manifest.source.paper
     assert manifest.policy.name == ("entropy-exp" if name == "entropy" else "learned")
     assert manifest.problem == ("regression" if name.endswith("regression") else "single-label")

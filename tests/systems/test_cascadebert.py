@@ -26,7 +26,8 @@ from exit_checks import (
 from export_command import run_command, sentence
 from systems.cascadebert_checkpoint import write_cascadebert
 from systems.cascadebert_reference import CascadeBertReference
-from systems.exported import Exported, claims, exit_layer_at, export_new, inspect, rewrite
+from systems.edits import claims, rewrite
+from systems.exported import Exported, exit_layer_at, export_new, inspect
 
 DEPTHS = {2: (1, 3), 3: (1, 2, 3)}
 every_cascade = pytest.mark.parametrize("members", DEPTHS)

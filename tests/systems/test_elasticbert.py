@@ -23,9 +23,10 @@ from exit_checks import (
     check_row_independence,
 )
 from export_command import run_command, sentence
+from systems.edits import claims, rewrite
 from systems.elasticbert_checkpoint import write_elasticbert
 from systems.elasticbert_reference import ElasticBertReference, PatientElasticBertReference
-from systems.exported import Exported, claims, exit_layer_at, export_new, inspect, rewrite, without
+from systems.exported import Exported, exit_layer_at, export_new, inspect, without
 
 NEVER = -math.inf
 

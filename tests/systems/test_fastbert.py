@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ import pytest
 import torch
 
 from checkpoints import write_pabee
-from effbert.exporter import export
 from effbert.exporter.checkpoint import open_checkpoint
 from effbert.exporter.formats import LoadOptions, fastbert
 from effbert.exporter.policies.entropy import ENTROPY_CATEGORICAL
@@ -31,6 +29,7 @@ from exit_checks import (
 )
 from export_command import run_command, sentence
 from systems.edits import claims, rewrite
+from systems.exported import Exported, export_new
 from systems.fastbert_checkpoint import write_fastbert
 from systems.fastbert_reference import FastBertReference
 from vocabularies import random_rows
@@ -42,82 +41,58 @@ LAYOUTS: dict[str, dict[str, object]] = {
 every_layout = pytest.mark.parametrize("layout", LAYOUTS)
 
 
-@dataclass(frozen=True)
-class Model:
-    """A checkpoint, its bundle, and the loop that both are judged by."""
-
-    checkpoint: Path
-    bundle: Path
-
-    @cached_property
-    def reference(self) -> FastBertReference:
-        return FastBertReference(self.checkpoint)
-
-    @cached_property
-    def session(self) -> Session:
-        return Session(self.bundle, threads=1)
-
-    @cached_property
-    def rows(self) -> list[list[int]]:
-        return list(random_rows("bert", 200))
-
-    def speed(self, q: float) -> float:
-        """The value below which a share `q` of the signals of all exits falls."""
-        return float(np.quantile([self.reference.signals(row) for row in self.rows], q))
-
-
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Model]:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
     @cache
-    def make(layout: str) -> Model:
+    def make(layout: str) -> Exported:
         folder = tmp_path_factory.mktemp(layout)
-        checkpoint = write_fastbert(folder / "checkpoint", layout=layout, **LAYOUTS[layout])
-        export(checkpoint, folder / "bundle")
-        return Model(checkpoint, folder / "bundle")
+        return export_new(
+            folder, write_fastbert, FastBertReference, layout=layout, **LAYOUTS[layout]
+        )
 
     return make
 
 
 @pytest.fixture
-def model(exported: Callable[[str], Model], layout: str) -> Model:
+def model(exported: Callable[[str], Exported], layout: str) -> Exported:
     return exported(layout)
 
 
 @every_layout
-def test_every_exit_answers_like_the_reference(model: Model):
+def test_every_exit_answers_like_the_reference(model: Exported):
     check_every_exit(model.session, model.reference, model.rows)
 
 
 @every_layout
 @pytest.mark.parametrize("q", [0.1, 0.3, 0.6])
 @pytest.mark.parametrize("sizes", [(1,), (16, 3, 8)], ids=["alone", "batches"])
-def test_rows_leave_where_the_loop_says(model: Model, q: float, sizes: tuple[int, ...]):
-    knobs = {"threshold": model.speed(q)}
+def test_rows_leave_where_the_loop_says(model: Exported, q: float, sizes: tuple[int, ...]):
+    knobs = {"threshold": model.quantile(q)}
     met = check_decisions(model.session, model.reference, model.rows, knobs, sizes)
     assert len(met) >= 3
 
 
 @every_layout
-def test_default_knobs_never_stop_a_row(model: Model):
+def test_default_knobs_never_stop_a_row(model: Exported):
     check_default_knobs(model.session, model.reference, model.rows[:50])
 
 
 @every_layout
-def test_rows_do_not_depend_on_each_other(model: Model):
+def test_rows_do_not_depend_on_each_other(model: Exported):
     check_row_independence(
-        model.session, model.reference, model.rows, {"threshold": model.speed(0.3)}
+        model.session, model.reference, model.rows, {"threshold": model.quantile(0.3)}
     )
 
 
 @every_layout
-def test_the_minimal_host_agrees(model: Model):
-    for threshold in (model.speed(0.3), [model.speed(0.4)] * 4):
+def test_the_minimal_host_agrees(model: Exported):
+    for threshold in (model.quantile(0.3), [model.quantile(0.4)] * 4):
         check_minimal_host(model.session, model.rows[:60], {"threshold": threshold})
     check_minimal_host(model.session, model.rows[:10], {})
 
 
 @every_layout
-def test_only_the_script_stops_at_exactly_the_speed(model: Model, layout: str):
+def test_only_the_script_stops_at_exactly_the_speed(model: Exported, layout: str):
     row = model.rows[0]
     signal = float(model.session.run(batch([row]), {"threshold": math.inf}).signal[0])
     step = np.float32(signal)
@@ -145,7 +120,7 @@ def test_nan_stops_in_the_script_at_any_speed_and_never_in_the_package():
             np.testing.assert_array_equal(fired, wanted)
 
 
-def test_the_second_text_has_a_segment_of_its_own(exported: Callable[[str], Model]):
+def test_the_second_text_has_a_segment_of_its_own(exported: Callable[[str], Exported]):
     model = exported("research")
     row, types = [2, 9, 8, 3, 30, 40, 3], [0, 0, 0, 0, 1, 1, 1]
     inputs = {"input_ids": [row], "token_type_ids": [types]}
@@ -157,7 +132,7 @@ def test_the_second_text_has_a_segment_of_its_own(exported: Callable[[str], Mode
 
 
 @every_layout
-def test_the_manifest_tells_where_the_bundle_comes_from(model: Model, layout: str):
+def test_the_manifest_tells_where_the_bundle_comes_from(model: Exported, layout: str):
     manifest = model.session.bundle.manifest
     research = layout == "research"
     assert manifest.source.format == "fastbert"

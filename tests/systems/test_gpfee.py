@@ -25,7 +25,8 @@ from exit_checks import (
 )
 from exit_rules import entropy_naive
 from export_command import run_command, sentence
-from systems.exported import Exported, claims, exit_layer_at, export_new, inspect, rewrite, without
+from systems.edits import claims, rewrite
+from systems.exported import Exported, exit_layer_at, export_new, inspect, without
 from systems.gpfee_checkpoint import write_gpfee
 from systems.gpfee_reference import GpfeeReference, past_future
 

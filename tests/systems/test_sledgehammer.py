@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-from effbert.exporter import export
 from effbert.exporter.checkpoint import open_checkpoint
 from effbert.exporter.formats import FORMATS, LoadOptions, choose_format, sledgehammer
 from effbert.runtime import Session
@@ -29,9 +27,9 @@ from exit_checks import (
     run,
 )
 from export_command import run_command, sentence
+from systems.exported import Exported, export_new
 from systems.sledgehammer_checkpoint import HIDDEN, write_sledgehammer
 from systems.sledgehammer_reference import SledgehammerReference
-from vocabularies import random_rows
 
 CHECKPOINTS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -41,51 +39,30 @@ TEMPERATURES = (None, 1.5, [3.0, 0.8, 2.0])
 every_checkpoint = pytest.mark.parametrize("name", CHECKPOINTS)
 
 
-@dataclass(frozen=True)
-class Model:
-    """A checkpoint, its bundle, and the loop that both are judged by."""
-
-    checkpoint: Path
-    bundle: Path
-
-    @cached_property
-    def reference(self) -> SledgehammerReference:
-        return SledgehammerReference(self.checkpoint)
-
-    @cached_property
-    def session(self) -> Session:
-        return Session(self.bundle, threads=1)
-
-    @cached_property
-    def rows(self) -> list[list[int]]:
-        return list(random_rows("bert", 200))
-
-    def knobs(self, q: float, temperature: Any = None) -> dict[str, Any]:
-        """Thresholds that a share 1 - q of the rows reaches at each exit."""
-        signals = [self.reference.signals(row, temperature) for row in self.rows]
-        knobs: dict[str, Any] = {"threshold": np.quantile(signals, q, axis=0).tolist()}
-        return knobs if temperature is None else knobs | {"temperature": temperature}
+def knobs_of(model: Exported, q: float, temperature: Any = None) -> dict[str, Any]:
+    """Thresholds that a share 1 - q of the rows reaches at each exit."""
+    signals = [model.reference.signals(row, temperature) for row in model.rows]
+    knobs: dict[str, Any] = {"threshold": np.quantile(signals, q, axis=0).tolist()}
+    return knobs if temperature is None else knobs | {"temperature": temperature}
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Model]:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
     @cache
-    def make(name: str) -> Model:
+    def make(name: str) -> Exported:
         folder = tmp_path_factory.mktemp(name)
-        checkpoint = write_sledgehammer(folder / "checkpoint", **CHECKPOINTS[name])
-        export(checkpoint, folder / "bundle")
-        return Model(checkpoint, folder / "bundle")
+        return export_new(folder, write_sledgehammer, SledgehammerReference, **CHECKPOINTS[name])
 
     return make
 
 
 @pytest.fixture
-def model(exported: Callable[[str], Model], name: str) -> Model:
+def model(exported: Callable[[str], Exported], name: str) -> Exported:
     return exported(name)
 
 
 @every_checkpoint
-def test_every_exit_answers_like_the_reference(model: Model):
+def test_every_exit_answers_like_the_reference(model: Exported):
     reference = SledgehammerReference(model.checkpoint, temperature=1.0)
     check_every_exit(model.session, reference, model.rows)
 
@@ -95,38 +72,38 @@ def test_every_exit_answers_like_the_reference(model: Model):
 @pytest.mark.parametrize("q", [0.3, 0.6, 0.9])
 @pytest.mark.parametrize("sizes", [(1,), (16, 3, 8)], ids=["alone", "batches"])
 def test_rows_leave_where_the_loop_says(
-    model: Model, temperature: Any, q: float, sizes: tuple[int, ...]
+    model: Exported, temperature: Any, q: float, sizes: tuple[int, ...]
 ):
-    knobs = model.knobs(q, temperature)
+    knobs = knobs_of(model, q, temperature)
     met = check_decisions(model.session, model.reference, model.rows, knobs, sizes)
     assert met == [1, 2, 3]
 
 
 @every_checkpoint
-def test_one_threshold_serves_all_exits(model: Model):
-    knobs = {"threshold": float(np.median(model.knobs(0.5)["threshold"]))}
+def test_one_threshold_serves_all_exits(model: Exported):
+    knobs = {"threshold": float(np.median(knobs_of(model, 0.5)["threshold"]))}
     assert len(check_decisions(model.session, model.reference, model.rows, knobs, (16, 1))) == 3
 
 
 @every_checkpoint
-def test_default_knobs_never_stop_a_row(model: Model):
+def test_default_knobs_never_stop_a_row(model: Exported):
     check_default_knobs(model.session, model.reference, model.rows[:50])
 
 
 @every_checkpoint
-def test_rows_do_not_depend_on_each_other(model: Model):
-    check_row_independence(model.session, model.reference, model.rows, model.knobs(0.5))
+def test_rows_do_not_depend_on_each_other(model: Exported):
+    check_row_independence(model.session, model.reference, model.rows, knobs_of(model, 0.5))
 
 
 @every_checkpoint
-def test_the_minimal_host_agrees(model: Model):
+def test_the_minimal_host_agrees(model: Exported):
     for temperature in TEMPERATURES:
-        check_minimal_host(model.session, model.rows[:60], model.knobs(0.5, temperature))
+        check_minimal_host(model.session, model.rows[:60], knobs_of(model, 0.5, temperature))
     check_minimal_host(model.session, model.rows[:10], {})
 
 
 @every_checkpoint
-def test_a_probability_at_the_threshold_leaves(model: Model):
+def test_a_probability_at_the_threshold_leaves(model: Exported):
     row = model.rows[0]
     signal = float(model.session.run(batch([row]), {"threshold": 0.0}).signal[0])
     above = float(np.nextafter(np.float32(signal), np.float32(2)))
@@ -138,7 +115,7 @@ def test_a_probability_at_the_threshold_leaves(model: Model):
 
 
 @pytest.mark.parametrize("name", ["plain"])
-def test_a_higher_temperature_divides_the_logits_once(model: Model):
+def test_a_higher_temperature_divides_the_logits_once(model: Exported):
     rows, knobs = model.rows[:20], {"threshold": 0.0}
     found = run(model.session, rows, knobs, (16,))
     cooler = run(model.session, rows, knobs | {"temperature": 4.0}, (16,))
@@ -148,7 +125,7 @@ def test_a_higher_temperature_divides_the_logits_once(model: Model):
 
 
 @every_checkpoint
-def test_sums_of_the_exits_to_come_are_carried_and_no_pooled_states(model: Model):
+def test_sums_of_the_exits_to_come_are_carried_and_no_pooled_states(model: Exported):
     segments = model.session.bundle.manifest.segments
     for k, segment in enumerate(segments[1:], start=1):
         axes = [t.axes for t in segment.inputs if t.name.startswith("carry_")]
@@ -157,7 +134,7 @@ def test_sums_of_the_exits_to_come_are_carried_and_no_pooled_states(model: Model
 
 
 @every_checkpoint
-def test_the_manifest_tells_where_the_bundle_comes_from(model: Model, name: str):
+def test_the_manifest_tells_where_the_bundle_comes_from(model: Exported, name: str):
     manifest = model.session.bundle.manifest
     chained = name == "chained"
     assert manifest.source.format == "sledgehammer"
