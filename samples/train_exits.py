@@ -10,37 +10,18 @@ says (as in self-distillation, Zhang et al., 2019).
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.optim.lr_scheduler import OneCycleLR
 from transformers import AutoTokenizer, BertModel, PreTrainedTokenizerBase
 
 from data import read_rows
 from deebert import Exit, renew_first_token, save
 from effbert.exporter.quiet import quietly
-
-BATCH = 32
-MAX_TOKENS = 128
-Example = tuple[list[int], int]  # token ids, number of the label
-
-
-def batches(
-    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Shuffled rows of similar length: ids and mask [batch, sequence], labels [batch]."""
-    order = torch.randperm(len(examples)).tolist()
-    for start in range(0, len(order), 20 * BATCH):
-        pool = sorted(order[start : start + 20 * BATCH], key=lambda i: len(examples[i][0]))
-        starts = torch.arange(0, len(pool), BATCH)
-        for first in starts[torch.randperm(len(starts))].tolist():
-            ids, labels = zip(*(examples[i] for i in pool[first : first + BATCH]), strict=True)
-            rows = tokenizer.pad({"input_ids": ids}, return_tensors="pt", verbose=False)
-            yield rows["input_ids"], rows["attention_mask"], torch.tensor(labels)
+from training import Example, fit, label_numbers, tokenize
 
 
 def joint_loss(logits: Sequence[Tensor], labels: Tensor) -> Tensor:
@@ -62,27 +43,20 @@ def train(
     epochs: int,
     rate: float,
 ) -> None:
-    """Trains all but the word embeddings, in place; `rate` is the highest learning rate."""
+    """Trains all but the word embeddings, in place."""
     backbone.embeddings.word_embeddings.requires_grad_(False)
-    parameters = [p for p in [*backbone.parameters(), *exits.parameters()] if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01)
-    per_epoch = math.ceil(len(examples) / BATCH)
-    schedule = OneCycleLR(optimizer, rate, total_steps=epochs * per_epoch, pct_start=0.1)
+
+    def learn(ids: Tensor, mask: Tensor, labels: Tensor) -> str:
+        hidden = backbone(ids, attention_mask=mask, output_hidden_states=True).hidden_states
+        logits = [exit_(states) for exit_, states in zip(exits, hidden[1:], strict=True)]
+        loss = joint_loss(logits, labels)
+        loss.backward()
+        right = " ".join(f"{(x.argmax(-1) == labels).float().mean():4.0%}" for x in logits)
+        return f"loss {loss:.3f}  right at each exit {right}"
+
     backbone.train()
-    for epoch in range(epochs):
-        for step, (ids, mask, labels) in enumerate(batches(examples, tokenizer)):
-            hidden = backbone(ids, attention_mask=mask, output_hidden_states=True).hidden_states
-            logits = [exit_(states) for exit_, states in zip(exits, hidden[1:], strict=True)]
-            loss = joint_loss(logits, labels)
-            loss.backward()
-            nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            schedule.step()
-            if step % 50 == 0:
-                right = " ".join(f"{(x.argmax(-1) == labels).float().mean():4.0%}" for x in logits)
-                where = f"epoch {epoch + 1}/{epochs} step {step:4}/{per_epoch}"
-                print(f"{where}  loss {loss:.3f}  right at each exit {right}", flush=True)
+    parameters = [*backbone.parameters(), *exits.parameters()]
+    fit(parameters, examples, tokenizer, epochs, rate, learn)
 
 
 def main() -> None:
@@ -97,8 +71,8 @@ def main() -> None:
 
     torch.manual_seed(0)
     rows = read_rows(options.data)
-    names = dict(enumerate(sorted({label for _, label in rows})))
-    numbers = {name: number for number, name in names.items()}
+    numbers = label_numbers(rows)
+    names = {number: name for name, number in numbers.items()}
     tokenizer = AutoTokenizer.from_pretrained(options.backbone)
     with quietly():
         backbone = BertModel.from_pretrained(
@@ -108,8 +82,7 @@ def main() -> None:
         renew_first_token(backbone, tokenizer.cls_token_id)
     size = backbone.config.hidden_size
     exits = nn.ModuleList(Exit(size, len(names)) for _ in backbone.encoder.layer)
-    tokens = tokenizer([text for text, _ in rows], truncation=True, max_length=MAX_TOKENS)
-    examples = [(ids, numbers[y]) for ids, (_, y) in zip(tokens["input_ids"], rows, strict=True)]
+    examples = tokenize(rows, tokenizer, numbers)
     train(backbone, exits, examples, tokenizer, options.epochs, options.rate)
     save(options.checkpoint, backbone, exits, tokenizer)
     print(f"{options.checkpoint}: {len(exits)} exits, {len(names)} labels")

@@ -11,7 +11,6 @@ says (LengthDrop with the sandwich rule and in-place distillation: Kim and Cho, 
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Sequence
 from itertools import accumulate
 from operator import mul
@@ -20,13 +19,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.optim.lr_scheduler import OneCycleLR
+from transformers import PreTrainedTokenizerBase
 
 from data import read_rows
 from deebert import load, save
 from effbert.exporter.layer_parts import layer_parts
 from effbert.exporter.length_drop import DropRule, LengthDropEncoder
-from train_exits import BATCH, MAX_TOKENS, batches, joint_loss
+from train_exits import joint_loss
+from training import Example, fit, tokenize
 
 STEEPEST = 0.2  # share of its tokens that a layer drops at most
 RANDOM = 2  # schedules between the steepest and none
@@ -58,33 +58,26 @@ def towards(students: Sequence[Tensor], teachers: Sequence[Tensor]) -> Tensor:
 def train(
     encoder: LengthDropEncoder,
     exits: nn.ModuleList,
-    examples: Sequence[tuple[list[int], int]],
-    tokenizer: object,
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
     epochs: int,
     rate: float,
 ) -> None:
     """Trains all but the word embeddings, in place."""
     encoder.encoder.embeddings.word_embeddings.requires_grad_(False)
-    parameters = [p for p in [*encoder.parameters(), *exits.parameters()] if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01)
-    per_epoch = math.ceil(len(examples) / BATCH)
-    schedule = OneCycleLR(optimizer, rate, total_steps=epochs * per_epoch, pct_start=0.1)
+
+    def learn(ids: Tensor, mask: Tensor, labels: Tensor) -> str:
+        full = answers(encoder, exits, ids, mask, torch.ones(len(exits)))
+        losses = [joint_loss(full, labels)]
+        losses[0].div(2 + RANDOM).backward()
+        for lengths in schedules(len(exits)):
+            losses.append(towards(answers(encoder, exits, ids, mask, lengths), full))
+            losses[-1].div(2 + RANDOM).backward()
+        return "loss full " + "  ".join(f"{loss:.3f}" for loss in losses)
+
     encoder.train()
-    for epoch in range(epochs):
-        for step, (ids, mask, labels) in enumerate(batches(examples, tokenizer)):
-            full = answers(encoder, exits, ids, mask, torch.ones(len(exits)))
-            losses = [joint_loss(full, labels)]
-            losses[0].div(2 + RANDOM).backward()
-            for lengths in schedules(len(exits)):
-                losses.append(towards(answers(encoder, exits, ids, mask, lengths), full))
-                losses[-1].div(2 + RANDOM).backward()
-            nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            schedule.step()
-            if step % 50 == 0:
-                said = "  ".join(f"{loss:.3f}" for loss in losses)
-                print(f"epoch {epoch + 1}/{epochs} step {step:4}/{per_epoch}  loss full {said}")
+    parameters = [*encoder.parameters(), *exits.parameters()]
+    fit(parameters, examples, tokenizer, epochs, rate, learn)
 
 
 def main() -> None:
@@ -99,9 +92,7 @@ def main() -> None:
     torch.manual_seed(0)
     rows = read_rows(options.data)
     backbone, exits, tokenizer = load(options.checkpoint)
-    numbers = backbone.config.label2id
-    tokens = tokenizer([text for text, _ in rows], truncation=True, max_length=MAX_TOKENS)
-    examples = [(ids, numbers[y]) for ids, (_, y) in zip(tokens["input_ids"], rows, strict=True)]
+    examples = tokenize(rows, tokenizer, backbone.config.label2id)
     encoder = LengthDropEncoder(backbone, layer_parts(backbone.config), DropRule())
     train(encoder, exits, examples, tokenizer, options.epochs, options.rate)
     save(options.output, backbone, exits, tokenizer)
