@@ -59,7 +59,7 @@ def fit(
     `learn` takes ids, mask and labels, leaves gradients behind, and says how it went.
     """
     parameters = [parameter for parameter in trained if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01, fused=True)
     per_epoch = math.ceil(len(examples) / BATCH)
     schedule = OneCycleLR(optimizer, rate, total_steps=epochs * per_epoch, pct_start=0.1)
     for epoch in range(epochs):
