@@ -26,6 +26,7 @@ def export(
     length_adaptive: bool = False,
     keep_cls: str = "auto",
     retention: Sequence[int] | None = None,
+    pad_to: int | None = None,
     layers: str | Sequence[int] | None = None,
     widths: str | Sequence[float] | None = None,
     depths: str | Sequence[float] | None = None,
@@ -63,6 +64,8 @@ def export(
             question answering only.
         retention: PoWER-BERT's retention configuration, one count a layer: length-adaptive with its
             rule, and these as default.
+        pad_to: pad every row to this many tokens inside the graph, and let padding vote and be kept
+            as the code of both papers does; needs `length_adaptive` or `retention`.
         opset: ONNX opset of the segments, 18 to 23.
         verify: compare every exit with torch before the bundle appears.
         atol: largest difference allowed, the family's own by default (1e-4; MobileBERT 2e-3).
@@ -84,10 +87,13 @@ def export(
     """
     from effbert.exporter.length_adaptive import LengthOptions
     from effbert.exporter.pipeline import Options, run_export
+    from effbert.runtime.errors import InputError
 
     lengths = None
     if length_adaptive or retention is not None:
-        lengths = LengthOptions(keep_cls, None if retention is None else tuple(retention))
+        lengths = LengthOptions(keep_cls, None if retention is None else tuple(retention), pad_to)
+    elif pad_to is not None:
+        raise InputError("--pad-to needs --length-adaptive or --retention.")
     options = Options(
         format=format,
         task=task,

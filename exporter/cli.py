@@ -137,6 +137,13 @@ def _number(text: str) -> float | int:
     metavar="N,N,..",
     help="PoWER-BERT's tokens left after each layer: --length-adaptive with these as default.",
 )
+@click.option(
+    "--pad-to",
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="Pad every row to N tokens in the graph, padding voting too: the papers' arithmetic; with "
+    "--length-adaptive or --retention.",
+)
 @click.option("--opset", default=20, show_default=True, help="ONNX opset, 18 to 23.")
 @click.option(
     "--verify/--no-verify",

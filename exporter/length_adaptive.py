@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
+
 from effbert.exporter.layer_parts import layer_parts
 from effbert.exporter.length_drop import DropRule, LengthDropEncoder, lengths_knob
 from effbert.exporter.model import ExitModel, MultiExitModel
 from effbert.exporter.single_exit import SingleExitModel
 from effbert.runtime.errors import ExportError, InputError
+from effbert.runtime.manifest import Limits
 
 KEEP = ("auto", "yes", "no")
 TRIALS = ((0.7, 0.5), (0.9, 0.1))  # shares of the first and the last layer
@@ -24,10 +27,13 @@ class LengthOptions:
             answering, as the Length-Adaptive Transformer does.
         retention: PoWER-BERT's counts, one a layer, which become the default; its rule leaves
             attention of a token to itself out.
+        pad_to: Tokens of every row, padding included, which then takes part as in the papers' code;
+            None leaves it out.
     """
 
     keep_cls: str = "auto"
     retention: tuple[int, ...] | None = None
+    pad_to: int | None = None
 
 
 def make_length_adaptive(model: ExitModel, options: LengthOptions) -> ExitModel:
@@ -48,7 +54,9 @@ def make_length_adaptive(model: ExitModel, options: LengthOptions) -> ExitModel:
         keep_first=keeps,
         ignore_self=options.retention is not None,
         restore=by_token or not keeps,
+        pad_to=options.pad_to,
     )
+    limits = _limited(described.limits, options.pad_to)
     layers = _replace_encoder(model, rule)
     knob = lengths_knob(layers)
     defaults = dict(described.defaults)
@@ -60,6 +68,8 @@ def make_length_adaptive(model: ExitModel, options: LengthOptions) -> ExitModel:
         defaults["lengths"] = list(options.retention)
     model.description = replace(
         described,
+        limits=limits,
+        padded_to=options.pad_to,
         knobs=(*described.knobs, knob),
         defaults=defaults,
         trials=tuple({"lengths": _falling(first, last, layers)} for first, last in TRIALS),
@@ -83,6 +93,18 @@ def _replace_encoder(model: ExitModel, rule: DropRule) -> int:
             "own; leave --length-adaptive out."
         )
     return len(dropping.parts.layers(dropping.encoder))
+
+
+def _limited(limits: Limits, pad_to: int | None) -> Limits:
+    """What rows may have if all are padded to this many tokens."""
+    if pad_to is None:
+        return limits
+    if not limits.min_length <= pad_to <= limits.max_length:
+        raise InputError(
+            f"--pad-to: got {pad_to}, expected {limits.min_length} to {limits.max_length} tokens, "
+            "which is what this model takes."
+        )
+    return msgspec.structs.replace(limits, max_length=pad_to)
 
 
 def _falling(first: float, last: float, layers: int) -> list[float]:

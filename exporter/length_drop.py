@@ -3,7 +3,8 @@
 Between attention and feed-forward of each layer, the tokens that the others attend to least are
 dropped. How many stay is the knob `lengths`, read by the graph, so that one bundle serves every
 length configuration. Padding neither votes nor competes, and kept tokens stay in order: what a row
-answers does not depend on its padding or its batch.
+answers does not depend on its padding or its batch. The papers' code pads all rows to one length
+instead, and its padding votes and competes like any token; `DropRule.pad_to` is that arithmetic.
 
 A token that was dropped keeps the vector of the last layer that it passed. Answers for every token
 come from these restored vectors.
@@ -12,6 +13,7 @@ come from these restored vectors.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +22,7 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from effbert.exporter.layer_parts import LayerParts
+from effbert.exporter.padded_rows import Rows, own_rows, padded_rows
 from effbert.runtime.manifest import Knob
 
 # Shares of a row's length are rounded up; a product that should be whole may be a little above.
@@ -51,11 +54,13 @@ class DropRule:
         keep_first: The first token is never dropped.
         ignore_self: Attention of a token to itself does not count (PoWER-BERT).
         restore: All tokens are given back, as token-level answers need.
+        pad_to: Every row gets this many tokens; None leaves padding out of it.
     """
 
     keep_first: bool = True
     ignore_self: bool = False
     restore: bool = False
+    pad_to: int | None = None
 
 
 class LengthDropEncoder(nn.Module):
@@ -67,7 +72,7 @@ class LengthDropEncoder(nn.Module):
         self.encoder: Any = encoder
         self.parts = parts
         self.rule = rule
-        self.config = encoder.config
+        self.config: Any = encoder.config
 
     def forward(
         self,
@@ -87,67 +92,83 @@ class LengthDropEncoder(nn.Module):
             token_type_ids: int64 [batch, sequence].
         """
         mask = attention_mask
-        alive = (mask[:, 0, 0, :] == 0) if mask.ndim == 4 else mask > 0
-        total = alive.sum(1)
-        hidden = self.parts.embed(self.encoder, input_ids, token_type_ids)
-        restored = hidden
-        slots, real = torch.arange(input_ids.shape[1]).expand_as(alive), alive
-        states = [hidden]
-        for index, layer in enumerate(self.parts.layers(self.encoder)):
-            context, shares = self.parts.attend(layer, hidden, real)
-            kept = self._most_attended(shares, real, _target(lengths[index], total))
-            alive = alive & torch.gather(kept, 1, slots)
-            hidden, real = _compact(context, kept)
-            hidden = self.parts.feed_forward(layer, hidden)
-            slots = (alive.long().cumsum(1) - 1).clamp(min=0)
-            if self.rule.restore:
-                back = slots[..., None].expand(-1, -1, hidden.shape[2])
-                own = torch.gather(hidden, 1, back)
-                restored = torch.where(alive[..., None], own, restored)
-            states.append(restored if self.rule.restore else hidden)
+        real = (mask[:, 0, 0, :] == 0) if mask.ndim == 4 else mask > 0
+        length = self.rule.pad_to
+        if length is None:
+            rows = own_rows(input_ids, token_type_ids, real)
+        else:
+            pad_id = self.config.pad_token_id or 0
+            rows = padded_rows(input_ids, token_type_ids, real, length, pad_id)
+        states = tuple(self._states(rows, lengths))
         pooler = getattr(self.encoder, "pooler", None)
         return BaseModelOutputWithPooling(
             last_hidden_state=states[-1],
             pooler_output=None if pooler is None else pooler(states[-1]),
-            hidden_states=tuple(states),
+            hidden_states=states,
         )
 
-    def _most_attended(self, shares: Tensor, real: Tensor, target: Tensor) -> Tensor:
+    def _states(self, rows: Rows, lengths: Tensor) -> Iterator[Tensor]:
+        """The embeddings, and what comes out of each layer."""
+        hidden = self.parts.embed(self.encoder, rows.ids, rows.types)
+        yield hidden
+        restored, (alive, read) = hidden, (rows.counted, rows.read)
+        slots, counted = torch.arange(rows.ids.shape[1]).expand_as(alive), alive
+        for index, layer in enumerate(self.parts.layers(self.encoder)):
+            context, shares = self.parts.attend(layer, hidden, read)
+            kept = self._most_attended(shares, counted, _target(lengths[index], rows.total))
+            alive = alive & torch.gather(kept, 1, slots)
+            order, counted = _first_kept(kept)
+            read = counted if rows.places is None else torch.gather(read, 1, order)
+            hidden = self.parts.feed_forward(layer, _vectors(context, order))
+            slots = (alive.long().cumsum(1) - 1).clamp(min=0)
+            if not self.rule.restore:
+                yield hidden
+                continue
+            restored = torch.where(alive[..., None], _vectors(hidden, slots), restored)
+            yield restored if rows.places is None else _vectors(restored, rows.places)
+
+    def _most_attended(self, shares: Tensor, counted: Tensor, target: Tensor) -> Tensor:
         """Choose the `target` [batch] most attended tokens of each row: bool [batch, tokens].
 
-        Ties go to the lower position.
+        Only `counted` ones vote and compete. Ties go to the lower position.
         """
         if self.rule.ignore_self:
             shares = shares * (1 - torch.eye(shares.shape[2], dtype=shares.dtype))
-        votes = (shares * real[:, None, :, None]).sum((1, 2))
-        votes = torch.where(real, votes, -1.0)
+        votes = (shares * counted[:, None, :, None]).sum((1, 2))
+        votes = torch.where(counted, votes, -1.0)
         if self.rule.keep_first:
-            votes = torch.where(_places(real) == 0, math.inf, votes)
+            votes = torch.where(_places(counted) == 0, math.inf, votes)
         order = votes.sort(dim=1, descending=True, stable=True).indices
-        chosen = _places(real) < target[:, None]
-        return torch.zeros_like(real).scatter(1, order, chosen)
+        chosen = _places(counted) < target[:, None]
+        return torch.zeros_like(counted).scatter(1, order, chosen)
 
 
 def _target(length: Tensor, total: Tensor) -> Tensor:
-    """How many tokens of each row stay, int64 [batch], of its `total` real ones."""
+    """How many tokens of each row stay, int64 as `total`, how many of it count."""
     share = torch.ceil(length * total - ROUNDING).clamp(min=2)
     count = torch.where(length <= 1, share, torch.floor(length))
     return torch.minimum(count.long(), total)
 
 
-def _compact(hidden: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
-    """Bring kept tokens to the front, in order; the rest of the longest row is padding."""
+def _first_kept(kept: Tensor) -> tuple[Tensor, Tensor]:
+    """Where kept tokens are, in order, int64 [batch, longest], and which of these count.
+
+    The rest of the longest row is filled with others.
+    """
     # A symbol while torch traces: int() of it would make torch start over, and print its graph.
     longest: Any = kept.sum(1).max().item()
     torch._check(longest >= 1)
-    torch._check(longest <= hidden.shape[1])
+    torch._check(longest <= kept.shape[1])
     places = _places(kept)
     last = torch.where(kept, places, places + MANY)
     order = last.sort(dim=1, stable=True).values[:, :longest]
-    real = order < MANY
-    chosen = torch.where(real, order, order - MANY)
-    where = chosen[..., None].expand(-1, -1, hidden.shape[2])
-    return torch.gather(hidden, 1, where), real
+    counted = order < MANY
+    return torch.where(counted, order, order - MANY), counted
+
+
+def _vectors(hidden: Tensor, places: Tensor) -> Tensor:
+    """The vectors [batch, n, hidden] at `places` [batch, n]."""
+    return torch.gather(hidden, 1, places[..., None].expand(-1, -1, hidden.shape[2]))
 
 
 def _places(tokens: Tensor) -> Tensor:

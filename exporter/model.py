@@ -25,7 +25,8 @@ class Description:
     policy, `defaults` the knob values that the checkpoint brings along. `extras` names what exits
     yield for policies to watch, beside the answers; `knobs` are those that the model itself reads.
     `notes` are sentences for the user: what the checkpoint lacks, and what to do about it. A model
-    that decides itself, token by token, is verified at the knob values of `trials`.
+    that decides itself, token by token, is verified at the knob values of `trials`. `padded_to` is
+    the number of tokens to which the model itself pads every row.
     """
 
     format: str
@@ -46,6 +47,7 @@ class Description:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     trials: tuple[Mapping[str, Any], ...] = ()
+    padded_to: int | None = None
 
 
 class ExitModel(nn.Module):

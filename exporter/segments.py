@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
+import msgspec
 import onnx_ir as ir
 
 from effbert.exporter.model import INPUT_NAMES, OVERRIDE, WORD_MAP, ExitModel
@@ -55,8 +56,18 @@ def build_segments(
         carries = dict(part.carries) | attach(part.model, policy, last=last, extras=extras)
         name_after_modules(part.model)
         file = f"{prefix}segment-{index:02d}.onnx"
-        built.append(BuiltSegment(part.model, _record(part.model, file, layer, carries)))
+        record = _record(part.model, file, layer, carries)
+        built.append(BuiltSegment(part.model, _at_length(record, model.description.padded_to)))
     return built
+
+
+def _at_length(record: Segment, tokens: int | None) -> Segment:
+    """Count the FLOPs of rows that all have so many tokens, whatever they had before."""
+    if tokens is None:
+        return record
+    constant, linear, quadratic = record.flops
+    total = constant + linear * tokens + quadratic * tokens * tokens
+    return msgspec.structs.replace(record, flops=(total, 0, 0))
 
 
 def _own_knobs(model: ir.Model, knobs: Sequence[Knob], index: int) -> None:

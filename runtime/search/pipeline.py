@@ -169,6 +169,12 @@ def _check(options: Search, manifest: Manifest) -> None:
             raise InputError(
                 f"The bundle has no knob {name!r} to search (its knobs: {known}); {remedy}."
             )
+    per_token = any(any(segment.flops[1:]) for segment in manifest.segments)
+    if options.cost == "flops" and LENGTHS in options.over and not per_token:
+        raise InputError(
+            "This bundle pads every row to one length, and its manifest counts FLOPs for that "
+            "length only; search with --cost latency."
+        )
     words_exit = any(
         item.name == "exit_layer" for segment in manifest.segments for item in segment.outputs
     )
