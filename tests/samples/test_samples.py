@@ -164,3 +164,20 @@ def test_a_checkpoint_learns_to_answer_with_tokens_dropped(tmp_path, monkeypatch
         answers = session(list(texts), knobs={"lengths": lengths})
         right = [a.label == label for a, label in zip(answers, labels, strict=True)]
         assert sum(right) >= 0.9 * len(right)
+
+
+def test_a_model_trained_with_layerdrop_answers_with_fewer_layers(tmp_path, monkeypatch):
+    backbone = write_backbone(tmp_path / "backbone")
+    train = write_texts(tmp_path / "train.csv", 96, seed=0)
+    checkpoint = tmp_path / "checkpoint"
+    options = ("--epochs", 60, "--rate", 5e-3)
+    run(monkeypatch, "train_layerdrop", backbone, train, checkpoint, *options)
+    rows = importlib.import_module("data").read_rows(write_texts(tmp_path / "test.csv", 40, seed=3))
+    texts, labels = zip(*rows, strict=True)
+    for layers, left in ((None, 3), ("alternate:1", 2), ("alternate:2", 1)):
+        export(checkpoint, tmp_path / "bundle", layers=layers, force=True)
+        session = Session(tmp_path / "bundle")
+        assert session.exits[-1].layer == left
+        answers = session(list(texts))
+        right = [a.label == label for a, label in zip(answers, labels, strict=True)]
+        assert sum(right) >= 0.9 * len(right)
