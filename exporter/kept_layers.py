@@ -8,7 +8,7 @@ one model, and the rules that drop a number of layers are those of Poor Man's BE
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from effbert.runtime.errors import InputError
@@ -108,6 +108,13 @@ def keep_layers(model: transformers.PreTrainedModel, kept: Sequence[int]) -> Non
             f"{', '.join(sorted({*LISTS, 'albert'}))} can."
         )
     config.num_hidden_layers = len(kept)
+
+
+def of_kept(values: Sequence[int], kept: int, skipped: Collection[int]) -> list[int]:
+    """Values for so many `kept` layers, or what is left of values for the `skipped` ones too."""
+    if len(values) != kept + len(skipped):
+        return [*values]
+    return [value for layer, value in enumerate(values, 1) if layer not in skipped]
 
 
 def describe_kept(kept: Sequence[int], depth: int) -> str:

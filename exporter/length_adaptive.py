@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from effbert.exporter.kept_layers import of_kept
 from effbert.exporter.layer_parts import layer_parts
 from effbert.exporter.length_drop import DropRule, LengthDropEncoder, lengths_knob
 from effbert.exporter.model import ExitModel, MultiExitModel
@@ -61,11 +62,10 @@ def make_length_adaptive(model: ExitModel, options: LengthOptions) -> ExitModel:
     knob = lengths_knob(layers)
     defaults = dict(described.defaults)
     if options.retention is not None:
-        if len(options.retention) != layers:
-            raise InputError(
-                f"--retention: got {len(options.retention)} counts for {layers} encoder layers."
-            )
-        defaults["lengths"] = list(options.retention)
+        counts = of_kept(options.retention, layers, described.skipped)
+        if len(counts) != layers:
+            raise InputError(f"--retention: got {len(counts)} counts for {layers} encoder layers.")
+        defaults["lengths"] = counts
     model.description = replace(
         described,
         limits=limits,

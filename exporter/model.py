@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from effbert.runtime.manifest import Knob, Limits, Problem, Task
+from effbert.runtime.manifest import Knob, Limits, OperatingPoint, Problem, Task
 
 INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
 WORD_MAP = "word_map"
@@ -26,7 +26,8 @@ class Description:
     yield for policies to watch, beside the answers; `knobs` are those that the model itself reads.
     `notes` are sentences for the user: what the checkpoint lacks, and what to do about it. A model
     that decides itself, token by token, is verified at the knob values of `trials`. `padded_to` is
-    the number of tokens to which the model itself pads every row.
+    the number of tokens to which the model itself pads every row. `skipped` are the layers, from 1,
+    that the checkpoint has and the model leaves out. `operating_points` come with the checkpoint.
     """
 
     format: str
@@ -48,6 +49,8 @@ class Description:
     notes: tuple[str, ...] = ()
     trials: tuple[Mapping[str, Any], ...] = ()
     padded_to: int | None = None
+    skipped: tuple[int, ...] = ()
+    operating_points: tuple[OperatingPoint, ...] = ()
 
 
 class ExitModel(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from numbers import Integral
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ import numpy as np
 from effbert.exporter.model import Description
 from effbert.exporter.policies import POLICIES, Policy
 from effbert.runtime.errors import ExportError, InputError
+from effbert.runtime.knobs import layer_values
 from effbert.runtime.manifest import Knob, Number, number
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -102,19 +104,21 @@ def with_defaults(
 
 
 def _with_default(knob: Knob, value: Any, exits: int) -> Knob:
-    if not isinstance(value, list | tuple):
-        return msgspec.structs.replace(knob, default=_number(knob, value))
-    wanted = knob.count or (exits if knob.per_exit else 1)
-    if wanted == 1 or len(value) != wanted:
-        each = "encoder layer" if knob.count else "exit"
-        expected = f"one value or {wanted}, one an {each}" if wanted > 1 else "one value"
-        raise InputError(f"Knob {knob.name}: got {len(value)} values, expected {expected}.")
-    return msgspec.structs.replace(knob, default=[_number(knob, item) for item in value])
+    several = isinstance(value, list | tuple)
+    if knob.count is not None:
+        layer_values(knob, [*value] if several else [value] * knob.count)
+    elif several:
+        wanted = exits if knob.per_exit else 1
+        if wanted == 1 or len(value) != wanted:
+            expected = f"one value or {wanted}, one an exit" if wanted > 1 else "one value"
+            raise InputError(f"Knob {knob.name}: got {len(value)} values, expected {expected}.")
+    numbers = [_number(knob, item) for item in value] if several else _number(knob, value)
+    return msgspec.structs.replace(knob, default=numbers)
 
 
 def _number(knob: Knob, value: Any) -> Number:
     low, high = number(knob.minimum), number(knob.maximum)
-    counts = knob.unit == "tokens" and isinstance(value, int)
+    counts = knob.unit == "tokens" and isinstance(value, Integral)
     kind = int if knob.dtype == "int64" or counts else float
     try:
         fits = low <= value <= high and kind(value) == value

@@ -28,7 +28,7 @@ MAX_FILE_BYTES = 1 << 30
     "knobs",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Set a knob; one value, or with commas one an exit.",
+    help="Set a knob; one value, or with commas one an exit or, for lengths, a layer.",
 )
 @click.option("--operating-point", metavar="NAME", help="Knob values to start from.")
 @click.option("--engine", default="onnxruntime", show_default=True, help="What runs the segments.")

@@ -68,7 +68,9 @@ class Knobs:
             raise InputError(f"Unknown knob {name!r}; this bundle has: {known}.")
         several = isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim)
         if knob.count is not None:
-            return [_vector(knob, [*value] if several else [value] * knob.count)] * self._segments
+            return [
+                layer_values(knob, [*value] if several else [value] * knob.count)
+            ] * self._segments
         if several:
             if not knob.per_exit:
                 raise InputError(f"Knob {name!r}: got a list, expected {_allowed(knob)}.")
@@ -89,8 +91,19 @@ def _point(manifest: Manifest, name: str) -> dict[str, Any]:
     raise InputError(f"Unknown operating point {name!r}; this bundle has: {known}.")
 
 
-def _vector(knob: Knob, values: list[Any]) -> np.ndarray:
-    """The values of all encoder layers; counts of tokens become the count plus a half."""
+def layer_values(knob: Knob, values: Sequence[Any]) -> np.ndarray:
+    """What a graph is fed for a knob with a value for each encoder layer.
+
+    Args:
+        knob: One with a `count`.
+        values: As many; counts of tokens become the count plus a half.
+
+    Returns:
+        An array [layers] of the knob's dtype.
+
+    Raises:
+        InputError: There are more or fewer, one is out of range, or lengths grow.
+    """
     if len(values) != knob.count:
         raise InputError(
             f"Knob {knob.name!r}: got {len(values)} values, expected one or {knob.count}, one "

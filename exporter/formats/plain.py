@@ -80,6 +80,7 @@ def build(
         format=name,
         paper=paper,
         layers=(last,),
+        skipped=tuple(each for each in range(1, depth + 1) if kept and each not in kept),
         notes=() if kept is None else (describe_kept(kept, depth),),
     )
     for field, value in family.fixed.items():

@@ -26,10 +26,23 @@ class Shortened(NamedTuple):
 class LengthReference:
     """Any BERT or DistilBERT checkpoint, its tokens dropped layer by layer."""
 
-    def __init__(self, folder: Path, keep_first: bool = True, ignore_self: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        keep_first: bool = True,
+        ignore_self: bool = False,
+        layers: Sequence[int] = (),
+    ) -> None:
+        """Only `layers`, from 1, run; all of them if none is named."""
         config, tensors = load_checkpoint(folder)
         if any(name.startswith("distilbert.") for name in tensors):
             config, tensors = distilbert_as_bert(config, tensors)
+        if layers:
+            config = {**config, "num_hidden_layers": len(layers)}
+            for index, layer in enumerate(layers):
+                old, new = (f"bert.encoder.layer.{place}." for place in (layer - 1, index))
+                moved = {k.replace(old, new): t for k, t in tensors.items() if k.startswith(old)}
+                tensors = {**tensors, **moved}
         self.bert = Backbone(folder, "bert", "bert", config, tensors)
         self.keep_first = keep_first
         self.ignore_self = ignore_self
