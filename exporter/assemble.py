@@ -251,7 +251,7 @@ def _manifest(
             *(knob for knob in (*policy.knobs, *description.knobs) if knob.name in declared),
             *loaded.selectors,
         ],
-        operating_points=[],
+        operating_points=[*description.operating_points],
         golden=[],
         parity=None,
         files=dict(writer.files),

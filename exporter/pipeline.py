@@ -13,6 +13,7 @@ from effbert.exporter.assemble import Loaded, write_bundle
 from effbert.exporter.checkpoint import open_checkpoint
 from effbert.exporter.formats import LoadOptions, choose_format
 from effbert.exporter.length_adaptive import LengthOptions, make_length_adaptive
+from effbert.exporter.length_store import with_store
 from effbert.exporter.model import Description
 from effbert.exporter.policies import Policy
 from effbert.exporter.rows import read_texts
@@ -133,6 +134,7 @@ def _load(checkpoint: str | Path, options: Options, say: Progress) -> Loaded:
     model = family.load(opened, wanted).eval()
     if options.lengths is not None:
         model = make_length_adaptive(model, options.lengths)
+    model.description = with_store(model.description, opened.folder, options.lengths)
     variants = cut_variants(model, options.widths, options.depths)
     model = variants[0].model
     policy = choose_policy(options.policy, model.description)
