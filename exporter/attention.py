@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def attention(
-    query: Tensor, key: Tensor, value: Tensor, heads: int, mask: Tensor
+    query: Tensor, key: Tensor, value: Tensor, heads: int, mask: Tensor, constant: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """Attend with projected vectors [batch, tokens, heads * size]; queries may be fewer than keys.
 
@@ -18,6 +18,7 @@ def attention(
         value: likewise.
         heads: how many share a vector.
         mask: additive, float32 [batch, 1, 1, keys].
+        constant: added to the denominator of the softmax, exponentials relative to the largest.
 
     Returns:
         The context, shaped as the query, and the shares [batch, heads, queries, keys].
@@ -28,5 +29,7 @@ def attention(
 
     scores = split(query) @ split(key).transpose(2, 3) / math.sqrt(query.shape[2] // heads)
     shares = (scores + mask).softmax(-1)
+    if constant:  # the largest share is 1 / denominator
+        shares = shares / (1 + constant * shares.amax(-1, keepdim=True))
     context = (shares @ split(value)).transpose(1, 2).reshape(query.shape)
     return context, shares

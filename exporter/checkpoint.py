@@ -30,6 +30,7 @@ WEIGHT_FILES = (
     "best.th",  # allennlp's, beside the states after each epoch
     "weights.th",
 )
+KERAS_SUFFIXES = (".h5", ".hdf5")
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".th")
 NOT_WEIGHTS = {"training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "scaler.pt"}
 
@@ -98,8 +99,8 @@ def open_checkpoint(location: str | Path) -> Checkpoint:
     """Find config and weights of a checkpoint.
 
     Args:
-        location: a folder with config.json, one weights file with a config.json beside it, or the
-            id of a model on the Hugging Face hub.
+        location: a folder with config.json, one weights file with a config.json beside it, a whole
+            model of Keras in HDF5, or the id of a model on the Hugging Face hub.
 
     Raises:
         CheckpointError: nothing usable is there; the message says what was looked for.
@@ -113,13 +114,17 @@ def open_checkpoint(location: str | Path) -> Checkpoint:
 
 def _open(location: str) -> Checkpoint:
     path = Path(os.path.expanduser(location))  # which, unlike Path's own, never fails
+    from effbert.exporter.keras_file import find_keras, open_keras  # which itself needs Checkpoint
+
+    if saved := find_keras(path):
+        return open_keras(saved)
     if path.is_file():
         if path.suffix == ".pkl":
             raise _pickled_module(path)
         if path.suffix not in WEIGHT_SUFFIXES:
             raise CheckpointError(
                 f"{path} is not a weights file: expected a folder, a hub id or one of "
-                f"{', '.join('*' + s for s in WEIGHT_SUFFIXES)}."
+                f"{', '.join('*' + s for s in WEIGHT_SUFFIXES + KERAS_SUFFIXES)}."
             )
         name = f"{path.resolve().parent.name}/{path.name}"
         return Checkpoint(name, path.parent, _read_config(path.parent), (path,))

@@ -114,7 +114,8 @@ def layer_parts(config: Any) -> LayerParts:
 def self_attention(own: Any, hidden: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
     """Attention of BERT's module `own`, without what follows; see `attention`."""
     projected = own.query(hidden), own.key(hidden), own.value(hidden)
-    return attention(*projected, own.num_attention_heads, _blocked(real))
+    constant = getattr(own, "constant", 0.0)
+    return attention(*projected, own.num_attention_heads, _blocked(real), constant)
 
 
 def _blocked(real: Tensor) -> Tensor:

@@ -132,9 +132,10 @@ def _load(checkpoint: str | Path, options: Options, say: Progress) -> Loaded:
         options.layers,
     )
     model = family.load(opened, wanted).eval()
-    if options.lengths is not None:
-        model = make_length_adaptive(model, options.lengths)
-    model.description = with_store(model.description, opened.folder, options.lengths)
+    lengths = family.lengths(opened, options.lengths)
+    if lengths is not None:
+        model = make_length_adaptive(model, lengths)
+    model.description = with_store(model.description, opened.folder, lengths)
     variants = cut_variants(model, options.widths, options.depths)
     model = variants[0].model
     policy = choose_policy(options.policy, model.description)

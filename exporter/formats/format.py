@@ -10,6 +10,7 @@ from effbert.runtime.errors import ExportError
 
 if TYPE_CHECKING:
     from effbert.exporter.checkpoint import Checkpoint
+    from effbert.exporter.length_adaptive import LengthOptions
     from effbert.exporter.model import ExitModel
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -56,12 +57,19 @@ class LoadOptions:
             raise ExportError(f"Task {self.task} does not fit: {reason}, so the task is {task}.")
 
 
+def as_asked(checkpoint: Checkpoint, asked: LengthOptions | None) -> LengthOptions | None:
+    """Drop tokens as the user wants: most checkpoints know nothing about that."""
+    del checkpoint
+    return asked
+
+
 @dataclass(frozen=True)
 class Format:
     """A checkpoint family. `detect` looks at tensor shapes and config only; `load` builds it.
 
     `skips_layers` says that `load` can leave layers of the encoder out, `last_highway` that there
-    is a highway after the last layer, to be consulted or not.
+    is a highway after the last layer, to be consulted or not. `lengths` turns what the user asks
+    about dropped tokens into what the checkpoint was trained for.
     """
 
     name: str
@@ -71,3 +79,4 @@ class Format:
     policies: tuple[str, ...]
     skips_layers: bool = False
     last_highway: bool = False
+    lengths: Callable[[Checkpoint, LengthOptions | None], LengthOptions | None] = as_asked

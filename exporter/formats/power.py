@@ -1,0 +1,154 @@
+"""PoWER-BERT's own checkpoints: whole Keras models in HDF5 (Goyal et al., ICML 2020).
+
+The authors' code writes three: `finetune.hdf5`, a BERT; `configuration_search_model.hdf5`, from
+which the retention configuration is read; and `retrained.hdf5`, trained with that configuration,
+which the file itself does not hold but the `log_file.txt` beside it does.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from effbert.exporter.formats.format import Config, Format, LoadOptions, Shapes
+from effbert.runtime.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from effbert.exporter.checkpoint import Checkpoint
+    from effbert.exporter.length_adaptive import LengthOptions
+    from effbert.exporter.model import ExitModel
+
+PAPER = "PoWER-BERT (Goyal et al., ICML 2020), https://arxiv.org/abs/2001.08950"
+ATTENTION, FEED_FORWARD = "Encoder-1-MultiHeadSelfAttention", "Encoder-1-FeedForward"
+SOFT, HARD = f"{ATTENTION}-Soft-Extract", f"{ATTENTION}-Extract"
+ACTIVATIONS = {"gelu_tensorflow": "gelu", "relu": "relu"}  # Keras' names and transformers'
+LOG = "log_file.txt"
+LOGGED = re.compile(r"Retention Configuration :\[(\d{1,9}(?:, \d{1,9})*)\]")
+MAX_LOG_BYTES = 1 << 22
+
+
+def detect(shapes: Shapes, config: Config) -> bool:
+    """Layers by the names that the authors gave them."""
+    del config
+    return f"{ATTENTION}/Wq" in shapes
+
+
+def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
+    """Build a BERT with the authors' attention, which drops no tokens yet.
+
+    Its classifier ends in a softmax there; here it answers logits, as all formats do.
+
+    Raises:
+        CheckpointError: tensors or settings are missing or do not fit, or no training ended here.
+        ExportError: the task or the exits do not exist.
+    """
+    from effbert.exporter.formats.plain import build
+    from effbert.exporter.power_bert import attend_like_keras, transformers_tensors
+
+    if SOFT in _layers(checkpoint.config) or f"{SOFT}/W" in checkpoint.shapes:
+        raise CheckpointError(
+            f"{checkpoint.name} is the model of the configuration search, which only weighs tokens "
+            "(Soft-Extract layers); export retrained.hdf5, which the next step of the training "
+            "writes."
+        )
+    model = build(
+        checkpoint,
+        options,
+        name="power",
+        paper=PAPER,
+        config=_bert_config(checkpoint),
+        tensors=transformers_tensors(checkpoint),
+    )
+    attend_like_keras(model.model.base_model)
+    if trained := _trained_counts(checkpoint):
+        note = f"{LOG} says that it was trained with --retention {','.join(map(str, trained))}."
+        model.description = replace(model.description, notes=(*model.description.notes, note))
+    return model
+
+
+def lengths(checkpoint: Checkpoint, asked: LengthOptions | None) -> LengthOptions | None:
+    """Complete what the user says about dropped tokens: the rule, and the trained configuration.
+
+    Raises:
+        CheckpointError: the model was trained to drop tokens, and nothing tells how many.
+    """
+    from effbert.exporter.length_adaptive import LengthOptions
+    from effbert.exporter.power_bert import depth, extents
+
+    if asked is not None and asked.retention is not None:
+        return asked
+    layers = depth(checkpoint.shapes)
+    if trained := _trained_counts(checkpoint):
+        return replace(asked or LengthOptions(), retention=trained)
+    if asked is not None:  # the authors' own default, which drops nothing
+        return replace(asked, retention=(extents(checkpoint)["P"],) * layers)
+    if _drops(checkpoint.config):
+        raise CheckpointError(
+            f"{checkpoint.name} was trained to drop tokens, but does not hold how many; say "
+            f"--retention N,N,.. with {layers} counts, which the training wrote to {LOG}."
+        )
+    return None
+
+
+def _bert_config(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What transformers must know: extents from shapes, the rest from the settings of layers."""
+    from effbert.exporter.power_bert import EPSILON, depth, extents
+
+    found, layers = extents(checkpoint), _layers(checkpoint.config)
+    heads = layers.get(ATTENTION, {}).get("head_num")
+    activation = layers.get(FEED_FORWARD, {}).get("activation")
+    if type(heads) is not int or heads < 1 or found["H"] % heads:
+        raise CheckpointError(
+            f"{checkpoint.name}: {heads!r:.20} attention heads do not share a hidden size of "
+            f"{found['H']}; save the whole model, whose model_config has the right head_num."
+        )
+    if activation not in ACTIVATIONS:
+        raise CheckpointError(
+            f"{checkpoint.name}: {activation!r:.40} is no activation of PoWER-BERT, which has "
+            f"{' and '.join(ACTIVATIONS)}."
+        )
+    return {
+        "model_type": "bert",
+        "architectures": ["BertForSequenceClassification"],
+        "vocab_size": found["V"],
+        "max_position_embeddings": found["P"],
+        "type_vocab_size": found["S"],
+        "hidden_size": found["H"],
+        "intermediate_size": found["I"],
+        "num_labels": found["C"],
+        "num_hidden_layers": depth(checkpoint.shapes),
+        "num_attention_heads": heads,
+        "hidden_act": ACTIVATIONS[activation],
+        "layer_norm_eps": EPSILON**2,
+    }
+
+
+def _layers(config: Config) -> dict[str, dict[str, Any]]:
+    """Settings of each layer by its name, from Keras' model_config."""
+    model = config.get("config")
+    listed = model.get("layers") if isinstance(model, dict) else None
+    layers = listed if isinstance(listed, list) else []
+    settings = [layer.get("config") for layer in layers if isinstance(layer, dict)]
+    return {str(each.get("name")): each for each in settings if isinstance(each, dict)}
+
+
+def _drops(config: Config) -> bool:
+    return HARD in _layers(config)
+
+
+def _trained_counts(checkpoint: Checkpoint) -> tuple[int, ...]:
+    """The retention configuration of a model that drops tokens, if its log tells."""
+    from effbert.exporter.power_bert import depth
+
+    path = checkpoint.folder / LOG
+    if not _drops(checkpoint.config) or not path.is_file() or path.stat().st_size > MAX_LOG_BYTES:
+        return ()
+    found = LOGGED.findall(path.read_text("utf-8", errors="replace"))
+    counts = tuple(map(int, found[-1].split(","))) if found else ()
+    return counts if len(counts) == depth(checkpoint.shapes) else ()
+
+
+FORMAT = Format(
+    name="power", paper=PAPER, detect=detect, load=load, policies=("none",), lengths=lengths
+)

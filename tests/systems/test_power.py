@@ -1,0 +1,400 @@
+"""PoWER-BERT as its authors' Keras code leaves it, against that code's arithmetic in numpy."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from effbert.exporter.checkpoint import open_checkpoint
+from effbert.exporter.cli import export_command
+from effbert.exporter.formats import LoadOptions, power
+from effbert.exporter.length_adaptive import LengthOptions, make_length_adaptive
+from effbert.exporter.power_bert import KerasSelfAttention
+from effbert.runtime.errors import MissingDependencyError
+from exit_checks import LOGITS_ATOL, ROW_ATOL, batch, batches
+from families import check_minimal_host
+from systems.edits import claims
+from systems.exported import Exported, export_new
+from vocabularies import MAX_TOKENS, random_rows
+
+h5py = pytest.importorskip("h5py", reason="the extra keras is not installed")
+from systems.power_checkpoint import (  # noqa: E402  # these need h5py
+    LAYERS,
+    RETENTION,
+    Weights,
+    random_weights,
+    save,
+    settings,
+    write_power,
+)
+from systems.power_reference import PowerReference  # noqa: E402
+
+CONFIGURATIONS = [RETENTION, (40, 30, 20, 10), (30, 3, 1, 1)]
+ROWS = list(random_rows("bert", 60))
+
+
+@pytest.fixture(scope="module")
+def finetuned(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    folder = tmp_path_factory.mktemp("finetuned")
+    return export_new(folder, write_power, PowerReference, step="finetune")
+
+
+@pytest.fixture(scope="module")
+def retrained(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    return export_new(tmp_path_factory.mktemp("retrained"), write_power, PowerReference)
+
+
+def load(checkpoint: Path, lengths: LengthOptions | None = None) -> Any:
+    opened = open_checkpoint(checkpoint)
+    model = power.load(opened, LoadOptions())
+    asked = power.lengths(opened, lengths)
+    return model if asked is None else make_length_adaptive(model, asked)
+
+
+def check(model: Exported, retention: Sequence[int] | None, knobs: dict[str, Any]) -> None:
+    """Alone and in padded batches of different lengths rows are answered as by the loop."""
+    clear = 0
+    for sizes in ((1,), (16, 5)):
+        for part in batches(ROWS, sizes):
+            found = model.session.run(batch(part), knobs).logits
+            for logits, row in zip(found, part, strict=True):
+                expected = model.reference.run(row, retention)
+                if expected.gap < 1e-5:
+                    continue
+                clear += 1
+                np.testing.assert_allclose(logits, expected.logits, atol=LOGITS_ATOL, rtol=0)
+    assert clear >= 2 * len(ROWS) - 4
+
+
+# --- what it answers -----------------------------------------------------------------------------
+
+
+def test_a_fine_tuned_model_answers_in_full(finetuned: Exported):
+    check(finetuned, None, {})
+    assert not finetuned.session.bundle.manifest.knobs
+
+
+@pytest.mark.parametrize("retention", CONFIGURATIONS, ids=str)
+def test_tokens_are_dropped_as_the_authors_do(retrained: Exported, retention: Sequence[int]):
+    check(retrained, retention, {"lengths": list(retention)})
+
+
+def test_the_configuration_in_the_log_is_the_default(retrained: Exported):
+    check(retrained, RETENTION, {})
+    said = "Note: log_file.txt says that it was trained with --retention 24,12,6,2."
+    assert said in retrained.said
+
+
+@pytest.mark.parametrize("lengths", [[0.7, 0.5, 0.4, 0.3], [9, 5, 3, 1]], ids=str)
+def test_rows_do_not_depend_on_batch_or_padding(retrained: Exported, lengths: list[float]):
+    knobs = {"lengths": lengths}
+    rows = [row for row in ROWS[:24] if len(row) <= 40]
+    together = retrained.session.run(batch(rows, fill=7, extra=7), knobs).logits
+    for logits, row in zip(together, rows, strict=True):
+        alone = retrained.session.run(batch([row]), knobs).logits[0]
+        np.testing.assert_allclose(logits, alone, atol=ROW_ATOL, rtol=0)
+
+
+def test_second_texts_have_their_own_segment(retrained: Exported):
+    row = ROWS[0]
+    types = [0] * (len(row) // 2) + [1] * (len(row) - len(row) // 2)
+    inputs = batch([row]) | {"token_type_ids": np.array([types])}
+    expected = retrained.reference.run(row, RETENTION, types)
+    found = retrained.session.run(inputs).logits[0]
+    np.testing.assert_allclose(found, expected.logits, atol=LOGITS_ATOL, rtol=0)
+    assert np.abs(found - retrained.reference.run(row, RETENTION).logits).max() > 1e-2
+
+
+def test_the_minimal_host_agrees(finetuned: Exported):
+    check_minimal_host(finetuned.session)
+
+
+@pytest.mark.parametrize("retention", [None, RETENTION], ids=["full", "dropping"])
+def test_the_constant_is_in_the_denominator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, retention: Sequence[int] | None
+):
+    """1e-7 is hardly seen, a half is."""
+    monkeypatch.setattr(KerasSelfAttention, "constant", 0.5)
+    checkpoint = write_power(tmp_path / "c", "retrained" if retention else "finetune")
+    model, reference = load(checkpoint), PowerReference(checkpoint, constant=0.5)
+    usual = PowerReference(checkpoint)
+    knobs = {"lengths": torch.tensor(retention) + 0.5} if retention else {}
+    for row in ROWS[:8]:
+        ids = torch.tensor([row])
+        with torch.inference_mode():
+            [(_, answer)] = model(ids, torch.ones_like(ids), **knobs)
+        found = answer["logits"][0].numpy()
+        np.testing.assert_allclose(found, reference.run(row, retention).logits, atol=LOGITS_ATOL)
+        assert np.abs(found - usual.run(row, retention).logits).max() > 1e-2
+
+
+# --- what it is taken for ------------------------------------------------------------------------
+
+
+def test_the_bundle_says_what_it_is(retrained: Exported):
+    manifest = retrained.session.bundle.manifest
+    assert manifest.source.format == "power"
+    assert "PoWER-BERT" in manifest.source.paper
+    assert manifest.limits.max_length == MAX_TOKENS  # the rows of the position table
+    assert manifest.tokenizer is not None
+    assert not (retrained.checkpoint.parent / "touched").exists()
+
+
+@pytest.mark.parametrize("step", ["finetune", "retrained"])
+@pytest.mark.parametrize("direct", [True, False], ids=["file", "folder"])
+def test_only_power_takes_it(tmp_path: Path, step: str, direct: bool):
+    path = write_power(tmp_path / "c", step)
+    assert claims(path if direct else path.parent) == ["power"]
+
+
+@pytest.mark.parametrize("layers", [1, 3, 12])
+def test_layers_are_counted_by_their_names(tmp_path: Path, layers: int):
+    path = write_power(tmp_path / "c", "finetune", layers=layers)
+    assert load(path).description.layers == (layers,)
+
+
+@pytest.mark.parametrize("classes, problem", [(1, "regression"), (2, "single-label")])
+def test_one_class_is_a_regression(tmp_path: Path, classes: int, problem: str):
+    path = write_power(tmp_path / "c", "finetune", classes=classes)
+    assert load(path).description.problem == problem
+
+
+@pytest.mark.parametrize(
+    "step, logged, asked, expected",
+    [
+        ("finetune", RETENTION, None, None),
+        ("finetune", RETENTION, LengthOptions(), (MAX_TOKENS,) * LAYERS),
+        ("finetune", None, LengthOptions(retention=(9, 8, 7, 6)), (9, 8, 7, 6)),
+        ("retrained", RETENTION, None, RETENTION),
+        ("retrained", RETENTION, LengthOptions(), RETENTION),
+        ("retrained", RETENTION, LengthOptions(retention=(9, 8, 7, 6)), (9, 8, 7, 6)),
+        ("retrained", None, LengthOptions(), (MAX_TOKENS,) * LAYERS),
+    ],
+)
+def test_the_user_goes_before_the_log(
+    tmp_path: Path,
+    step: str,
+    logged: Sequence[int] | None,
+    asked: LengthOptions | None,
+    expected: Sequence[int] | None,
+):
+    found = power.lengths(open_checkpoint(write_power(tmp_path / "c", step, logged=logged)), asked)
+    assert (found and found.retention) == expected
+
+
+# --- what is refused -----------------------------------------------------------------------------
+
+
+def refused(path: Path, *options: str) -> str:
+    """What `effbert-export` says of a user's mistake, in one line and without leaving a bundle."""
+    bundle = path.parent / "bundle"
+    result = CliRunner().invoke(export_command, [str(path), str(bundle), *options])
+    assert result.exit_code == 2, result.output
+    assert not bundle.exists()
+    assert "Traceback" not in result.output
+    return " ".join(result.output.split())
+
+
+@pytest.mark.parametrize("logged", [None, (24, 12)], ids=["no log", "of another model"])
+def test_a_model_that_drops_tokens_needs_to_know_how_many(
+    tmp_path: Path, logged: Sequence[int] | None
+):
+    said = refused(write_power(tmp_path / "c", logged=logged))
+    assert "trained to drop tokens, but does not hold how many; say --retention" in said
+
+
+def test_a_retention_of_another_depth_is_refused(tmp_path: Path):
+    said = refused(write_power(tmp_path / "c"), "--retention", "9,5")
+    assert "got 2 counts for 4 encoder layers" in said
+
+
+def test_the_model_of_the_search_is_refused(tmp_path: Path):
+    said = refused(write_power(tmp_path / "c", "configuration_search_model"))
+    assert "(Soft-Extract layers); export retrained.hdf5" in said
+
+
+def test_one_of_several_files_must_be_named(tmp_path: Path):
+    write_power(tmp_path / "c", "finetune").rename(tmp_path / "other.hdf5")
+    (tmp_path / "other.hdf5").rename(tmp_path / "c" / "other.hdf5")
+    save(tmp_path / "c" / "retrained.hdf5", random_weights(1, 2), settings(1, 2, "Extract"))
+    said = refused(tmp_path / "c")
+    assert "holds several weights files (other.hdf5, retrained.hdf5); name one" in said
+
+
+def test_without_h5py_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = write_power(tmp_path / "c")
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(MissingDependencyError, match=r'pip install "effbert\[keras\]"'):
+        open_checkpoint(path)
+
+
+def test_a_truncated_file_is_refused(tmp_path: Path):
+    path = write_power(tmp_path / "c")
+    path.write_bytes(path.read_bytes()[:-5000])
+    assert "is not an HDF5 file of Keras, or damaged" in refused(path)
+
+
+def test_another_file_is_refused(tmp_path: Path):
+    path = tmp_path / "c.h5"
+    path.write_bytes(b"no HDF5" * 1000)
+    assert "is not an HDF5 file of Keras, or damaged" in refused(path)
+
+
+def test_weights_without_a_model_are_refused(tmp_path: Path):
+    path = tmp_path / "tf_model.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("bert/encoder/kernel:0", data=np.zeros(3))
+    assert "is no whole model of Keras" in refused(path)
+
+
+def test_another_model_of_keras_is_refused(tmp_path: Path):
+    path = tmp_path / "c.h5"
+    save(path, {"dense_1": {"kernel": np.zeros((3, 3))}}, {"class_name": "Sequential"})
+    assert "is none of the known formats" in refused(path)
+
+
+def misnamed(weights: Weights) -> None:
+    weights["Encoder-7-FeedForward"] = weights.pop("Encoder-2-FeedForward")
+
+
+def adapted(weights: Weights) -> None:
+    weights["Encoder-1-FeedForward-Adapter"] = {"W1": np.zeros((32, 4))}
+
+
+def narrower(weights: Weights) -> None:
+    name = "Encoder-2-MultiHeadSelfAttention"
+    weights[name][f"{name}_Wk"] = np.zeros((32, 8))
+
+
+def flat(weights: Weights) -> None:
+    weights["NSP"]["kernel"] = np.zeros(96)
+
+
+def empty(weights: Weights) -> None:
+    weights["NSP"] = {"kernel": np.zeros((32, 0)), "bias": np.zeros(0)}
+
+
+def whole_numbers(weights: Weights) -> None:
+    weights["NSP"]["bias"] = np.zeros(3, np.int32)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (misnamed, "lacks 4 tensors, such as Encoder-2-FeedForward/W1"),
+        (adapted, "that PoWER-BERT does not have, such as Encoder-1-FeedForward-Adapter/W1"),
+        (narrower, "Encoder-2-MultiHeadSelfAttention/Wk has shape [32, 8], expected [32, 32]"),
+        (flat, "NSP/kernel has shape [96], expected [32, 'C']"),
+        (empty, "NSP/kernel has shape [32, 0], expected [32, 1]"),
+        (whole_numbers, "NSP/NSP/bias:0 holds int32 values, expected floating point"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused(
+    tmp_path: Path, change: Callable[[Weights], None], message: str
+):
+    weights = random_weights(LAYERS, 3)
+    change(weights)
+    save(tmp_path / "c.hdf5", weights, settings(LAYERS, 3, None))
+    assert message in refused(tmp_path / "c.hdf5")
+
+
+def five_heads(config: dict[str, Any]) -> object:
+    config["config"]["layers"][1]["config"]["head_num"] = 5
+    return config
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda config: [], "model_config must be a JSON object"),
+        (lambda config: {}, "None attention heads do not share a hidden size of 32"),
+        (lambda config: {"config": {"layers": 7}}, "None attention heads"),
+        (lambda config: {"config": {"layers": [7, {}]}}, "None attention heads"),
+        (five_heads, "5 attention heads do not share a hidden size of 32"),
+        (lambda config: settings(LAYERS, 3, None, "swish"), "'swish' is no activation of PoWER"),
+        (lambda config: "x" * (1 << 22), "model_config is larger than"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], message: str
+):
+    path = tmp_path / "c.hdf5"
+    save(path, random_weights(LAYERS, 3), change(settings(LAYERS, 3, None)))
+    assert message in refused(path)
+
+
+NAME = "NSP/bias:0"
+
+
+def soft_link(group: Any, other: Path) -> None:
+    group[NAME] = h5py.SoftLink("/model_weights/NSP-Dense/NSP-Dense/bias:0")
+
+
+def external_link(group: Any, other: Path) -> None:
+    group[NAME] = h5py.ExternalLink(other, "bias")
+
+
+def virtual_dataset(group: Any, other: Path) -> None:
+    layout = h5py.VirtualLayout((3,), np.float32)
+    layout[:] = h5py.VirtualSource(other, "bias", (3,))
+    group.create_virtual_dataset(NAME, layout)
+
+
+def external_storage(group: Any, other: Path) -> None:
+    group.create_dataset(NAME, (3,), np.float32, external=[(other, 0, 12)])
+
+
+def cycle(group: Any, other: Path) -> None:
+    group[NAME] = group.parent
+
+
+def bomb(group: Any, other: Path) -> None:
+    group.create_dataset(NAME, (10**9,), np.float32, compression="gzip", chunks=(1 << 20,))
+
+
+@pytest.mark.parametrize(
+    "write, message",
+    [
+        (soft_link, "NSP/bias:0 is missing or lies outside of the file"),
+        (external_link, "NSP/bias:0 is missing or lies outside of the file"),
+        (virtual_dataset, "NSP/bias:0 is missing or lies outside of the file"),
+        (external_storage, "NSP/bias:0 is missing or lies outside of the file"),
+        (cycle, "is not an HDF5 file of Keras, or damaged"),
+        (bomb, "NSP/bias:0 claims more numbers than the file holds"),
+    ],
+)
+def test_files_that_lie_are_refused(
+    tmp_path: Path, write: Callable[[Any, Path], None], message: str
+):
+    path, other = write_power(tmp_path / "c", "finetune"), tmp_path / "other.h5"
+    with h5py.File(other, "w") as file:
+        file["bias"] = np.zeros(3, np.float32)
+    with h5py.File(path, "r+") as file:
+        group = file["model_weights/NSP"]
+        del group[NAME]
+        write(group, other)
+    assert message in refused(path)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float64, ">f4"])
+def test_other_floats_are_read_as_float32(tmp_path: Path, kind: Any):
+    weights = random_weights(1, 3)
+    for layer in weights.values():
+        layer.update({name: tensor.astype(kind) for name, tensor in layer.items()})
+    save(tmp_path / "c.h5", weights, settings(1, 3, None))
+    tensors = open_checkpoint(tmp_path / "c.h5").load_tensors()
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
+    expected = weights["NSP"]["kernel"].astype(np.float32)
+    np.testing.assert_array_equal(tensors["NSP/kernel"], expected)
+
+
+def test_another_format_is_refused(tmp_path: Path):
+    said = refused(write_power(tmp_path / "c"), "--format", "deebert")
+    assert "is not a deebert checkpoint" in said
