@@ -69,6 +69,16 @@ def export_new(
     return Exported(checkpoint, bundle, result.output, reference(checkpoint), vocabulary)
 
 
+def refused(path: Path, *options: str) -> str:
+    """What `effbert-export` says of a user's mistake, in one line and without leaving a bundle."""
+    bundle = path.parent / "bundle"
+    result = CliRunner().invoke(export_command, [str(path), str(bundle), *options])
+    assert result.exit_code == 2, result.output
+    assert not bundle.exists()
+    assert "Traceback" not in result.output
+    return " ".join(result.output.split())
+
+
 def inspect(bundle: Path) -> dict[str, Any]:
     """What `effbert inspect BUNDLE --json` says."""
     result = CliRunner().invoke(device, ["inspect", str(bundle), "--json"])
