@@ -30,7 +30,7 @@ def export(
     layers: str | Sequence[int] | None = None,
     widths: str | Sequence[float] | None = None,
     depths: str | Sequence[float] | None = None,
-    opset: int = 20,
+    opset: int = 23,
     verify: bool = True,
     atol: float | None = None,
     samples: str | PathLike[str] | None = None,
@@ -66,7 +66,8 @@ def export(
             rule, and these as default.
         pad_to: pad every row to this many tokens inside the graph, and let padding vote and be kept
             as the code of both papers does; needs `length_adaptive` or `retention`.
-        opset: ONNX opset of the segments, 18 to 23.
+        opset: ONNX opset of the segments, 18 to 23; below 23, attention is spelled out in simple
+            operators.
         verify: compare every exit with torch before the bundle appears.
         atol: largest difference allowed, the family's own by default (1e-4; MobileBERT 2e-3).
         samples: UTF-8 file with one text a line to verify on, pairs separated by a tab.

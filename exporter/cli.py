@@ -144,7 +144,12 @@ def _number(text: str) -> float | int:
     help="Pad every row to N tokens in the graph, padding voting too: the papers' arithmetic; with "
     "--length-adaptive or --retention.",
 )
-@click.option("--opset", default=20, show_default=True, help="ONNX opset, 18 to 23.")
+@click.option(
+    "--opset",
+    default=23,
+    show_default=True,
+    help="ONNX opset, 18 to 23. Below 23, attention is spelled out, as TensorRT needs it.",
+)
 @click.option(
     "--verify/--no-verify",
     default=True,

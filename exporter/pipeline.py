@@ -42,7 +42,7 @@ class Options:
     layers: str | Sequence[int] | None = None
     widths: Sizes | None = None
     depths: Sizes | None = None
-    opset: int = 20
+    opset: int = 23
     verify: bool = True
     atol: float | None = None
     samples: Path | None = None

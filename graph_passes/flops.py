@@ -18,14 +18,10 @@ def count_flops(model: ir.Model) -> Polynomial:
     """
     total = [0, 0, 0]
     for node in model.graph:
-        depth = _depth(node)
-        shape = node.outputs[0].shape if node.outputs else None
-        if depth is None or shape is None:
-            continue
-        extents = [*shape, *depth]
-        fixed = math.prod(extent for extent in extents if isinstance(extent, int))
-        degree = sum(1 for e in extents if not isinstance(e, int) and str(e) != "batch")
-        total[min(degree, 2)] += 2 * fixed
+        for extents in _products(node):
+            fixed = math.prod(extent for extent in extents if isinstance(extent, int))
+            degree = sum(1 for e in extents if not isinstance(e, int) and str(e) != "batch")
+            total[min(degree, 2)] += 2 * fixed
     return total[0], total[1], total[2]
 
 
@@ -35,16 +31,20 @@ def count_parameters(model: ir.Model) -> int:
     return sum(w.size for w in weights if w is not None and w.dtype.is_floating_point())
 
 
-def _depth(node: ir.Node) -> list[int | ir.SymbolicDim] | None:
-    """Extents that are summed over, or None for an operator that is not counted."""
-    shape = node.inputs[0].shape if node.inputs and node.inputs[0] is not None else None
-    if shape is None:
-        return None
+def _products(node: ir.Node) -> list[list[int | ir.SymbolicDim]]:
+    """For each matrix product in a node: the extents of its output and those summed over."""
+    shapes = [None if value is None else value.shape for value in node.inputs]
+    output = node.outputs[0].shape if node.outputs else None
+    if output is None or not shapes or shapes[0] is None:
+        return []
     if node.op_type == "MatMul":
-        return [shape[-1]]
+        return [[*output, shapes[0][-1]]]
     if node.op_type == "Gemm":
         transposed = node.attributes.get_int("transA", 0)
-        return [shape[0 if transposed else 1]]
-    if node.op_type == "Conv" and node.inputs[1] is not None and node.inputs[1].shape is not None:
-        return list(node.inputs[1].shape[1:])
-    return None
+        return [[*output, shapes[0][0 if transposed else 1]]]
+    if node.op_type == "Conv" and shapes[1] is not None:
+        return [[*output, *shapes[1][1:]]]
+    if node.op_type == "Attention" and shapes[1] is not None:
+        keys = shapes[1][1]
+        return [[*shapes[0], keys], [*output, keys]]
+    return []

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
+from onnx_ir.passes.common import CommonSubexpressionEliminationPass, RemoveUnusedNodesPass
 
+from effbert.graph_passes.attention import fuse_attention
 from effbert.graph_passes.cut import CutSegment, Exit, cut
 from effbert.graph_passes.deduplicate import deduplicate_weights
 from effbert.graph_passes.dimensions import name_dimensions
@@ -38,4 +39,6 @@ def segment(model: ir.Model, exits: Sequence[Exit]) -> list[CutSegment]:
     segments = cut(model, exits)
     for each in segments:
         compute_one_token(each.model)
+        fuse_attention(each.model)
+        CommonSubexpressionEliminationPass()(each.model)
     return segments

@@ -8,9 +8,9 @@ import onnx_ir as ir
 import onnxruntime
 
 
-def graph(text: str) -> ir.Model:
+def graph(text: str, opset: int = 20) -> ir.Model:
     """Read onnx's textual form; shapes of inner values are inferred."""
-    model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 20]>\n{text}')
+    model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : {opset}]>\n{text}')
     return ir.from_proto(onnx.shape_inference.infer_shapes(model))
 
 

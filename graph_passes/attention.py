@@ -1,0 +1,119 @@
+"""Write softmax attention as the one operator that opset 23 has for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from onnxscript.rewriter import MatchResult, RewriteRuleClassBase, RewriteRuleSet
+
+OPSET = 23  # the first with Attention
+COPY = 0  # in the shape of a Reshape: this extent stays
+TO_HEADS, TO_COLUMNS = (0, 2, 1, 3), (0, 2, 3, 1)
+
+
+def fuse_attention(model: ir.Model) -> None:
+    """Replace the nine nodes between projections and output of an attention by one, in place.
+
+    Before: heads split off by Reshape and Transpose, `Softmax(query @ key * scale + mask) @ value`,
+    heads put together again. After: `Attention(query, key, value, mask)` on [batch, tokens, heads *
+    size]. Graphs of an older opset stay as they are.
+    """
+    if model.opset_imports.get("", 0) >= OPSET:
+        RewriteRuleSet([_AttentionRule.rule()]).apply_to_model(model)
+
+
+class _AttentionRule(RewriteRuleClassBase):
+    """The pattern as transformers' eager attention gives it."""
+
+    def pattern(
+        self,
+        op: Any,
+        query: Any,
+        key: Any,
+        value: Any,
+        mask: Any,
+        scale: Any,
+        query_heads: Any,
+        key_heads: Any,
+        value_heads: Any,
+        together: Any,
+    ) -> Any:
+        queries = op.Transpose(op.Reshape(query, query_heads), perm=TO_HEADS)
+        keys = op.Transpose(op.Reshape(key, key_heads), perm=TO_COLUMNS)
+        values = op.Transpose(op.Reshape(value, value_heads), perm=TO_HEADS)
+        scores = op.MatMul(queries, keys) * scale + mask
+        context = op.MatMul(op.Softmax(scores, axis=-1), values)
+        return op.Reshape(op.Transpose(context, perm=TO_HEADS), together)
+
+    def check(
+        self,
+        context: Any,
+        query: ir.Value,
+        mask: ir.Value,
+        scale: ir.Value,
+        query_heads: ir.Value,
+        key_heads: ir.Value,
+        value_heads: ir.Value,
+        together: ir.Value,
+        **_: Any,
+    ) -> MatchResult:
+        del context
+        result = MatchResult()
+        splits = [_constant(each) for each in (query_heads, key_heads, value_heads)]
+        joined, factor = _constant(together), _constant(scale)
+        if factor is None or factor.size != 1:
+            return result.fail("the scale is not a number")
+        if joined is None or any(split is None or len(split) != 4 for split in splits):
+            return result.fail("the heads are not constant")
+        if len({tuple(split) for split in splits}) > 1 or [*joined[:2]] != [COPY, COPY]:
+            return result.fail("query, key and value have different heads")
+        if mask.shape is None or mask.shape.rank() != 4 or query.shape is None:
+            return result.fail("the mask's extents are not known")
+        return result
+
+    def rewrite(
+        self,
+        op: Any,
+        query: ir.Value,
+        key: ir.Value,
+        value: ir.Value,
+        mask: ir.Value,
+        scale: ir.Value,
+        query_heads: ir.Value,
+        **_: Any,
+    ) -> ir.Value:
+        heads = int(_constant(query_heads)[2])
+        return op.Attention(
+            query,
+            key,
+            value,
+            self._mask_of(op, mask, query),
+            q_num_heads=heads,
+            kv_num_heads=heads,
+            scale=float(_constant(scale).item()),
+        )
+
+    def _mask_of(self, op: Any, mask: ir.Value, query: ir.Value) -> ir.Value:
+        """The mask with a row for every query: onnxruntime does not broadcast it itself."""
+        rows, columns = query.shape[1], mask.shape[3]
+        if mask.shape[2] != 1:
+            return mask
+        if isinstance(rows, int):
+            extents = op.Constant(value_ints=[1, 1, rows, 1])
+        else:
+            one = op.Constant(value_ints=[1])
+            # The mask's own extent where it is the same: then layers can share the result.
+            tokens = (
+                op.Shape(mask, start=3, end=4)
+                if str(rows) == str(columns)
+                else op.Shape(query, start=1, end=2)
+            )
+            extents = op.Concat(one, one, tokens, one, axis=0)
+        return op.Expand(mask, extents)
+
+
+def _constant(value: ir.Value) -> Any:
+    tensor = ir.convenience.get_const_tensor(value)
+    return None if tensor is None else np.asarray(tensor.numpy())
