@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
+import torch
 
 from effbert.exporter.kept_layers import of_kept
 from effbert.exporter.layer_parts import layer_parts
 from effbert.exporter.length_drop import DropRule, LengthDropEncoder, lengths_knob
 from effbert.exporter.model import ExitModel, MultiExitModel
 from effbert.exporter.single_exit import SingleExitModel
+from effbert.exporter.trace import example_inputs, knob_values, never_knobs
 from effbert.runtime.errors import ExportError, InputError
 from effbert.runtime.manifest import Limits
 
@@ -58,7 +60,8 @@ def make_length_adaptive(model: ExitModel, options: LengthOptions) -> ExitModel:
         pad_to=options.pad_to,
     )
     limits = _limited(described.limits, options.pad_to)
-    layers = _replace_encoder(model, rule)
+    dropping = _replace_encoder(model, rule)
+    layers = len(dropping.parts.layers(dropping.encoder))
     knob = lengths_knob(layers)
     defaults = dict(described.defaults)
     if options.retention is not None:
@@ -74,11 +77,13 @@ def make_length_adaptive(model: ExitModel, options: LengthOptions) -> ExitModel:
         defaults=defaults,
         trials=tuple({"lengths": _falling(first, last, layers)} for first, last in TRIALS),
     )
+    if not rule.restore:
+        dropping.last_drops = _last_drop_shows(model, dropping)
     return model
 
 
-def _replace_encoder(model: ExitModel, rule: DropRule) -> int:
-    """Put a dropping encoder in the place of the model's own; tell how many layers it has."""
+def _replace_encoder(model: ExitModel, rule: DropRule) -> LengthDropEncoder:
+    """Put a dropping encoder in the place of the model's own."""
     if isinstance(model, MultiExitModel) and hasattr(model.backbone, "config"):
         encoder: Any = model.backbone
         model.backbone = dropping = LengthDropEncoder(encoder, layer_parts(encoder.config), rule)
@@ -92,7 +97,23 @@ def _replace_encoder(model: ExitModel, rule: DropRule) -> int:
             f"A {model.description.format} checkpoint cannot drop tokens: it has an encoder of its "
             "own; leave --length-adaptive out."
         )
-    return len(dropping.parts.layers(dropping.encoder))
+    return dropping
+
+
+@torch.no_grad()
+def _last_drop_shows(model: ExitModel, dropping: LengthDropEncoder) -> bool:
+    """Try whether an answer depends on what the last layer drops.
+
+    It does not where heads read the first token, which stays; then the last layer need not choose.
+    """
+    knobs = list(never_knobs(model.description).values())
+    values = knob_values(model.description, knobs)
+    values["lengths"] = torch.tensor(model.description.trials[0]["lengths"])
+    answers = []
+    for dropping.last_drops in (True, False):
+        exits = model(**example_inputs(model), **values)
+        answers.append(torch.cat([each.flatten() for _, out in exits for each in out.values()]))
+    return not torch.allclose(*answers, rtol=1e-3, atol=1e-5, equal_nan=True)
 
 
 def _limited(limits: Limits, pad_to: int | None) -> Limits:

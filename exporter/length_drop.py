@@ -73,6 +73,7 @@ class LengthDropEncoder(nn.Module):
         self.parts = parts
         self.rule = rule
         self.config: Any = encoder.config
+        self.last_drops = True  # false where nobody would notice what the last layer drops
 
     def forward(
         self,
@@ -113,8 +114,12 @@ class LengthDropEncoder(nn.Module):
         yield hidden
         restored, (alive, read) = hidden, (rows.counted, rows.read)
         slots, counted = torch.arange(rows.ids.shape[1]).expand_as(alive), alive
-        for index, layer in enumerate(self.parts.layers(self.encoder)):
+        layers = self.parts.layers(self.encoder)
+        for index, layer in enumerate(layers):
             context, shares = self.parts.attend(layer, hidden, read)
+            if 0 < index == len(layers) - 1 and not self.last_drops:
+                yield self.parts.feed_forward(layer, context)
+                return
             kept = self._most_attended(shares, counted, _target(lengths[index], rows.total))
             alive = alive & torch.gather(kept, 1, slots)
             order, counted = _first_kept(kept)
@@ -134,7 +139,7 @@ class LengthDropEncoder(nn.Module):
         """
         if self.rule.ignore_self:
             shares = shares * (1 - torch.eye(shares.shape[2], dtype=shares.dtype))
-        votes = (shares * counted[:, None, :, None]).sum((1, 2))
+        votes = (counted.to(shares.dtype)[:, None, None, :] @ shares).sum((1, 2))
         votes = torch.where(counted, votes, -1.0)
         if self.rule.keep_first:
             votes = torch.where(_places(counted) == 0, math.inf, votes)

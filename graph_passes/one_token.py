@@ -10,9 +10,9 @@ import onnx_ir as ir
 UNARY = frozenset("Gelu Erf Tanh Relu Sigmoid Identity Cast Neg Sqrt Exp".split())
 BROADCAST = frozenset("Add Sub Mul Div Sum Pow Where Max Min".split())
 SEQUENCE = 1
-# Two rows, although one is read: onnxruntime multiplies single rows with another kernel, whose
-# rounding depends on how long the row's padded neighbours are.
-ROWS = 2
+# The first token twice, although it is read once: onnxruntime multiplies single rows with another
+# kernel, whose rounding depends on how long the row's padded neighbours are.
+TOKENS = (0, 0)
 
 
 def compute_one_token(model: ir.Model) -> None:
@@ -34,8 +34,7 @@ def _reads_first_token(node: ir.Node) -> bool:
     shape = node.inputs[0].shape
     if tensor is None or tensor.shape.rank() != 0 or shape is None or shape.rank() != 3:
         return False
-    # Rows have two tokens at least; where tokens are dropped, one may be left.
-    return int(tensor.numpy()) == 0 and str(shape[SEQUENCE]) == "sequence"
+    return int(tensor.numpy()) == 0
 
 
 def _narrow(graph: ir.Graph, reader: ir.Node) -> None:
@@ -49,14 +48,14 @@ def _narrow(graph: ir.Graph, reader: ir.Node) -> None:
             wanted[node], along[node] = axes, axis
     if not any(node.op_type == "MatMul" for node in wanted):
         return
-    sliced: dict[tuple[ir.Value, int], ir.Value] = {}
+    taken: dict[tuple[ir.Value, int], ir.Value] = {}
     for node, axes in wanted.items():
         for position, (value, axis) in enumerate(zip(node.inputs, axes, strict=False)):
             if value is None or axis is None or value.producer() in wanted:
                 continue
-            if (value, axis) not in sliced:
-                sliced[value, axis] = _slice(graph, value, axis, node)
-            node.replace_input_with(position, sliced[value, axis])
+            if (value, axis) not in taken:
+                taken[value, axis] = _first_token(graph, value, axis, node)
+            node.replace_input_with(position, taken[value, axis])
     for node, axis in along.items():
         node.outputs[0].shape = _narrowed(node.outputs[0], axis)
 
@@ -126,17 +125,13 @@ def _rank(value: ir.Value | None) -> int | None:
     return None if value is None or value.shape is None else value.shape.rank()
 
 
-def _slice(graph: ir.Graph, value: ir.Value, axis: int, before: ir.Node) -> ir.Value:
-    bounds = []
-    for name, number in (("start", 0), ("end", ROWS), ("axis", axis)):
-        bound = ir.Value(
-            name=f"token_{name}_{number}",
-            const_value=ir.tensor(np.array([number], np.int64), name=f"token_{name}_{number}"),
-        )
-        bounds.append(graph.initializers.get(bound.name, bound))
-        if bounds[-1] is bound:
-            graph.register_initializer(bound)
-    node = ir.Node("", "Slice", [value, *bounds], num_outputs=1)
+def _first_token(graph: ir.Graph, value: ir.Value, axis: int, before: ir.Node) -> ir.Value:
+    tokens = graph.initializers.get("first_token")
+    if tokens is None:
+        tensor = ir.tensor(np.array(TOKENS, np.int64), name="first_token")
+        tokens = ir.Value(name="first_token", const_value=tensor)
+        graph.register_initializer(tokens)
+    node = ir.node("Gather", [value, tokens], {"axis": axis})
     node.metadata_props.update(before.metadata_props)
     output = node.outputs[0]
     output.name = f"{value.name}_token_{axis}"
@@ -152,4 +147,5 @@ def _slice(graph: ir.Graph, value: ir.Value, axis: int, before: ir.Node) -> ir.V
 
 def _narrowed(value: ir.Value, axis: int) -> ir.Shape:
     assert value.shape is not None  # nothing without a shape is narrowed
-    return ir.Shape([ROWS if place == axis else extent for place, extent in enumerate(value.shape)])
+    extents = [len(TOKENS) if place == axis else each for place, each in enumerate(value.shape)]
+    return ir.Shape(extents)

@@ -11,6 +11,7 @@ from effbert.graph_passes.attention import fuse_attention
 from effbert.graph_passes.cut import CutSegment, Exit, cut
 from effbert.graph_passes.deduplicate import deduplicate_weights
 from effbert.graph_passes.dimensions import name_dimensions
+from effbert.graph_passes.gather_rows import gather_rows
 from effbert.graph_passes.one_token import compute_one_token
 from effbert.graph_passes.reshape import constant_reshapes
 from effbert.graph_passes.residuals import sum_residuals
@@ -26,6 +27,7 @@ CLEAN: tuple[Callable[[ir.Model], None], ...] = (
     name_dimensions,
     constant_reshapes,
     sum_residuals,
+    gather_rows,
     fold_weight_transposes,
     remove_unused,
     deduplicate_weights,

@@ -2,7 +2,9 @@
 
 The manifest has the FLOPs of a segment as c0 + c1 n + c2 n^2. In a BERT of hidden size h a layer
 that n tokens enter and m leave costs 8 h^2 n for the projections of its attention, 4 h n^2 for the
-attention itself, and the rest of c1 for each of the m tokens that reach its feed-forward part.
+attention itself, and the rest of c1 for each of the m tokens that reach its feed-forward part. A
+last layer of which only the first token is read costs 4 h^2 n for keys and values and 8 h n for the
+attention of two queries.
 """
 
 from __future__ import annotations
@@ -56,12 +58,15 @@ def _dropping(segment: Segment, kept: np.ndarray) -> np.ndarray:
     if layers == 0:
         return np.full(kept.shape[1], float(constant))
     entering, leaving = kept[:-1].astype(float), kept[1:].astype(float)
-    hidden = quadratic / (4 * layers)
+    # Where only the first token is read, the last layer needs keys and values of all tokens, and
+    # the rest of it is among the constants: whole layers are those that compute every token.
+    whole = layers - 1 if constant > linear / (2 * layers) else layers
+    if whole == 0:
+        return np.asarray(constant + linear * entering[0])
+    hidden = quadratic / (4 * whole)
     projections = min(8 * hidden**2, linear / layers)
-    feed_forward = linear - layers * projections
-    # Where only one token is read, the last layer's feed-forward part is among the constants.
-    if layers > 1 and constant >= feed_forward / (layers - 1):
-        leaving = leaving[:-1]
-    per_token = feed_forward / len(leaving)
-    attention = projections * entering + quadratic / layers * entering**2
-    return np.asarray(constant + attention.sum(0) + per_token * leaving.sum(0))
+    narrow = (4 * hidden**2 + 8 * hidden) * (layers - whole)
+    per_token = (linear - whole * projections - narrow) / whole
+    attention = projections * entering + quadratic / whole * entering**2
+    total = attention[:whole].sum(0) + per_token * leaving[:whole].sum(0)
+    return np.asarray(constant + total + narrow * entering[-1])

@@ -136,19 +136,18 @@ FEED_FORWARD, PROJECTIONS, POOLER = 4 * HIDDEN * INNER, 8 * HIDDEN**2, 2 * HIDDE
 @pytest.mark.parametrize("one_token", [False, True])
 def test_flops_are_those_of_the_analytic_count(one_token: bool) -> None:
     tokens = np.array([128])
-    constant = POOLER + one_token * FEED_FORWARD
-    linear = LAYERS * PROJECTIONS + (LAYERS - one_token) * FEED_FORWARD
-    segment = SimpleNamespace(flops=(constant, linear, LAYERS * 4 * HIDDEN), layer=LAYERS)
+    whole = LAYERS - one_token
+    narrow = one_token * (PROJECTIONS / 2 + 8 * HIDDEN)  # keys, values, attention of two queries
+    constant = POOLER + one_token * 2 * (PROJECTIONS / 2 + FEED_FORWARD)
+    linear = whole * (PROJECTIONS + FEED_FORWARD) + narrow
+    segment = SimpleNamespace(flops=(constant, linear, whole * 4 * HIDDEN), layer=LAYERS)
     manifest = SimpleNamespace(segments=[segment])
     full = row_flops(manifest, None, tokens)
     shares = np.array(falling(0.2, LAYERS, 128)) / 128
     lengths = tokens_kept(tokens, shares)
     entering, leaving = lengths[:-1, 0].astype(float), lengths[1:, 0].astype(float)
-    if one_token:
-        leaving[-1] = 1
-    expected = (
-        POOLER + (PROJECTIONS * entering + 4 * HIDDEN * entering**2 + FEED_FORWARD * leaving).sum()
-    )
+    layers = PROJECTIONS * entering + 4 * HIDDEN * entering**2 + FEED_FORWARD * leaving
+    expected = constant + layers[:whole].sum() + narrow * entering[-1]
     assert row_flops(manifest, lengths, tokens) == pytest.approx(expected)
     unshortened = tokens_kept(tokens, np.ones(LAYERS))
     assert row_flops(manifest, unshortened, tokens) == pytest.approx(full)
