@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor
 
 
@@ -27,7 +25,7 @@ def attention(
     def split(x: Tensor) -> Tensor:
         return x.view(x.shape[0], x.shape[1], heads, x.shape[2] // heads).transpose(1, 2)
 
-    scores = split(query) @ split(key).transpose(2, 3) / math.sqrt(query.shape[2] // heads)
+    scores = split(query) @ split(key).transpose(2, 3) * (query.shape[2] // heads) ** -0.5
     shares = (scores + mask).softmax(-1)
     if constant:  # the largest share is 1 / denominator
         shares = shares / (1 + constant * shares.amax(-1, keepdim=True))
