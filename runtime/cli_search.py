@@ -102,7 +102,7 @@ def search(
         engine=engine,
         threads=threads,
     )
-    most = 2 + population + generations * (mutations + crossovers)
+    most = 4 + population + generations * (mutations + crossovers)
     try:
         with _progress(most, quiet=as_json) as tell:
             found = pipeline.search(options, tell)
@@ -124,19 +124,20 @@ def _print(found: Found, store: Path, as_json: bool) -> None:
         summary = {"points": points, "evaluated": len(found.evaluated), "store": str(store)}
         click.echo(json.dumps(summary))
         return
-    costs = list(found.points[0].cost)
-    knobs = list(found.points[0].knobs)
+    first = found.points[0]
+    qualities = (f"{name}, %" for name in first.quality)
+    columns = ("point", *first.cost, *qualities, *first.knobs)
     rows = [
         (
             point.name,
-            *(point.cost[name] for name in costs),
-            point.quality["accuracy"],
-            *(_values(point.knobs[name]) for name in knobs),
+            *point.cost.values(),
+            *point.quality.values(),
+            *map(_values, point.knobs.values()),
         )
         for point in found.points
     ]
     title = f"Front of {len(found.evaluated)} evaluated, now operating points of the bundle"
-    print_table(title, ("point", *costs, "accuracy, %", *knobs), rows)
+    print_table(title, columns, rows)
 
 
 def _values(value: object) -> str:

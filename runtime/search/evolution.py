@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 from msgspec import Struct
 
-from effbert.runtime.search.genes import Gene, Space, crossed, first_genes, mutated
+from effbert.runtime.search.genes import Gene, Space, crossed, first_genes, mutated, swapped
 
+SWAPS = 0.5  # share of the crossovers, where lengths and thresholds are searched together
 TRIES = 100  # draws for each gene wanted; small spaces run out of new ones
 
 
@@ -38,7 +39,7 @@ Evaluate = Callable[[Gene, int, str], Evaluated]
 def evolve(
     space: Space, settings: Settings, generations: int, evaluate: Evaluate
 ) -> list[Evaluated]:
-    """Searches, and returns every gene evaluated.
+    """Searches, and returns every gene evaluated, the full one first.
 
     What is proposed depends on the seed, the generation and what was evaluated before, nothing
     else: if `evaluate` remembers, a search that was interrupted goes on as if it had not been.
@@ -90,8 +91,9 @@ def _children(
         return mutated(parent, space, settings.mutation_probability, random)
 
     def crossover() -> Gene:
-        one, other = random.choice(len(parents), 2, replace=False)
-        return crossed(parents[one], parents[other])
+        one, other = (parents[each] for each in random.choice(len(parents), 2, replace=False))
+        swap = space.layers and space.levels > 1 and random.random() < SWAPS
+        return swapped(one, other) if swap else crossed(one, other)
 
     methods = [("mutation", mutation, settings.mutations)]
     if len(parents) > 1:

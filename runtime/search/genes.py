@@ -70,23 +70,37 @@ def drop_that_keeps(share: float, layers: int, tokens: int) -> float:
 
 
 def first_genes(space: Space, count: int) -> list[Gene]:
-    """`count` genes between the extremes, and the extremes.
+    """The full gene, and about `count` others from one extreme to the other.
 
-    Where lengths and thresholds are searched together, half of the genes only drop tokens and half
-    only exit; crossover brings both together.
+    Where lengths and thresholds are searched together, a third of the genes only drop tokens, a
+    third only exit, and a third do both: the more one drops, the later it exits.
     """
     full = space.full()
-    genes = [full]
-    dropping = 0 if not space.layers else count if space.levels == 1 else (count + 1) // 2
-    if dropping:
-        least = kept(STEEPEST, space.layers, space.tokens)
-        for share in np.linspace(least, 1, dropping + 2)[:-1]:
-            drop = drop_that_keeps(float(share), space.layers, space.tokens)
-            genes.append(Gene(falling(drop, space.layers, space.tokens)))
-    if space.levels > 1:
-        levels = np.linspace(0, space.levels - 1, count - dropping + 2)[1:]
-        genes += [Gene(full.lengths, round(float(level))) for level in levels]
-    return [gene for gene in dict.fromkeys(genes) if space.holds(gene)]
+    if space.levels == 1:
+        genes = [Gene(lengths) for lengths in _schedules(space, count)] if space.layers else []
+    elif not space.layers:
+        genes = [Gene(full.lengths, level) for level in _spread(space, count)]
+    else:
+        schedules, levels = _schedules(space, count // 3), _spread(space, count // 3)
+        genes = [Gene(lengths) for lengths in schedules]
+        genes += [Gene(full.lengths, level) for level in levels]
+        genes += [Gene(*both) for both in zip(schedules, levels, strict=True)]
+    return [gene for gene in dict.fromkeys([full, *genes]) if space.holds(gene)]
+
+
+def _schedules(space: Space, count: int) -> list[tuple[int, ...]]:
+    """The cheapest lengths and `count` more, from cheap to expensive."""
+    least = kept(STEEPEST, space.layers, space.tokens)
+    drops = [
+        drop_that_keeps(float(share), space.layers, space.tokens)
+        for share in np.linspace(least, 1, count + 2)[:-1]
+    ]
+    return [falling(drop, space.layers, space.tokens) for drop in drops]
+
+
+def _spread(space: Space, count: int) -> list[int]:
+    """`count` levels and the last one, from late exits to early ones."""
+    return [round(float(level)) for level in np.linspace(0, space.levels - 1, count + 2)[1:]]
 
 
 def mutated(gene: Gene, space: Space, probability: float, random: np.random.Generator) -> Gene:
@@ -111,3 +125,8 @@ def crossed(one: Gene, other: Gene) -> Gene:
     """The mean of two genes, rounded up."""
     lengths = tuple((a + b + 1) // 2 for a, b in zip(one.lengths, other.lengths, strict=True))
     return Gene(lengths, (one.level + other.level + 1) // 2)
+
+
+def swapped(one: Gene, other: Gene) -> Gene:
+    """The lengths of one gene with the threshold of the other."""
+    return Gene(one.lengths, other.level)

@@ -101,8 +101,10 @@ def search(options: Search, progress: Callable[[Evaluated], None] = lambda _: No
         finally:
             store.close()
     rows = sum(len(batch.tokens) for batch in batches)
+    data = f"{options.data.name}, {rows} texts"
+    full = evaluated[0].quality
     points = [
-        _point(place, item, f"{options.data.name}, {rows} texts", bundle.manifest, store.header)
+        _point(place, item, full, data, bundle.manifest, store.header)
         for place, item in enumerate(pareto_front(evaluated), 1)
     ]
     _write_front(options.bundle, points)
@@ -204,7 +206,7 @@ def _open_store(options: Search, session: Session, batches: Sequence[LabelledBat
 
 
 def _point(
-    place: int, item: Evaluated, data: str, manifest: Manifest, header: Header
+    place: int, item: Evaluated, full: float, data: str, manifest: Manifest, header: Header
 ) -> OperatingPoint:
     never = {knob.name: knob.never for knob in manifest.knobs}
     values: dict[str, Any] = knob_values(item.gene, manifest, header)
@@ -214,7 +216,7 @@ def _point(
         name=f"front-{place}",
         knobs=values,
         data=data,
-        quality={"accuracy": round(100 * item.quality, 2)},
+        quality={"accuracy": round(100 * item.quality, 2), "full accuracy": round(100 * full, 2)},
         cost={f"{header.task.cost} ratio": round(item.cost, 4)},
     )
 

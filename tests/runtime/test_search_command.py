@@ -21,7 +21,7 @@ from effbert.exporter import export
 from effbert.runtime import Session
 from effbert.runtime.bundle import open_bundle
 from effbert.runtime.cli import device
-from effbert.runtime.search import pipeline
+from effbert.runtime.search import measure, pipeline
 from search_command import SMALL, search, summary, table, texts
 from test_cold_start import effbert
 from tiny_bundle import build_tiny_bundle
@@ -87,20 +87,36 @@ def test_the_front_becomes_operating_points(
     if cost == "flops":
         assert costs[0] < 0.9
         assert costs[-1] <= 1
-    rows = list(csv.DictReader(data.open()))
     for point in front:
         assert set(point.knobs) == set(over.split(","))
-        with Session(bundle, threads=1, operating_point=point.name) as session:
-            names = session.bundle.manifest.labels
-            answers = session([row["text"] for row in rows])
-        right = [
-            names.index(a.label) == int(r["label"]) for a, r in zip(answers, rows, strict=True)
-        ]
-        assert point.quality["accuracy"] == pytest.approx(100 * sum(right) / len(rows), abs=0.01)
+        assert point.quality["accuracy"] == pytest.approx(
+            accuracy(bundle, data, point.name), abs=0.01
+        )
+        assert point.quality["full accuracy"] == pytest.approx(accuracy(bundle, data), abs=0.01)
     ran = CliRunner().invoke(
         device, ["run", str(bundle), "--operating-point", "front-1", "a good film"]
     )
     assert ran.exit_code == 0, ran.output
+
+
+def accuracy(bundle: Path, data: Path, point: str | None = None) -> float:
+    rows = list(csv.DictReader(data.open()))
+    with Session(bundle, threads=1, operating_point=point) as session:
+        names = session.bundle.manifest.labels
+        answers = session([row["text"] for row in rows])
+    right = [names.index(a.label) == int(r["label"]) for a, r in zip(answers, rows, strict=True)]
+    return 100 * sum(right) / len(rows)
+
+
+def test_all_texts_are_answered_where_some_are_timed(
+    folder: Path, copied: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "TIMED", 1)  # of the two batches
+    bundle, data = copied("exits"), folder / "exits.csv"
+    search(bundle, data, "--over", "threshold", "--cost", "latency", "--generations", "0")
+    first, *_ = open_bundle(bundle).manifest.operating_points
+    assert first.cost["latency ratio"] > 0
+    assert first.quality["accuracy"] == pytest.approx(accuracy(bundle, data, "front-1"), abs=0.01)
 
 
 @pytest.mark.parametrize("cost", ["flops", "latency"])
@@ -131,7 +147,8 @@ def test_the_table_names_the_points(folder: Path, copied: Callable[[str], Path])
     assert result.exit_code == 0, result.output
     title, columns, first, *_ = result.stdout.splitlines()
     assert title == "Front of 7 evaluated, now operating points of the bundle"
-    assert columns.split("\t") == ["point", "flops ratio", "accuracy, %", "lengths"]
+    names = ["point", "flops ratio", "accuracy, %", "full accuracy, %", "lengths"]
+    assert columns.split("\t") == names
     assert first.startswith("front-1\t0.")
 
 
@@ -186,7 +203,7 @@ def test_ctrl_c_names_the_way_to_go_on(folder: Path, copied: Callable[[str], Pat
 SIGINT_ON = """
 import signal, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from effbert.runtime.search import pipeline
+from effbert.runtime.search import measure, pipeline
 from effbert.exporter.cli import main
 measure = pipeline.measure
 def slow(*arguments):

@@ -1,5 +1,6 @@
 """Genes, the front, and FLOPs of what they stand for."""
 
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from effbert.exporter.length_drop import _target
-from effbert.runtime.search.evolution import Evaluated, pareto_front, survivors
+from effbert.runtime.search.evolution import (
+    Evaluated,
+    Settings,
+    evolve,
+    pareto_front,
+    survivors,
+)
 from effbert.runtime.search.flops import row_flops, tokens_kept
 from effbert.runtime.search.genes import (
     Gene,
@@ -61,8 +68,29 @@ def test_uniform_ratios_are_those_of_the_paper() -> None:
 def test_first_genes_are_valid_new_and_hold_the_full_one(space: Space, count: int) -> None:
     genes = first_genes(space, count)
     assert genes[0] == space.full()
-    assert len(set(genes)) == len(genes) <= count + 3
+    assert len(set(genes)) == len(genes) <= count + 4
     assert all(valid(gene, space) and space.holds(gene) for gene in genes)
+
+
+def test_a_search_over_both_starts_with_each_alone_and_both_together() -> None:
+    space = Space(layers=6, tokens=40, levels=33)
+    genes = first_genes(space, 9)
+    does = [(gene.lengths != space.full().lengths, gene.level > 0) for gene in genes]
+    assert Counter(does) == {(False, False): 1, (True, False): 4, (False, True): 4, (True, True): 4}
+
+
+def test_crossovers_also_join_lengths_of_one_with_the_threshold_of_another() -> None:
+    space = Space(layers=3, tokens=40, levels=33)
+    proposed: set[Gene] = set()
+
+    def evaluate(gene: Gene, generation: int, method: str) -> Evaluated:
+        proposed.add(gene)
+        value = 100 * sum(gene.lengths) - gene.level  # all genes are on the front
+        return Evaluated(gene, value, value, generation, method)
+
+    evolve(space, Settings(population=3, mutations=0, crossovers=20), 3, evaluate)
+    steepest = min(first_genes(space, 3), key=lambda gene: sum(gene.lengths)).lengths
+    assert len({gene.level for gene in proposed if gene.lengths == steepest}) > 3
 
 
 @given(SPACES, SEEDS, st.floats(0, 1))
