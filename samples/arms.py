@@ -1,11 +1,12 @@
-"""The ways to answer that report.py compares: torch, an uncut graph, the bundle."""
+"""The ways to answer that report.py compares: torch, an uncut graph, shorter texts, bundles."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import onnxruntime
@@ -16,15 +17,26 @@ from transformers import BertForSequenceClassification
 from calibrate import candidates
 from effbert.exporter.quiet import quietly
 from effbert.runtime import Session
+from effbert.runtime.manifest import OperatingPoint, numbers
+from truncate import SHARES, Inputs, truncated
 
-Inputs = dict[str, ndarray]  # int64 [batch, sequence] by name
+LOSSES = (0.5, 2)  # points of accuracy on the held-out texts
+CURVE = 4  # points of a front that the plot shows, beside those in the table
+
+
+T = TypeVar("T")
+Answer = Callable[[Inputs], tuple[ndarray, ndarray]]
 
 
 class Arm(NamedTuple):
-    """One way to answer: inputs to logits [batch, labels] and exit layers [batch]."""
+    """One way to answer: inputs to logits [batch, labels] and exit layers [batch].
+
+    Arms of one kind are one curve of the plot; those not in the table are only there.
+    """
 
     name: str
-    answer: Callable[[Inputs], tuple[ndarray, ndarray]]
+    answer: Answer
+    kind: str = "full model"
     in_table: bool = True
 
 
@@ -66,20 +78,81 @@ def uncut_session(
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def arms(checkpoint: Path, bundle: Path, example: Inputs, output: Path) -> Iterator[Arm]:
-    threads = torch.get_num_threads()
+def truncated_answer(answer: Answer, share: float, inputs: Inputs) -> tuple[ndarray, ndarray]:
+    return answer(truncated(inputs, share))
+
+
+def full_arms(checkpoint: Path, example: Inputs, output: Path, threads: int) -> tuple[Arm, Arm]:
+    """The full model in torch, and in onnxruntime as one graph."""
     with quietly():
         model = BertForSequenceClassification.from_pretrained(checkpoint).eval()
-    yield Arm("torch, full model", partial(torch_answer, model))
-    uncut = uncut_session(model, example, output / "uncut.onnx", threads)
+        uncut = uncut_session(model, example, output / "uncut.onnx", threads)
     depth = model.config.num_hidden_layers
-    yield Arm("onnxruntime, uncut graph", partial(uncut_answer, uncut, depth))
+    return (
+        Arm("torch, full model", partial(torch_answer, model)),
+        Arm("onnxruntime, uncut graph", partial(uncut_answer, uncut, depth)),
+    )
+
+
+def truncated_arms(answer: Answer, chosen: dict[float, float]) -> Iterator[Arm]:
+    """Truncated texts: the shares chosen for each loss, then the others."""
+    kind = "truncated texts"
+    for name, share in by_choice(chosen):
+        label = f"uncut graph, {share:.0%} of each text, {name}"
+        yield Arm(label, partial(truncated_answer, answer, share), kind)
+    for share in sorted({*SHARES} - {*chosen.values()}):
+        label = f"uncut graph, {share:.0%} of each text"
+        yield Arm(label, partial(truncated_answer, answer, share), kind, in_table=False)
+
+
+def by_choice(chosen: dict[float, T]) -> Iterator[tuple[str, T]]:
+    """A name for each choice; neighbouring losses that chose the same share it."""
+    for choice, losses in groupby(chosen, key=lambda loss: chosen[loss]):
+        yield " and ".join(f"loss-{loss:g}" for loss in losses), choice
+
+
+def bundle_arms(bundle: Path, threads: int) -> Iterator[Arm]:
+    """A bundle as it is, at its operating points, and at further knob values."""
     session = Session(bundle, threads=threads)
-    yield Arm("effbert, full depth", partial(bundle_answer, session, None))
     manifest = session.bundle.manifest
-    for point in manifest.operating_points:
-        yield Arm(f"effbert, {point.name}", partial(bundle_answer, session, point.knobs))
-    knob = next(iter(session.knobs.values()))
-    for value in candidates(knob, len(manifest.labels), len(session.exits))[::5]:
-        knobs = {knob.name: value}
-        yield Arm(f"{knob.name} {value:g}", partial(bundle_answer, session, knobs), in_table=False)
+    offers = {"exits": len(session.exits) > 1, "lengths": "lengths" in session.knobs}
+    kind = " and ".join(name for name, there in offers.items() if there)
+    if not kind:
+        raise SystemExit(f"{bundle} has neither exits nor the knob lengths.")
+    yield Arm(f"effbert {kind}, none used", partial(bundle_answer, session, None), kind)
+    chosen, others = operating_points(manifest.operating_points)
+    if kind == "exits":
+        knob = next(iter(session.knobs.values()))
+        values = candidates(knob, len(manifest.labels), len(session.exits))[::8]
+        others += [{knob.name: value} for value in values]
+    for name, knobs in chosen.items():
+        yield Arm(f"effbert {kind}, {name}", partial(bundle_answer, session, knobs), kind)
+    for knobs in others:
+        name = f"effbert {kind}, {knobs}"
+        yield Arm(name, partial(bundle_answer, session, knobs), kind, in_table=False)
+
+
+def operating_points(points: Sequence[OperatingPoint]) -> tuple[dict[str, dict], list[dict]]:
+    """Knob values by name for the table, and more of a front for the plot.
+
+    calibrate.py has named its points for what they lose; of the front that `effbert search` found,
+    the cheapest for each of LOSSES is chosen.
+    """
+    knobs = {
+        each.name: {name: numbers(value) for name, value in each.knobs.items()} for each in points
+    }
+    chosen = {name: values for name, values in knobs.items() if name.startswith("loss-")}
+    if front := [each for each in points if each.name.startswith("front-")]:
+        best = {loss: knobs[cheapest(front, loss).name] for loss in LOSSES}
+        chosen |= by_choice(best)
+    others = [knobs[each.name] for each in front if knobs[each.name] not in chosen.values()]
+    return chosen, others[:: 1 + len(others) // (CURVE + 1)]
+
+
+def cheapest(front: Sequence[OperatingPoint], loss: float) -> OperatingPoint:
+    """The first point, of those from the cheapest to the best, that loses at most so much."""
+    return next(
+        each
+        for each in front
+        if each.quality["accuracy"] >= each.quality["full accuracy"] - loss - 1e-9
+    )

@@ -1,4 +1,4 @@
-"""Draw accuracy against latency from the report.json of report.py.
+"""Draw accuracy against latency and against throughput from the report.json of report.py.
 
 python samples/plot.py report.json accuracy_latency.svg
 """
@@ -7,55 +7,67 @@ from __future__ import annotations
 
 import argparse
 import json
+from itertools import groupby
 from pathlib import Path
 
 import matplotlib as mpl
 
 mpl.use("svg")
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
 STYLE = {
     "svg.hashsalt": "effbert",  # the same ids in every run
-    "figure.figsize": (7, 4),
+    "figure.figsize": (10, 4),
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.color": "0.92",
 }
-GREY, BLUE = "0.45", "#0b6cb5"
+LOOKS = {
+    "truncated texts": ("0.45", "s"),
+    "exits": ("#0b6cb5", "o"),
+    "lengths": ("#d9730d", "^"),
+    "exits and lengths": ("#2a8c4a", "D"),
+}
 
 
 def draw(report: dict, path: Path) -> None:
-    """Draws the full model as squares, the bundle's knob values as a curve."""
+    """Draws a curve for each way to compute less; the points in the table are filled."""
     results = report["results"]
-    full = [r for r in results if r["in_table"] and not r["name"].startswith("effbert")]
-    points = [r for r in results if r["in_table"] and r["name"].startswith("effbert")]
-    curve = sorted([*points, *(r for r in results if not r["in_table"])], key=lambda r: r["p50_ms"])
+    for each in results:
+        each["batched_ms"] = 1000 / each["per_second"]
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(layout="constrained")
-        axes.plot(*_xy(curve), "-", color=BLUE, linewidth=1, alpha=0.5, zorder=1)
-        axes.plot(*_xy(points), "o", color=BLUE)
-        axes.plot(*_xy(full), "s", color=GREY)
-        for r in [*full, *points]:
-            color = BLUE if r in points else GREY
-            place = (r["p50_ms"], r["accuracy"])
-            text = f"{r['name']}\n{r['mean_exit_layer']:.1f} layers"
-            # Both kinds of full depth lie at the same height: one is labelled above, one below.
-            shift, va = ((6, -6), "top") if r in points else ((6, 6), "bottom")
-            axes.annotate(
-                text, place, shift, textcoords="offset points", va=va, color=color, fontsize=8
-            )
-        axes.margins(y=0.15)
-        axes.set_xlabel(f"median latency of one text, ms ({report['threads']} threads)")
-        axes.set_ylabel(f"accuracy on {report['texts']} test texts, %")
-        axes.set_xlim(left=0, right=1.25 * max(r["p50_ms"] for r in [*full, *points]))
+        figure, (left, right) = plt.subplots(1, 2, sharey=True, layout="constrained")
+        for axes, x in ((left, "p50_ms"), (right, "batched_ms")):
+            draw_curves(axes, results, x)
+            axes.set_xlim(left=0)
+        left.set_xlabel(f"median latency of one text, ms ({report['threads']} threads)")
+        right.set_xlabel("time a text at batch 32, ms")
+        left.set_ylabel(f"accuracy on {report['texts']} test texts, %")
+        right.legend(fontsize=8, frameon=False, loc="lower right")
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
-def _xy(results: list[dict]) -> tuple[list[float], list[float]]:
-    return [r["p50_ms"] for r in results], [r["accuracy"] for r in results]
+def draw_curves(axes: Axes, results: list[dict], x: str) -> None:
+    """One line a kind, in the order of time; the full model in torch and onnxruntime as crosses."""
+    by_kind = sorted(results, key=lambda each: (each["kind"], each[x]))
+    for kind, group in groupby(by_kind, key=lambda each: each["kind"]):
+        members = list(group)
+        if kind not in LOOKS:
+            for each in members:
+                place, name = (each[x], each["accuracy"]), each["name"].split(",")[0]
+                axes.plot(*place, "x", color="black")
+                axes.annotate(name, place, (0, 6), textcoords="offset points", fontsize=8)
+            continue
+        color, marker = LOOKS[kind]
+        xs, ys = ([each[name] for each in members] for name in (x, "accuracy"))
+        named = [place for place, each in enumerate(members) if each["in_table"]]
+        axes.plot(xs, ys, "-", color=color, linewidth=1, alpha=0.5)
+        axes.plot(xs, ys, marker, color=color, markersize=4, fillstyle="none")
+        axes.plot(xs, ys, marker, color=color, markersize=6, markevery=named, label=kind)
 
 
 def main() -> None:

@@ -1,10 +1,11 @@
-"""Compare a bundle with the full model it came from: accuracy, exit layers, latency, throughput.
+"""Compare bundles with the full model they came from: accuracy, exit layers, latency, throughput.
 
-    python samples/report.py CHECKPOINT BUNDLE test.csv OUTPUT
+    python samples/report.py CHECKPOINT heldout.csv test.csv OUTPUT BUNDLE [BUNDLE ...]
 
-The full model runs in torch and as one uncut graph in onnxruntime with default settings; the
-bundle runs at full depth, at its operating points, and at a range of knob values for the plot. All
-use the same number of threads and take turns. Writes report.json and table.md into OUTPUT.
+The full model runs in torch and as one uncut graph in onnxruntime with default settings, the uncut
+graph also on texts that are cut off, as far as the held-out texts allow. The bundles run with no
+knob used, at their operating points, and at a range of knob values for the plot. All use the same
+number of threads and take turns. Writes report.json and table.md into OUTPUT.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import argparse
 import json
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,15 @@ import onnxruntime
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from arms import Arm, Inputs, arms
-from data import read_rows
+from arms import LOSSES, Arm, bundle_arms, full_arms, truncated_arms
+from data import Row, read_rows
 from effbert.runtime.errors import EffbertError
+from truncate import Inputs, choose_shares
 
 ROUNDS = 3
 BATCH = 32
-WARM_UP = 20
+WARM_UP = 5  # calls
+EVERY = 2  # all texts are answered, every second one is timed
 PAUSE = 0.1  # seconds between two arms: idle threads of the one before stop spinning
 
 
@@ -47,27 +50,29 @@ def measure(
     competitors: Sequence[Arm], singles: list[Inputs], batches: list[Inputs], expected: np.ndarray
 ) -> list[dict]:
     """Each arm in turn, ROUNDS times; a text's latency is its median over the rounds."""
+    timed_rows = sum(len(inputs["input_ids"]) for inputs in batches[::EVERY])
     alone: dict[str, list[list[float]]] = {arm.name: [] for arm in competitors}
     batched: dict[str, list[float]] = {arm.name: [] for arm in competitors}
     for round_ in range(ROUNDS):
         print(f"round {round_ + 1} of {ROUNDS}", flush=True)
         for arm in competitors:
-            alone[arm.name].append(timed(arm, singles))
-            batched[arm.name].append(sum(timed(arm, batches)))
+            alone[arm.name].append(timed(arm, singles[::EVERY]))
+            batched[arm.name].append(sum(timed(arm, batches[::EVERY])))
     results = []
     for arm in competitors:
-        answers = [arm.answer(inputs) for inputs in singles]
+        answers = [arm.answer(inputs) for inputs in batches]
         logits, layers = (np.concatenate(parts) for parts in zip(*answers, strict=True))
         latency = np.median(alone[arm.name], axis=0)
         results.append(
             {
                 "name": arm.name,
+                "kind": arm.kind,
                 "in_table": arm.in_table,
                 "accuracy": round(100 * float((logits.argmax(-1) == expected).mean()), 2),
                 "mean_exit_layer": round(float(layers.mean()), 3),
                 "p50_ms": round(float(np.percentile(latency, 50)), 3),
                 "p95_ms": round(float(np.percentile(latency, 95)), 3),
-                "per_second": round(1000 * len(singles) / float(np.median(batched[arm.name]))),
+                "per_second": round(1000 * timed_rows / float(np.median(batched[arm.name]))),
             }
         )
     return results
@@ -89,6 +94,11 @@ def encoded(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], size: int)
     ]
 
 
+def numbered(rows: Sequence[Row], labels: Mapping[str, int]) -> np.ndarray:
+    """The labels as the model numbers them, int64 [texts]."""
+    return np.array([labels[label] for _, label in rows])
+
+
 def table(results: Sequence[dict], uncut: dict) -> str:
     """The results as a Markdown table; ratios are to the uncut graph in onnxruntime."""
     columns = ("", "accuracy, %", "mean exit layer", "p50, ms", "p95, ms", "p50, ratio")
@@ -107,22 +117,31 @@ def table(results: Sequence[dict], uncut: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("checkpoint", type=Path, help="what train_exits.py wrote")
-    parser.add_argument("bundle", type=Path, help="what effbert-export wrote")
-    parser.add_argument("data", type=Path, help="CSV file with the columns text and label")
+    parser.add_argument("heldout", type=Path, help="CSV file with the columns text and label")
+    parser.add_argument("test", type=Path, help="the same, with the texts to report on")
     parser.add_argument("output", type=Path, help="folder for report.json and table.md")
+    parser.add_argument("bundles", type=Path, nargs="+", metavar="bundle")
     options = parser.parse_args()
 
     options.output.mkdir(parents=True, exist_ok=True)
-    rows = read_rows(options.data)
-    texts = [text for text, _ in rows]
+    heldout, rows = read_rows(options.heldout), read_rows(options.test)
     tokenizer = AutoTokenizer.from_pretrained(options.checkpoint)
-    singles, batches = encoded(tokenizer, texts, 1), encoded(tokenizer, texts, BATCH)
-    competitors = list(arms(options.checkpoint, options.bundle, singles[0], options.output))
     labels = json.loads((options.checkpoint / "config.json").read_text())["label2id"]
-    results = measure(competitors, singles, batches, np.array([labels[y] for _, y in rows]))
+    singles, batches, tuning = (
+        encoded(tokenizer, [text for text, _ in part], size)
+        for part, size in ((rows, 1), (rows, BATCH), (heldout, BATCH))
+    )
+    threads = torch.get_num_threads()
+    competitors = [*full_arms(options.checkpoint, singles[0], options.output, threads)]
+    uncut = competitors[-1].answer
+    shares = choose_shares(uncut, tuning, numbered(heldout, labels), LOSSES)
+    competitors += truncated_arms(uncut, shares)
+    for bundle in options.bundles:
+        competitors += bundle_arms(bundle, threads)
+    results = measure(competitors, singles, batches, numbered(rows, labels))
     report = {
         "texts": len(rows),
-        "threads": torch.get_num_threads(),
+        "threads": threads,
         "machine": platform.machine(),
         "onnxruntime": onnxruntime.__version__,
         "torch": torch.__version__,

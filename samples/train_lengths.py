@@ -4,7 +4,7 @@
     effbert-export NEW_CHECKPOINT bundle --length-adaptive
 
 CHECKPOINT is what train_exits.py wrote. Every step runs the full model, which learns from the
-labels, the steepest schedule, and two random ones between; those learn from what the full model
+labels, the steepest schedule, and a random one between; those learn from what the full model
 says (LengthDrop with the sandwich rule and in-place distillation: Kim and Cho, ACL 2021).
 """
 
@@ -29,7 +29,7 @@ from train_exits import joint_loss
 from training import Example, fit, tokenize
 
 STEEPEST = 0.2  # share of its tokens that a layer drops at most
-RANDOM = 2  # schedules between the steepest and none
+RANDOM = 1  # schedules between the steepest and none
 
 
 def schedules(layers: int) -> list[Tensor]:

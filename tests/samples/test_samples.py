@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import random
 import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from effbert.exporter import export
 from effbert.runtime import Session
+from effbert.runtime.manifest import OperatingPoint
+from effbert.runtime.search.evolution import Settings
+from effbert.runtime.search.pipeline import Search, search
 from vocabularies import fast_tokenizer, vocabulary
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
@@ -91,15 +96,30 @@ def test_texts_become_a_report(tmp_path, monkeypatch):
         layers = sum(a.exit_layer for a in answers) / len(answers)
         assert point.cost["mean exit layer"] == pytest.approx(layers, abs=0.001)
 
-    run(monkeypatch, "report", checkpoint, bundle, test, output, ROUNDS=1, PAUSE=0, WARM_UP=1)
+    both = tmp_path / "both"
+    export(checkpoint, both, length_adaptive=True, verify=False)
+    few = Settings(population=4)
+    over = ("lengths", "threshold")
+    search(Search(both, heldout, tmp_path / "store", over, "flops", generations=0, settings=few))
+    paths = (checkpoint, heldout, test, output, bundle, both)
+    run(monkeypatch, "report", *paths, ROUNDS=1, PAUSE=0, WARM_UP=1)
     report = json.loads((output / "report.json").read_text())
     by_name = {result["name"]: result for result in report["results"]}
-    full = ["torch, full model", "onnxruntime, uncut graph", "effbert, full depth"]
+    full = [
+        *("torch, full model", "onnxruntime, uncut graph"),
+        *("effbert exits, none used", "effbert exits and lengths, none used"),
+    ]
     assert {by_name[name]["mean_exit_layer"] for name in full} == {3.0}
     assert len({by_name[name]["accuracy"] for name in full}) == 1
     assert by_name["torch, full model"]["accuracy"] > 80  # 50 is guessing
-    assert by_name["effbert, loss-10"]["mean_exit_layer"] < 3
-    assert (output / "table.md").read_text().count("\n") == 2 + len(full) + len(points)
+    assert by_name["effbert exits, loss-10"]["mean_exit_layer"] < 3
+    kinds = {result["kind"] for result in report["results"]}
+    assert kinds == {"full model", "truncated texts", "exits", "exits and lengths"}
+    in_table = [result for result in report["results"] if result["in_table"]]
+    for kind in ("truncated texts", "exits and lengths"):
+        names = " ".join(result["name"] for result in in_table if result["kind"] == kind)
+        assert names.count("loss-0.5") == names.count("loss-2") == 1
+    assert (output / "table.md").read_text().count("\n") == 2 + len(in_table)
 
     plot = run(monkeypatch, "plot", output / "report.json", output / "plot.svg")
     first = (output / "plot.svg").read_bytes()
@@ -148,6 +168,109 @@ def test_nothing_leaves_early_where_every_value_loses_too_much():
     calibrate = importlib.import_module("calibrate")
     full = calibrate.Measured(-1, 90.0, 6.0)
     assert calibrate.choose(full, [calibrate.Measured(0.1, 80.0, 2.0)], 1) == full
+
+
+@pytest.mark.parametrize(
+    "share, ids",
+    [
+        (1.0, [[2, 5, 6, 7, 8, 3], [2, 9, 3, 0, 0, 0]]),
+        (0.8, [[2, 5, 6, 7, 3], [2, 9, 3, 0, 0]]),
+        (0.5, [[2, 5, 3], [2, 3, 3]]),
+        (0.1, [[2, 3], [2, 3]]),
+    ],
+)
+def test_truncated_texts_keep_their_first_tokens_and_the_closing_one(share, ids):
+    truncate = importlib.import_module("truncate")
+    inputs = {
+        "input_ids": np.array([[2, 5, 6, 7, 8, 3], [2, 9, 3, 0, 0, 0]]),
+        "attention_mask": np.array([[1] * 6, [1] * 3 + [0] * 3]),
+    }
+    short = truncate.truncated(inputs, share)
+    left = [max(2, math.ceil(share * tokens)) for tokens in (6, 3)]
+    assert short["attention_mask"].sum(1).tolist() == left
+    for row, count in enumerate(left):
+        assert short["input_ids"][row, :count].tolist() == ids[row][:count]
+    assert {array.shape for array in short.values()} == {(2, max(left))}
+    assert inputs["input_ids"][0, 1] == 5
+
+
+def test_texts_are_truncated_as_far_as_accuracy_allows():
+    truncate = importlib.import_module("truncate")
+    ids = np.arange(20).reshape(1, 20).repeat(4, 0)
+    inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+
+    def answer(short):  # wrong for one row in four below 15 tokens, for all below 11
+        tokens = short["attention_mask"].sum(1)
+        wrong = (tokens < 11) | ((tokens < 15) & (np.arange(4) == 0))
+        return np.eye(2)[wrong.astype(int)], None
+
+    chosen = truncate.choose_shares(answer, [inputs], np.zeros(4), (0.5, 25, 100))
+    assert chosen == {0.5: 0.8, 25: 0.6, 100: 0.5}
+
+
+def test_of_a_front_the_cheapest_point_within_the_loss_is_reported():
+    arms = importlib.import_module("arms")
+    front = [
+        OperatingPoint(
+            name=f"front-{place}",
+            knobs={"lengths": [0.1 * place] * 3, "threshold": "-inf"},
+            data="heldout.csv",
+            quality={"accuracy": accuracy, "full accuracy": 90.0},
+            cost={"latency ratio": 0.1 * place},
+        )
+        for place, accuracy in enumerate((70.0, 88.0, 89.0, 89.5, 91.0), 1)
+    ]
+    chosen, others = arms.operating_points(front)
+    assert {name: knobs["lengths"][0] for name, knobs in chosen.items()} == {
+        "loss-0.5": pytest.approx(0.4),
+        "loss-2": pytest.approx(0.2),
+    }
+    assert chosen["loss-2"]["threshold"] == -math.inf
+    assert [round(10 * knobs["lengths"][0]) for knobs in others] == [1, 3, 5]
+
+
+class Demo:
+    """The demo with steps that append their names to a file; `run` gives what it holds."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.demo = importlib.import_module("demo")
+        self.log = folder / "log"
+        self.done = folder / "build/demo/done"
+        self.commands = {name: self.command(name) for name in ("first", "second", "third")}
+        monkeypatch.setattr(self.demo, "ROOT", folder)
+        monkeypatch.setattr(self.demo, "steps", lambda: self.commands)
+        (folder / "build/demo").mkdir(parents=True)
+        (folder / "build/demo/table.md").write_text("table")
+
+    def command(self, says: str, code: int = 0) -> list[str]:
+        append = f"open({str(self.log)!r}, 'a').write('{says} ')"
+        return [sys.executable, "-c", f"{append}; raise SystemExit({code})"]
+
+    def run(self) -> str:
+        self.log.write_text("")
+        self.demo.main()
+        return self.log.read_text().strip()
+
+
+def test_the_demo_skips_what_was_done_and_repeats_what_depends_on_a_change(tmp_path, monkeypatch):
+    demo = Demo(tmp_path, monkeypatch)
+    assert demo.run() == "first second third"
+    assert demo.run() == ""
+    (demo.done / "third.jsonl").write_text("of the old second step")
+    demo.commands["second"] = demo.command("changed")
+    assert demo.run() == "changed third"
+    assert not (demo.done / "third.jsonl").exists()
+
+
+def test_the_demo_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
+    demo = Demo(tmp_path, monkeypatch)
+    works, demo.commands["second"] = demo.commands["second"], demo.command("fails", code=3)
+    with pytest.raises(SystemExit, match="second failed with exit code 3"):
+        demo.run()
+    (demo.done / "second.jsonl").write_text("half a search")
+    demo.commands["second"] = works
+    assert demo.run() == "second third"
+    assert (demo.done / "second.jsonl").exists()
 
 
 def test_a_checkpoint_learns_to_answer_with_tokens_dropped(tmp_path, monkeypatch):
