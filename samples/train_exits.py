@@ -2,15 +2,16 @@
 
     python samples/train_exits.py BERT_FOLDER train.csv CHECKPOINT
 
-Backbone and exits learn together. Each exit is a pooler and a classifier over the first token
-(DeeBERT, Xin et al., 2020); the earlier ones learn from the labels and from what the last exit
-says (as in self-distillation, Zhang et al., 2019).
+Each exit is a pooler and a classifier over the first token (DeeBERT, Xin et al., 2020). Backbone
+and exits learn together, the earlier exits from the labels and from what the last one says (as in
+self-distillation, Zhang et al., 2019). With --two-stage it is done as in DeeBERT's paper: first
+the backbone with its last exit, then the others, while all that was learnt stays as it is.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -35,6 +36,16 @@ def joint_loss(logits: Sequence[Tensor], labels: Tensor) -> Tensor:
     return torch.stack([*earlier, cross_entropy(last, labels)]).mean()
 
 
+def last_loss(logits: Sequence[Tensor], labels: Tensor) -> Tensor:
+    """Cross-entropy of the last exit: the first of two stages."""
+    return cross_entropy(logits[-1], labels)
+
+
+def earlier_loss(logits: Sequence[Tensor], labels: Tensor) -> Tensor:
+    """The mean cross-entropy of all exits but the last: the second of two stages."""
+    return torch.stack([cross_entropy(each, labels) for each in logits[:-1]]).mean()
+
+
 def train(
     backbone: BertModel,
     exits: nn.ModuleList,
@@ -42,14 +53,14 @@ def train(
     tokenizer: PreTrainedTokenizerBase,
     epochs: int,
     rate: float,
+    loss_of: Callable[[Sequence[Tensor], Tensor], Tensor] = joint_loss,
 ) -> None:
-    """Trains all but the word embeddings, in place."""
-    backbone.embeddings.word_embeddings.requires_grad_(False)
+    """Trains all that is not frozen, in place."""
 
     def learn(ids: Tensor, mask: Tensor, labels: Tensor) -> str:
         hidden = backbone(ids, attention_mask=mask, output_hidden_states=True).hidden_states
         logits = [exit_(states) for exit_, states in zip(exits, hidden[1:], strict=True)]
-        loss = joint_loss(logits, labels)
+        loss = loss_of(logits, labels)
         loss.backward()
         right = " ".join(f"{(x.argmax(-1) == labels).float().mean():4.0%}" for x in logits)
         return f"loss {loss:.3f}  right at each exit {right}"
@@ -57,6 +68,23 @@ def train(
     backbone.train()
     parameters = [*backbone.parameters(), *exits.parameters()]
     fit(parameters, examples, tokenizer, epochs, rate, learn)
+
+
+def train_in_two_stages(
+    backbone: BertModel,
+    exits: nn.ModuleList,
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    epochs: int,
+    rate: float,
+) -> None:
+    """Trains the backbone with its last exit, freezes both, and trains the earlier exits."""
+    exits[:-1].requires_grad_(False)
+    train(backbone, exits, examples, tokenizer, epochs, rate, last_loss)
+    backbone.requires_grad_(False)
+    exits[-1].requires_grad_(False)
+    exits[:-1].requires_grad_(True)
+    train(backbone, exits, examples, tokenizer, epochs, rate, earlier_loss)
 
 
 def main() -> None:
@@ -67,6 +95,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--rate", type=float, default=2e-4, help="highest learning rate")
     parser.add_argument("--renew-first-token", action="store_true", help="for sentence encoders")
+    parser.add_argument("--two-stage", action="store_true", help="train the earlier exits last")
     options = parser.parse_args()
 
     torch.manual_seed(0)
@@ -83,7 +112,9 @@ def main() -> None:
     size = backbone.config.hidden_size
     exits = nn.ModuleList(Exit(size, len(names)) for _ in backbone.encoder.layer)
     examples = tokenize(rows, tokenizer, numbers)
-    train(backbone, exits, examples, tokenizer, options.epochs, options.rate)
+    backbone.embeddings.word_embeddings.requires_grad_(False)
+    teach = train_in_two_stages if options.two_stage else train
+    teach(backbone, exits, examples, tokenizer, options.epochs, options.rate)
     save(options.checkpoint, backbone, exits, tokenizer)
     print(f"{options.checkpoint}: {len(exits)} exits, {len(names)} labels")
 

@@ -289,6 +289,22 @@ def test_a_checkpoint_learns_to_answer_with_tokens_dropped(tmp_path, monkeypatch
         assert sum(right) >= 0.9 * len(right)
 
 
+def test_exits_trained_in_a_second_stage_answer_too(tmp_path, monkeypatch):
+    backbone = write_backbone(tmp_path / "backbone")
+    train = write_texts(tmp_path / "train.csv", 96, seed=0)
+    checkpoint, bundle = tmp_path / "checkpoint", tmp_path / "bundle"
+    options = ("--epochs", 12, "--rate", 5e-3, "--two-stage")
+    run(monkeypatch, "train_exits", backbone, train, checkpoint, *options)
+    export(checkpoint, bundle, verify=False)
+    rows = importlib.import_module("data").read_rows(write_texts(tmp_path / "test.csv", 40, seed=3))
+    texts, labels = zip(*rows, strict=True)
+    for threshold, layer in (("inf", 1), ("-inf", 3)):
+        answers = Session(bundle)(list(texts), knobs={"threshold": float(threshold)})
+        right = [a.label == label for a, label in zip(answers, labels, strict=True)]
+        assert {a.exit_layer for a in answers} == {layer}
+        assert sum(right) >= 0.9 * len(right)
+
+
 def test_a_model_trained_with_layerdrop_answers_with_fewer_layers(tmp_path, monkeypatch):
     backbone = write_backbone(tmp_path / "backbone")
     train = write_texts(tmp_path / "train.csv", 96, seed=0)
