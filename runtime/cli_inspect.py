@@ -10,6 +10,8 @@ import msgspec
 
 from effbert.runtime.bundle import Bundle, open_bundle
 from effbert.runtime.cli_output import amount, print_table
+from effbert.runtime.engines import ENGINES
+from effbert.runtime.engines.rows import row_independence
 from effbert.runtime.manifest import Manifest
 from effbert.runtime.variants import combinations, spell, split_variants
 
@@ -72,6 +74,7 @@ def summarize(bundle: Bundle) -> dict[str, Any]:
     `exits[k].flops[n]` are the FLOPs of one row of n tokens from the start until exit k;
     `parameters` and `bytes` are those of segment k alone, without what it reads of `weights.bin`.
     `variants` lists the exits of every variant with the knobs that select it, the default first.
+    `row_independence` says for each engine how much a row's logits depend on its batch.
     """
     manifest = bundle.manifest
     variants = [
@@ -83,6 +86,7 @@ def summarize(bundle: Bundle) -> dict[str, Any]:
     return {
         **{field: plain[field] for field in fields},
         "inputs": [tensor.name for tensor in manifest.inputs],
+        "row_independence": {engine: row_independence(engine) for engine in ENGINES},
         "exits": variants[0]["exits"],
         "variants": variants,
         "operating_points": plain["operating_points"],
@@ -143,6 +147,7 @@ def _facts(manifest: Manifest, summary: dict[str, Any]) -> dict[str, str]:
         "padding": "no effect on answers"
         if manifest.padding_free
         else "batches equal lengths only",
+        "rows": "; ".join(f"{k} {v}" for k, v in summary["row_independence"].items()),
         "exit policy": f"{policy.name}: {policy.rule} ({policy.paper})",
         "size": f"{amount(summary['bytes'], 'B')} in {len(manifest.files)} files",
         "made by": _pairs(manifest.producer),

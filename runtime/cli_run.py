@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from effbert.runtime.cli_engine import engine_options
 from effbert.runtime.cli_output import printable
 from effbert.runtime.errors import InputError
 
@@ -31,8 +32,7 @@ MAX_FILE_BYTES = 1 << 30
     help="Set a knob; one value, or with commas one an exit or, for lengths, a layer.",
 )
 @click.option("--operating-point", metavar="NAME", help="Knob values to start from.")
-@click.option("--engine", default="onnxruntime", show_default=True, help="What runs the segments.")
-@click.option("--threads", type=int, help="Threads that compute; the default is the engine's.")
+@engine_options
 @click.option("--deadline-ms", type=float, help="Take the best answer after this time.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 def run(

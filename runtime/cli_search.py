@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from effbert.runtime.cli_engine import engine_options
 from effbert.runtime.cli_output import print_table
 
 if TYPE_CHECKING:
@@ -56,8 +57,7 @@ SEED = click.IntRange(0, 2**32 - 1)
     help="File of the evaluated genes; BUNDLE.search.jsonl if left out.",
 )
 @click.option("--resume", is_flag=True, help="Go on with the search in the store.")
-@click.option("--engine", default="onnxruntime", show_default=True, help="What runs the segments.")
-@click.option("--threads", type=int, help="Threads that compute; the default is the engine's.")
+@engine_options
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the genes into this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def search(

@@ -59,7 +59,7 @@ class Session:
 
         Args:
             bundle: Folder of the bundle, or what `open_bundle` returned.
-            engine: What runs the segments.
+            engine: What runs the segments: "onnxruntime" or "openvino".
             threads: Threads that compute one segment; None is the engine's own choice.
             operating_point: Knob values to start from, by name; None is the defaults.
             max_batch_tokens: Larger batches are split; bounds memory.

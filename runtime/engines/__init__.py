@@ -1,6 +1,7 @@
 """Engines by name. An engine makes a segment executable; each is one module, imported when chosen.
 
-A new engine is one line in `ENGINES` and one module with a class that follows `Engine`.
+A new engine is one entry in `ENGINES`, one module with a class that follows `Engine`, and a line in
+`rows.py` once its row independence is measured.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ class Runnable(Protocol):
 
 
 class Engine(Protocol):
-    """What a session needs of an engine. Errors are EngineError and ResourceError only."""
+    """What a session needs of an engine.
+
+    Errors are EngineError and ResourceError, and of `load` BundleError too.
+    """
 
     def __init__(self, threads: int | None) -> None: ...
 
@@ -52,6 +56,11 @@ ENGINES = {
         "effbert.runtime.engines.onnxruntime:OnnxRuntime",
         "onnxruntime",
         'pip install "effbert[cpu]"',
+    ),
+    "openvino": Entry(
+        "effbert.runtime.engines.openvino:OpenVino",
+        "openvino",
+        'pip install "effbert[openvino]"',
     ),
 }
 

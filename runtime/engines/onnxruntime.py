@@ -11,11 +11,10 @@ from typing import Any
 import onnxruntime
 from numpy import ndarray
 
-from effbert.runtime.errors import EngineError, ResourceError
+from effbert.runtime.engines.failures import translated
 from effbert.runtime.manifest import WEIGHTS_NAME
 
 ERRORS_ONLY = 3
-OUT_OF_MEMORY = ("failed to allocate memory", "bad_alloc", "bad allocation", "out of memory")
 # External data is looked up in memory first and then in this folder: only `weights.bin` as it was
 # checked can be found, never a file of the current folder, whatever a segment refers to.
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
@@ -42,7 +41,7 @@ class OnnxRuntime:
                     model, options, providers=["CPUExecutionProvider"], enable_fallback=0
                 )
         except Exception as error:
-            raise _translated(error, name, "open") from error
+            raise translated(error, "onnxruntime", "open", name) from error
         # The Python object keeps the model for a fallback that is switched off; without this line
         # every segment would be in memory twice.
         session._model_bytes = None
@@ -80,7 +79,7 @@ class OnnxRuntimeSegment:
         try:
             values = self._session.run(self._outputs, feeds, options)
         except Exception as error:
-            raise _translated(error, self._name, "run") from error
+            raise translated(error, "onnxruntime", "run", self._name) from error
         return dict(zip(self._outputs, values, strict=True))
 
 
@@ -101,10 +100,3 @@ def _reachable(weights: bytes | None, options: onnxruntime.SessionOptions) -> It
             Path(folder, WEIGHTS_NAME).write_bytes(weights)
             options.add_session_config_entry(EXTERNAL_FOLDER, folder)
             yield
-
-
-def _translated(error: Exception, name: str, action: str) -> Exception:
-    text = str(error)
-    if isinstance(error, MemoryError) or any(part in text.lower() for part in OUT_OF_MEMORY):
-        return ResourceError(f"onnxruntime ran out of memory while it tried to {action} {name}.")
-    return EngineError(f"onnxruntime could not {action} {name}: {' '.join(text.split())[:300]}")

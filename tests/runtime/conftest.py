@@ -1,12 +1,14 @@
 """Tiny bundles, written once and shared by the tests, which only read them."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from bundle_edits import at, edit_manifest
 from effbert.runtime import Session
+from effbert.runtime.engines import ENGINES
 from task_bundles import build_question_bundle, build_token_bundle
 from tiny_bundle import build_tiny_bundle
 
@@ -37,7 +39,27 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def sessions(bundles: dict[str, Path]) -> Iterator[dict[str, Session]]:
     """A session on each of `bundles`."""
-    opened = {name: Session(path, threads=1) for name, path in bundles.items()}
-    yield opened
-    for session in opened.values():
-        session.close()
+    with opened(bundles, "onnxruntime") as found:
+        yield found
+
+
+@pytest.fixture(scope="session", params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    """The name of each engine in turn."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def engine_sessions(bundles: dict[str, Path], engine: str) -> Iterator[dict[str, Session]]:
+    """A session on each of `bundles`, with every engine in turn."""
+    with opened(bundles, engine) as found:
+        yield found
+
+
+@contextmanager
+def opened(bundles: dict[str, Path], engine: str) -> Iterator[dict[str, Session]]:
+    with ExitStack() as stack:
+        yield {
+            name: stack.enter_context(Session(path, engine, threads=1))
+            for name, path in bundles.items()
+        }
