@@ -19,6 +19,9 @@ from effbert.runtime.manifest import Knob, number
 
 # Distinct and larger than one: torch would bake in extents of 0 and 1.
 TRACED_ROWS, TRACED_TOKENS = 2, 9
+# From 23 on torch writes rotary embeddings as an operator whose inputs onnxruntime refuses; what
+# else it writes means the same in later opsets.
+NEWEST = 22
 
 
 class _Flat(nn.Module):
@@ -71,7 +74,7 @@ def trace(model: ExitModel, opset: int) -> Traced:
                 _Flat(model).eval(),
                 (*inputs.values(), *knobs.values()),
                 dynamo=True,
-                opset_version=opset,
+                opset_version=min(opset, NEWEST),
                 dynamic_shapes=(shapes,),
                 input_names=[*inputs, *knobs],
                 verbose=False,
@@ -82,6 +85,7 @@ def trace(model: ExitModel, opset: int) -> Traced:
             weights = [*program.model.graph.initializers.values()]
             program.optimize()
             weights += program.model.graph.initializers.values()
+            program.model.opset_imports[""] = opset
     except torch.onnx.OnnxExporterError as error:
         raise TraceError(
             f"torch cannot trace this {model.description.architecture}: {_last_line(error)}"
