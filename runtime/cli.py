@@ -1,4 +1,4 @@
-"""The commands that run on the device: inspect, validate, run and search."""
+"""The commands that run on the device: inspect, validate, run, search and bench."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from effbert.runtime.cli_bench import bench
 from effbert.runtime.cli_inspect import inspect
 from effbert.runtime.cli_output import printable
 from effbert.runtime.cli_run import run
@@ -39,10 +40,11 @@ class Commands(Reporting, click.Group):
 
 @click.group(cls=Commands)
 def device() -> None:
-    """Efficient BERTs: look into bundles, check, run and search them."""
+    """Efficient BERTs: look into bundles, check, run, search and measure them."""
 
 
 device.add_command(inspect)
 device.add_command(validate)
 device.add_command(run)
 device.add_command(search)
+device.add_command(bench)

@@ -1,4 +1,4 @@
-"""Texts with labels, from a CSV file."""
+"""Texts, with labels or without, from a CSV file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from effbert.runtime.errors import InputError
 from effbert.runtime.tokenization import Text
 
 MAX_ROWS = 100_000
-COLUMNS = {"text", "label"}
+COLUMNS = ("text", "label")
 Label = TypeVar("Label")
 
 
@@ -49,6 +49,11 @@ def read_labelled_words(path: Path, labels: Sequence[str]) -> Labelled[list[int]
     return _read(path, places)
 
 
+def read_texts(path: Path) -> list[Text]:
+    """Read the column `text`, and `pair` for second texts, of a CSV file that may have others."""
+    return _read(path, lambda text, label: None, columns=("text",)).texts
+
+
 class _Places:
     """The place of a label, from its name or number."""
 
@@ -64,19 +69,23 @@ class _Places:
         return self._places[label]
 
 
-def _read(path: Path, parse: Callable[[str, str], Label]) -> Labelled[Label]:
+def _read(
+    path: Path, parse: Callable[[str, str], Label], columns: tuple[str, ...] = COLUMNS
+) -> Labelled[Label]:
     found: Labelled[Label] = Labelled([], [])
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             table = csv.DictReader(file)
-            if not COLUMNS.issubset(table.fieldnames or ()):
-                raise InputError(f"{path} needs the columns text and label in its first line.")
+            if not set(columns).issubset(table.fieldnames or ()):
+                needed = "column" if len(columns) == 1 else "columns"
+                names = " and ".join(columns)
+                raise InputError(f"{path} needs the {needed} {names} in its first line.")
             for row in table:
                 if len(found.texts) == MAX_ROWS:
                     raise InputError(f"{path} has more than {MAX_ROWS} rows; send fewer.")
                 text = row["text"] or ""
                 try:
-                    found.labels.append(parse(text, row["label"] or ""))
+                    found.labels.append(parse(text, row.get("label") or ""))
                 except ValueError as error:
                     raise InputError(f"{path}, line {table.line_num}: {error}.") from error
                 found.texts.append((text, row["pair"]) if row.get("pair") else text)
@@ -85,5 +94,5 @@ def _read(path: Path, parse: Callable[[str, str], Label]) -> Labelled[Label]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} is not a CSV file in UTF-8: {error}.") from error
     if not found.texts:
-        raise InputError(f"{path} holds no rows; write one text with its label a line.")
+        raise InputError(f"{path} holds no rows below its first line.")
     return found

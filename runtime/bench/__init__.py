@@ -1,0 +1,1 @@
+"""How fast a bundle answers on this machine: engines and operating points side by side."""

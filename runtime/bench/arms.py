@@ -1,0 +1,69 @@
+"""What is compared: every installed engine, at full depth and at each operating point."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
+from typing import NamedTuple
+
+from effbert.runtime.bundle import Bundle
+from effbert.runtime.engines import ENGINES
+from effbert.runtime.errors import MissingDependencyError
+from effbert.runtime.knobs import KnobValue
+from effbert.runtime.manifest import Manifest, numbers
+from effbert.runtime.session import Session
+
+FULL = "full depth"
+DEFAULTS = "defaults"
+Knobs = Mapping[str, KnobValue]
+
+
+class Arm(NamedTuple):
+    """A session and the knob values it is measured with."""
+
+    engine: str
+    point: str
+    session: Session
+    knobs: Knobs
+
+
+@contextmanager
+def open_arms(
+    bundle: Bundle, threads: int | None, points: Mapping[str, Knobs]
+) -> Iterator[list[Arm]]:
+    """Opens the bundle with every installed engine; closes all at the end.
+
+    Raises:
+        MissingDependencyError: No engine is installed.
+        EngineError, ResourceError: A segment cannot be loaded.
+    """
+    engines = [name for name, entry in ENGINES.items() if find_spec(entry.library)]
+    if not engines:
+        ways = " or ".join(entry.install for entry in ENGINES.values())
+        raise MissingDependencyError(f"No engine is installed; get one with: {ways}.")
+    with ExitStack() as stack:
+        sessions = {
+            name: stack.enter_context(Session(bundle, name, threads=threads)) for name in engines
+        }
+        yield [
+            Arm(engine, point, session, knobs)
+            for engine, session in sessions.items()
+            for point, knobs in points.items()
+        ]
+
+
+def full_depth(manifest: Manifest) -> dict[str, Knobs]:
+    """The knob values at which every row goes to the last exit."""
+    return {FULL: {knob.name: numbers(knob.never) for knob in manifest.knobs}}
+
+
+def all_points(manifest: Manifest) -> dict[str, Knobs]:
+    """Full depth, the defaults if they exit early, and every operating point."""
+    points = full_depth(manifest)
+    defaults = {knob.name: numbers(knob.default) for knob in manifest.knobs}
+    if defaults != points[FULL]:
+        points[DEFAULTS] = defaults
+    for point in manifest.operating_points:
+        points[point.name] = {name: numbers(value) for name, value in point.knobs.items()}
+    return points
