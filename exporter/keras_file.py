@@ -56,7 +56,7 @@ def find_keras(path: Path) -> Path | None:
     if path.is_file():
         return path if path.suffix in KERAS_SUFFIXES else None
     files = sorted(path.iterdir()) if path.is_dir() else []
-    found = [file for file in files if file.suffix in KERAS_SUFFIXES]
+    found = [file for file in files if file.suffix in KERAS_SUFFIXES and file.is_file()]
     if not found or any(file.suffix in WEIGHT_SUFFIXES for file in files):
         return None
     if len(found) > 1:
@@ -125,7 +125,8 @@ def _datasets(file: Any) -> Iterator[tuple[str, Any]]:
         for name in _attribute(group, "weight_names", MAX_NAMES_BYTES):
             name = name.decode() if isinstance(name, bytes) else name
             dataset = _inside(path, group, name)
-            claimed += math.prod(dataset.shape) * 4
+            # Compressed data is read chunk by chunk, and a chunk may be larger than the tensor.
+            claimed += max(math.prod(dataset.shape), math.prod(dataset.chunks or ())) * 4
             if dataset.is_virtual or dataset.external:
                 raise _elsewhere(path, f"{layer}/{name}")
             if dataset.dtype.kind != "f":
@@ -160,7 +161,9 @@ def _elsewhere(path: Path, name: str) -> CheckpointError:
 
 def _attribute(item: Any, name: str, limit: int) -> Any:
     stored = item.attrs.get_id(name)
-    if math.prod(stored.shape) * stored.dtype.itemsize > limit:
+    # Strings of any length have no size yet; Keras writes one of them, but no arrays.
+    unsized = stored.shape and stored.dtype.kind == "O"
+    if unsized or math.prod(stored.shape) * stored.dtype.itemsize > limit:
         raise CheckpointError(f"{item.file.filename}: {name} is larger than {limit} bytes.")
     return item.attrs[name]
 

@@ -138,7 +138,9 @@ class LengthDropEncoder(nn.Module):
         Only `counted` ones vote and compete. Ties go to the lower position.
         """
         if self.rule.ignore_self:
-            shares = shares * (1 - torch.eye(shares.shape[2], dtype=shares.dtype))
+            places = _places(counted)
+            itself = places[:, :, None] == places[:, None, :]
+            shares = torch.where(itself[:, None], 0.0, shares)
         votes = (counted.to(shares.dtype)[:, None, None, :] @ shares).sum((1, 2))
         votes = torch.where(counted, votes, -1.0)
         if self.rule.keep_first:

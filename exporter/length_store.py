@@ -21,7 +21,7 @@ from effbert.runtime.knobs import layer_values
 from effbert.runtime.manifest import Knob, OperatingPoint
 
 NAME = "store.tsv"
-MAX_BYTES = 1 << 26
+MAX_BYTES = 1 << 22
 MOST = 100  # operating points
 LINE = re.compile(
     r"\((?P<lengths>\d{1,5}(, ?\d{1,5})*),?\)\t(?P<cost>\d{1,15})\t"
@@ -60,6 +60,8 @@ def with_store(description: Description, folder: Path, asked: LengthOptions | No
     if asked is None:
         return replace(description, notes=(*description.notes, HINT))
     [knob] = (knob for knob in description.knobs if knob.name == "lengths")
+    if description.layers[-1] != knob.count:  # scores and costs are those of the whole model
+        return description
     found = read_store(path, knob)
     points = _points(front(found))
     note = (

@@ -113,23 +113,26 @@ def _input(record: State | Knob, axes: Sequence[int | str]) -> ir.Value:
     )
 
 
-def _record(model: ir.Model, file: str, layer: int, carries: dict[str, str]) -> Segment:
+def _record(
+    model: ir.Model, file: str, layer: int, carries: dict[str, str], lists: set[str]
+) -> Segment:
+    """Describe a segment; `lists` are the knobs that have a value for each layer."""
     return Segment(
         file=file,
         layer=layer,
-        inputs=[_tensor(value, file) for value in model.graph.inputs],
-        outputs=[_tensor(value, file) for value in model.graph.outputs],
+        inputs=[_tensor(value, file, lists) for value in model.graph.inputs],
+        outputs=[_tensor(value, file, lists) for value in model.graph.outputs],
         carries=carries,
         parameters=count_parameters(model),
         flops=count_flops(model),
     )
 
 
-def _tensor(value: ir.Value, file: str) -> Tensor:
+def _tensor(value: ir.Value, file: str, lists: set[str]) -> Tensor:
     axes = [extent if isinstance(extent, int) else str(extent) for extent in value.shape]
     axes = [COUNTED if str(axis).startswith(COUNTED) else axis for axis in axes]
     names = {kind: name for name, kind in DTYPES.items()}
-    batched = axes[:1] in ([], ["batch"]) or len(axes) == 1  # a knob with a value for each layer
+    batched = axes[:1] in ([], ["batch"]) or value.name in lists
     known = all(isinstance(axis, int) or axis in ("sequence", COUNTED) for axis in axes[1:])
     if value.dtype not in names or not batched or not known:
         raise TraceError(f"{file}: {value.name} is {value.dtype} {axes}, which cannot cross a cut.")

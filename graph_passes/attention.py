@@ -63,14 +63,19 @@ class _AttentionRule(RewriteRuleClassBase):
         result = MatchResult()
         splits = [_constant(each) for each in (query_heads, key_heads, value_heads)]
         joined, factor = _constant(together), _constant(scale)
-        if factor is None or factor.size != 1:
-            return result.fail("the scale is not a number")
-        if joined is None or any(split is None or len(split) != 4 for split in splits):
+        if factor is None or factor.size != 1 or factor.item() <= 0:
+            return result.fail("the scale is not a positive number")
+        if joined is None or any(split is None for split in splits):
             return result.fail("the heads are not constant")
-        if len({tuple(split) for split in splits}) > 1 or [*joined[:2]] != [COPY, COPY]:
+        split = splits[0].tolist()
+        if any(each.tolist() != split for each in splits) or split[:2] != [COPY, COPY]:
             return result.fail("query, key and value have different heads")
-        if mask.shape is None or mask.shape.rank() != 4 or query.shape is None:
-            return result.fail("the mask's extents are not known")
+        heads, size = split[2:]
+        joins = [COPY, COPY, -1], [COPY, COPY, heads * size]
+        if min(heads, size) < 1 or joined.tolist() not in joins:
+            return result.fail("heads are not put together as they were split")
+        if query.shape is None or query.shape.rank() != 3 or not _masks(mask, query):
+            return result.fail("the mask's extents do not fit, or are not known")
         return result
 
     def rewrite(
@@ -112,6 +117,14 @@ class _AttentionRule(RewriteRuleClassBase):
             )
             extents = op.Concat(one, one, tokens, one, axis=0)
         return op.Expand(mask, extents)
+
+
+def _masks(mask: ir.Value, query: ir.Value) -> bool:
+    """Tell whether a mask has a column for every key, and one row or one for every query."""
+    if mask.shape is None or mask.shape.rank() != 4 or mask.shape[3] == 1:
+        return False
+    assert query.shape is not None
+    return mask.shape[2] == 1 or str(mask.shape[2]) == str(query.shape[1])
 
 
 def _constant(value: ir.Value) -> Any:

@@ -33,7 +33,8 @@ SEED = click.IntRange(0, 2**32 - 1)
 )
 @click.option(
     "--over",
-    default="lengths",
+    default=("lengths",),
+    multiple=True,
     show_default=True,
     metavar="KNOB,..",
     help="Knobs to search: lengths, threshold or both.",
@@ -63,7 +64,7 @@ SEED = click.IntRange(0, 2**32 - 1)
 def search(
     bundle: Path,
     data: Path,
-    over: str,
+    over: tuple[str, ...],
     cost: str,
     generations: int,
     population: int,
@@ -94,7 +95,7 @@ def search(
         bundle=bundle,
         data=data,
         store=store or folder.with_name(f"{folder.name}.search.jsonl"),
-        over=tuple(dict.fromkeys(over.split(","))),
+        over=tuple(dict.fromkeys(",".join(over).split(","))),
         cost=cost,
         generations=generations,
         settings=Settings(population, mutations, crossovers, mutation_probability, seed),

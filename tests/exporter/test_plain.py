@@ -26,6 +26,7 @@ CASES = [
     ("albert two groups", "text-classification"),
     ("mobilebert", "token-classification"),
     ("fnet", "text-classification"),
+    ("modernbert", "text-classification"),
 ]
 Tensors = dict[str, torch.Tensor]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 from effbert.graph_passes.attention import fuse_attention
@@ -13,9 +14,9 @@ HEADS, SIZE = 2, 4
 ATTENTION = """
 attention (float[batch,{queries},8] query, float[batch,sequence,8] key,
            float[batch,sequence,8] value, float[batch,{masks},{rows},sequence] mask)
-    => (float[batch,{queries},8] context{more})
+    => (float[{context}] context{more})
 <int64[4] split = {{0, 0, 2, 4}}, int64[4] split_keys = {{0, 0, {key_heads}, {key_size}}},
- int64[3] join = {{0, 0, 8}}, float scale = {{0.3}}>
+ int64[{joins}] join = {{{join}}}, float scale = {{{scale}}}>
 {{
     q4 = Reshape(query, split)
     q = Transpose <perm = [0, 2, 1, 3]> (q4)
@@ -34,9 +35,20 @@ attention (float[batch,{queries},8] query, float[batch,sequence,8] key,
 """
 
 
-def attention(queries="sequence", masks=1, rows=1, opset=23, more="", key_heads=2, key_size=4):
-    text = ATTENTION.format(**locals())
-    return graph(text, opset)
+def attention(
+    queries: str | int = "sequence",
+    masks: int = 1,
+    rows: str | int = 1,
+    opset: int = 23,
+    more: str = "",
+    key_heads: int = 2,
+    key_size: int = 4,
+    scale: float = 0.3,
+    join: str = "0, 0, 8",
+) -> ir.Model:
+    joins = join.count(",") + 1
+    context = f"batch,{queries},8" if joins == 3 else f"batch,{queries},2,4"
+    return graph(ATTENTION.format(**locals()), opset)
 
 
 def feeds(queries: int, masks: int, rows: int, tokens: int = 5) -> dict[str, np.ndarray]:
@@ -79,8 +91,14 @@ def test_flops_stay_the_same():
         {"opset": 22},
         {"more": ", float[batch,2,sequence,sequence] shares"},
         {"key_heads": 4, "key_size": 2},
+        {"scale": -0.3},
+        {"join": "0, 0, 2, 4"},
+        {"rows": "others"},
     ],
-    ids=["older opset", "shares are read elsewhere", "heads differ"],
+    ids=[
+        *("older opset", "shares are read elsewhere", "heads differ"),
+        *("scale is negative", "heads stay apart", "mask has rows of its own"),
+    ],
 )
 def test_what_has_no_such_operator_stays(options: dict):
     model = attention(**options)

@@ -72,9 +72,8 @@ def test_the_front_becomes_operating_points(
     other = {"name": "mine", "knobs": {"threshold": 0.1}, "data": "none"}
     old = {"name": "front-99", "knobs": {"threshold": 0.2}, "data": "none"}
     edit_manifest(bundle, at("operating_points", [other, old]))
-    said = summary(
-        search(bundle, data, "--over", over, "--cost", cost, "--generations", "2", "--json")
-    )
+    knobs = ["--over", over] if cost == "flops" else [f"--over={each}" for each in over.split(",")]
+    said = summary(search(bundle, data, *knobs, "--cost", cost, "--generations", "2", "--json"))
     first, *front = open_bundle(bundle).manifest.operating_points
     assert first.name == "mine"
     assert [point.name for point in front] == [f"front-{n}" for n in range(1, len(front) + 1)]

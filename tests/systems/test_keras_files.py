@@ -148,6 +148,11 @@ def bomb(group: Any, other: Path) -> None:
     group.create_dataset(NAME, (10**9,), np.float32, compression="gzip", chunks=(1 << 20,))
 
 
+def large_chunk(group: Any, other: Path) -> None:
+    options = {"maxshape": (None,), "compression": "gzip", "chunks": (1 << 24,)}
+    group.create_dataset(NAME, data=np.zeros(3, np.float32), **options)
+
+
 @pytest.mark.parametrize(
     "write, message",
     [
@@ -157,6 +162,7 @@ def bomb(group: Any, other: Path) -> None:
         (external_storage, "NSP/bias:0 is missing or lies outside of the file"),
         (cycle, "is not an HDF5 file of Keras, or damaged"),
         (bomb, "NSP/bias:0 claims more numbers than the file holds"),
+        (large_chunk, "NSP/bias:0 claims more numbers than the file holds"),
     ],
 )
 def test_files_that_lie_are_refused(

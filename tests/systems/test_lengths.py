@@ -53,6 +53,11 @@ KINDS: dict[str, tuple[Callable[[Path], Path], dict[str, Any], dict[str, Any]]] 
         {"retention": [24, 12, 6, 2], "length_adaptive": False},
         {"ignore_self": True},
     ),
+    "power with exits": (
+        lambda folder: write_deebert(folder, layers=LAYERS, tokenizer="fast"),
+        {"retention": [24, 12, 6, 2], "length_adaptive": False},
+        {"ignore_self": True},
+    ),
 }
 
 
