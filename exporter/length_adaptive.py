@@ -113,7 +113,8 @@ def _last_drop_shows(model: ExitModel, dropping: LengthDropEncoder) -> bool:
     for dropping.last_drops in (True, False):
         exits = model(**example_inputs(model), **values)
         answers.append(torch.cat([each.flatten() for _, out in exits for each in out.values()]))
-    return not torch.allclose(*answers, rtol=1e-3, atol=1e-5, equal_nan=True)
+    dropped, whole = answers
+    return not torch.allclose(dropped, whole, rtol=1e-3, atol=1e-5, equal_nan=True)
 
 
 def _limited(limits: Limits, pad_to: int | None) -> Limits:

@@ -46,6 +46,7 @@ def build_segments(
     """
     traced = trace(model, opset)
     layers = model.description.layers
+    lists = {knob.name for knob in model.description.knobs if knob.count is not None}
     cuts = segment(traced.graph, traced.exits)
     traced.forget_weights()
     built = []
@@ -56,7 +57,7 @@ def build_segments(
         carries = dict(part.carries) | attach(part.model, policy, last=last, extras=extras)
         name_after_modules(part.model)
         file = f"{prefix}segment-{index:02d}.onnx"
-        record = _record(part.model, file, layer, carries)
+        record = _record(part.model, file, layer, carries, lists)
         built.append(BuiltSegment(part.model, _at_length(record, model.description.padded_to)))
     return built
 

@@ -122,7 +122,7 @@ def test_a_store_without_lines_or_of_another_kind_is_refused(tmp_path: Path):
         read_store(path, lengths_knob(2))
     with path.open("wb") as file:
         file.truncate(MAX_BYTES + 1)
-    with pytest.raises(CheckpointError, match="is larger than 64 MiB"):
+    with pytest.raises(CheckpointError, match="is larger than 4 MiB"):
         read_store(path, lengths_knob(2))
 
 
