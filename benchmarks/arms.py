@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from fresh import CONTEXT
 
 Inputs = dict[str, np.ndarray]  # int64 [batch, sequence] by name
 Answer = Callable[[Inputs], np.ndarray]
+Opener = Callable[[Path], Answer]
 
 
 def open_chain(bundle: Path) -> Answer:
@@ -42,11 +43,10 @@ class Block(NamedTuple):
 
     whole: list[float]
     inside: list[float]
-    logits: np.ndarray
 
 
-def serve(pipe: Connection, opener: Callable[[Path], Answer], path: Path) -> None:
-    """Opens an arm, then measures what the other end of the pipe asks for."""
+def serve(pipe: Connection, opener: Opener, path: Path) -> None:
+    """Opens an arm, then does what the other end of the pipe asks for."""
     from onnxruntime import InferenceSession
 
     inside = 0.0
@@ -62,9 +62,14 @@ def serve(pipe: Connection, opener: Callable[[Path], Answer], path: Path) -> Non
     answer = opener(path)
     InferenceSession.run = timed
     while request := pipe.recv():
-        inputs, calls = request
-        block = Block([], [], answer(inputs))  # a first call that wakes threads and caches
-        for _ in range(calls):
+        calls, passes = request
+        if passes == 0:
+            pipe.send(np.concatenate([answer(inputs) for inputs in calls]))
+            continue
+        if len(calls) * passes > 1:
+            answer(calls[0])  # wakes threads and caches; a single call is long enough without
+        block = Block([], [])
+        for inputs in [*calls] * passes:
             inside = 0.0
             started = time.perf_counter()
             answer(inputs)
@@ -76,14 +81,20 @@ def serve(pipe: Connection, opener: Callable[[Path], Answer], path: Path) -> Non
 class Arm:
     """The near end of an arm's process, which ends with it."""
 
-    def __init__(self, opener: Callable[[Path], Answer], path: Path) -> None:
+    def __init__(self, opener: Opener, path: Path) -> None:
         self._pipe, there = CONTEXT.Pipe()
         self._process = CONTEXT.Process(target=serve, args=(there, opener, path), daemon=True)
         self._process.start()
         there.close()
 
-    def measure(self, inputs: Inputs, calls: int) -> Block:
-        self._pipe.send((inputs, calls))
+    def answer(self, calls: Sequence[Inputs]) -> np.ndarray:
+        """The logits of all rows of all calls."""
+        self._pipe.send((calls, 0))
+        return self._pipe.recv()
+
+    def measure(self, calls: Sequence[Inputs], passes: int) -> Block:
+        """Times each of the calls, so many times."""
+        self._pipe.send((calls, passes))
         return self._pipe.recv()
 
     def close(self) -> None:

@@ -45,15 +45,15 @@ def make_uncut(checkpoint: Path, path: Path) -> None:
 
 def compare(arms: dict[str, Arm], inputs: Inputs, rounds: int, seconds: float) -> dict:
     """Measures the arms in turns on one shape of inputs; times are in milliseconds."""
-    warm = {name: arm.measure(inputs, 3) for name, arm in arms.items()}
-    worst = max(np.abs(block.logits - warm["uncut"].logits).max() for block in warm.values())
+    logits = {name: arm.answer([inputs]) for name, arm in arms.items()}
+    worst = max(np.abs(found - logits["uncut"]).max() for found in logits.values())
     if not worst <= TOLERANCE:
         raise SystemExit(f"The arms do not answer alike: logits differ by {worst}.")
-    calls = max(2, round(seconds / np.median(warm["uncut"].whole)))
+    calls = max(2, round(seconds / np.median(arms["uncut"].measure([inputs], 3).whole)))
     blocks: dict[str, list[Block]] = {name: [] for name in arms}
     for _ in range(rounds):
         for name, arm in arms.items():
-            blocks[name].append(arm.measure(inputs, calls))
+            blocks[name].append(arm.measure([inputs], calls))
     typical = {n: np.array([np.median(b.whole) for b in blocks[n]]) for n in arms}
     outside = [np.median(np.subtract(b.whole, b.inside)) for b in blocks["chain"]]
     rows, length = inputs["input_ids"].shape

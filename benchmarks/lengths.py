@@ -77,7 +77,7 @@ def main() -> None:
     blocks: dict[str, list[Block]] = {name: [] for name in arms}
     for round_ in range(options.rounds + 1):
         for name, arm in arms.items():
-            block = arm.measure(inputs, 3)
+            block = arm.measure([inputs], 3)
             blocks[name] += [block] if round_ else []  # the first round warms up
     typical = {name: np.array([np.median(b.whole) for b in blocks[name]]) for name in arms}
     ratios = {

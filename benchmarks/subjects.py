@@ -1,0 +1,72 @@
+"""What is measured: a checkpoint and its bundles, and the inputs that they answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from arms import Inputs
+from chain import make_bundle, random_inputs
+from checkpoints import Shape, make_checkpoint
+from effbert.runtime.bench.workloads import Workload, text_workloads
+from effbert.runtime.bundle import open_bundle
+from effbert.runtime.labelled import read_labelled
+from fresh import in_fresh_process
+
+CALIBRATION = {"random": 64, "texts": 300}  # rows; the second is what NNCF takes by default
+
+
+class Subject(NamedTuple):
+    """A model and its inputs.
+
+    Attributes:
+        checkpoint: What the bundle was exported from.
+        bundle: In float32.
+        workloads: Measured one after the other.
+        calibration: Rows for quantization, one to a call; none of them is measured.
+        expected: int64 [rows], the right label of each row of every workload, if there is one.
+    """
+
+    checkpoint: Path
+    bundle: Path
+    workloads: list[Workload]
+    calibration: list[Inputs]
+    expected: np.ndarray | None
+
+    @property
+    def folder(self) -> Path:
+        """Where the models of the baselines are kept."""
+        return self.checkpoint.with_name(f"{self.checkpoint.name}_static")
+
+
+def random_subject(shape: Shape, batches: Sequence[int], lengths: Sequence[int]) -> Subject:
+    """Random weights and token ids; no row leaves early."""
+    checkpoint = in_fresh_process(make_checkpoint, shape)
+    bundle = checkpoint.with_name("bundle")
+    in_fresh_process(make_bundle, checkpoint, bundle)
+    rows = random_inputs(shape, CALIBRATION["random"], max(lengths))
+    calibration = [
+        {name: value[row : row + 1] for name, value in rows.items()}
+        for row in range(CALIBRATION["random"])
+    ]
+    workloads = [Workload(b, n, [random_inputs(shape, b, n)]) for b in batches for n in lengths]
+    return Subject(checkpoint, bundle, workloads, calibration, None)
+
+
+def demo_subject(demo: Path, batches: Sequence[int]) -> Subject:
+    """The model and the texts of `make demo`, in the order of the file."""
+    bundle = demo / "exits_bundle"
+    if not bundle.is_dir():
+        raise SystemExit(f"{bundle} is not there; run `make demo` first.")
+    opened = open_bundle(bundle)
+    (training,) = text_workloads(opened, [1], demo / "train.csv")
+    return Subject(
+        demo / opened.manifest.source.name,
+        bundle,
+        text_workloads(opened, batches, demo / "test.csv"),
+        training.calls[: CALIBRATION["texts"]],
+        np.array(read_labelled(demo / "test.csv", opened.manifest.labels).labels),
+    )
