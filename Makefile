@@ -10,7 +10,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZ
 PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test test-slow test-all lint format demo clean
+.PHONY: help venv test test-slow test-all lint format demo bench clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' $(MAKEFILE_LIST)
@@ -48,6 +48,18 @@ $(VENV)/.demo-installed: $(VENV)/.installed
 
 demo: $(VENV)/.demo-installed  ## train, export, calibrate and compare a real model
 	$(BIN)/python samples/demo.py
+
+$(VENV)/.bench-installed: $(VENV)/.installed
+	$(PIP_INSTALL) -e '.[bench]'
+	touch $@
+
+STATIC := $(BIN)/python benchmarks/static.py
+BENCHED := build/benchmarks
+
+bench: $(VENV)/.bench-installed demo  ## compare with the strongest static engines: 30 minutes
+	mkdir -p $(BENCHED)
+	$(STATIC) --demo build/demo --batch 1,32 --json $(BENCHED)/demo.json --plot $(BENCHED)/demo.svg
+	$(STATIC) --json $(BENCHED)/static.json --plot $(BENCHED)/static.svg
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -33,7 +33,7 @@ from effbert.runtime.engines import ENGINES
 from fresh import in_fresh_process
 from ideal import Execution, executions, uncut_flops
 from static_report import draw, show, write
-from subjects import Subject, demo_subject, random_subject
+from subjects import Subject, demo_subject, named_folder, random_subject
 
 AGAINST = (FLOAT, DYNAMIC, NNCF)
 SAME_ENGINE = {"onnxruntime": FLOAT, "openvino": OPENVINO}
@@ -175,11 +175,6 @@ def add_realised(
 
 def numbers(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
-
-
-def named_folder(text: str) -> tuple[str, Path]:
-    name, _, folder = text.partition("=")
-    return name, Path(folder)
 
 
 def parse() -> argparse.Namespace:

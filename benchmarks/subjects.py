@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -70,3 +71,11 @@ def demo_subject(demo: Path, batches: Sequence[int]) -> Subject:
         training.calls[: CALIBRATION["texts"]],
         np.array(read_labelled(demo / "test.csv", opened.manifest.labels).labels),
     )
+
+
+def named_folder(text: str) -> tuple[str, Path]:
+    """The parts of NAME=FOLDER, for the command line."""
+    name, _, folder = text.partition("=")
+    if not (name and (Path(folder) / "effbert.json").is_file()):
+        raise argparse.ArgumentTypeError(f"{text}: expected NAME=FOLDER, the folder of a bundle")
+    return name, Path(folder)
