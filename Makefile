@@ -56,7 +56,7 @@ $(VENV)/.bench-installed: $(VENV)/.installed
 STATIC := $(BIN)/python benchmarks/static.py
 BENCHED := build/benchmarks
 
-bench: $(VENV)/.bench-installed demo  ## compare with the strongest static engines: 30 minutes
+bench: $(VENV)/.bench-installed demo  ## compare with the strongest static engines: half an hour after the demo
 	mkdir -p $(BENCHED)
 	$(STATIC) --demo build/demo --batch 1,32 --json $(BENCHED)/demo.json --plot $(BENCHED)/demo.svg
 	$(STATIC) --json $(BENCHED)/static.json --plot $(BENCHED)/static.svg

@@ -109,6 +109,8 @@ def _lines(axes: Any, results: Sequence[Result]) -> None:
         ratios = [r["ratios"][reference][1] for r in part]
         axes.plot([r["length"] for r in part], ratios, "o-", label=arm)
     axes.set_xscale("log", base=2)
+    lengths = list(dict.fromkeys(r["length"] for r in results))
+    axes.set_xticks(lengths, [str(length) for length in lengths])
     axes.set_xlabel("tokens")
     axes.set_ylabel(f"time / {reference}")
     axes.set_ylim(bottom=0)
