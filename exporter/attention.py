@@ -7,7 +7,7 @@ from torch import Tensor
 
 def attention(
     query: Tensor, key: Tensor, value: Tensor, heads: int, mask: Tensor, constant: float = 0.0
-) -> tuple[Tensor, Tensor]:
+) -> Tensor:
     """Attend with projected vectors [batch, tokens, heads * size]; queries may be fewer than keys.
 
     Args:
@@ -16,18 +16,42 @@ def attention(
         value: likewise.
         heads: how many share a vector.
         mask: additive, float32 [batch, 1, 1, keys].
-        constant: added to the denominator of the softmax, exponentials relative to the largest.
+        constant: see `attention_shares`.
 
     Returns:
-        The context, shaped as the query, and the shares [batch, heads, queries, keys].
+        The context, shaped as the query.
     """
+    shares = attention_shares(query, key, heads, mask, constant)
+    return (shares @ _split(value, heads).transpose(1, 2)).transpose(1, 2).reshape(query.shape)
 
-    def split(x: Tensor) -> Tensor:
-        return x.view(x.shape[0], x.shape[1], heads, x.shape[2] // heads).transpose(1, 2)
 
-    scores = split(query) @ split(key).transpose(2, 3) * (query.shape[2] // heads) ** -0.5
+def attention_shares(
+    query: Tensor,
+    key: Tensor,
+    heads: int,
+    mask: Tensor,
+    constant: float = 0.0,
+    first: int | None = None,
+) -> Tensor:
+    """How much each token attends to each other, [batch, heads, queries, keys]; see `attention`.
+
+    Args:
+        query: of the tokens that attend.
+        key: of those attended to.
+        heads: how many share a vector.
+        mask: additive, float32 [batch, 1, 1, keys].
+        constant: added to the denominator of the softmax, exponentials relative to the largest.
+        first: so many heads only.
+    """
+    queries = _split(query, heads)[:, :, :first].transpose(1, 2)
+    keys = _split(key, heads)[:, :, :first].transpose(1, 2)
+    scores = queries @ keys.transpose(2, 3) * (query.shape[2] // heads) ** -0.5
     shares = (scores + mask).softmax(-1)
     if constant:  # the largest share is 1 / denominator
         shares = shares / (1 + constant * shares.amax(-1, keepdim=True))
-    context = (shares @ split(value)).transpose(1, 2).reshape(query.shape)
-    return context, shares
+    return shares
+
+
+def _split(vectors: Tensor, heads: int) -> Tensor:
+    """As [batch, tokens, heads, size]."""
+    return vectors.view(*vectors.shape[:2], heads, vectors.shape[2] // heads)

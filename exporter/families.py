@@ -13,6 +13,7 @@ from typing import Any, Literal
 from effbert.runtime.errors import ExportError
 
 LONGEST = 8192
+Mask = Literal["additive", "binary", "float", "unused"]
 
 
 def positions(config: Any) -> int:
@@ -68,7 +69,7 @@ class Family:
         atol: largest difference to torch that is still rounding.
     """
 
-    mask: Literal["additive", "binary", "float", "unused"] = "binary"
+    mask: Mask = "binary"
     padding_free: bool = False
     max_length: Callable[[Any], int] = positions
     min_length: Callable[[Any], int] = lambda config: 2

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from effbert.exporter.attention import attention
+from effbert.exporter.attention import attention, attention_shares
 from effbert.runtime.errors import ExportError
 
 LOWEST = torch.finfo(torch.float32).min
@@ -28,9 +28,13 @@ class LayerParts:
         """The layers in the order in which they run."""
         return encoder.encoder.layer
 
-    def attend(self, layer: Any, hidden: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-        """Attention with its residual and norm, and the shares [batch, heads, tokens, tokens]."""
-        context, shares = self_attention(layer.attention.self, hidden, real)
+    def attend(self, layer: Any, hidden: Tensor, real: Tensor, seen: int) -> tuple[Tensor, Tensor]:
+        """Attention with its residual and norm, and the shares [batch, heads, tokens, tokens].
+
+        No head's shares are given if `seen` is 0, all of them if it is 1. They are computed beside
+        the attention itself, which then costs what it costs where nobody looks at them.
+        """
+        context, shares = self_attention(layer.attention.self, hidden, real, seen)
         return layer.attention.output(context, hidden), shares
 
     def feed_forward(self, layer: Any, hidden: Tensor) -> Tensor:
@@ -49,11 +53,13 @@ class DistilBertParts(LayerParts):
         """See `LayerParts`."""
         return encoder.transformer.layer
 
-    def attend(self, layer: Any, hidden: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+    def attend(self, layer: Any, hidden: Tensor, real: Tensor, seen: int) -> tuple[Tensor, Tensor]:
         """See `LayerParts`."""
         own = layer.attention
-        projected = own.q_lin(hidden), own.k_lin(hidden), own.v_lin(hidden)
-        context, shares = attention(*projected, own.n_heads, _blocked(real))
+        query, key, value = own.q_lin(hidden), own.k_lin(hidden), own.v_lin(hidden)
+        rule = own.n_heads, _blocked(real)
+        context = attention(query, key, value, *rule)
+        shares = attention_shares(query, key, *rule, first=seen * own.n_heads)
         return layer.sa_layer_norm(own.out_lin(context) + hidden), shares
 
     def feed_forward(self, layer: Any, hidden: Tensor) -> Tensor:
@@ -77,10 +83,10 @@ class AlbertParts(LayerParts):
             groups[int(i / per_group)].albert_layers[0] for i in range(config.num_hidden_layers)
         ]
 
-    def attend(self, layer: Any, hidden: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+    def attend(self, layer: Any, hidden: Tensor, real: Tensor, seen: int) -> tuple[Tensor, Tensor]:
         """See `LayerParts`."""
         own = layer.attention
-        context, shares = self_attention(own, hidden, real)
+        context, shares = self_attention(own, hidden, real, seen)
         return own.LayerNorm(own.dense(context) + hidden), shares
 
     def feed_forward(self, layer: Any, hidden: Tensor) -> Tensor:
@@ -111,11 +117,12 @@ def layer_parts(config: Any) -> LayerParts:
     return PARTS[name]
 
 
-def self_attention(own: Any, hidden: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-    """Attention of BERT's module `own`, without what follows; see `attention`."""
-    projected = own.query(hidden), own.key(hidden), own.value(hidden)
-    constant = getattr(own, "constant", 0.0)
-    return attention(*projected, own.num_attention_heads, _blocked(real), constant)
+def self_attention(own: Any, hidden: Tensor, real: Tensor, seen: int) -> tuple[Tensor, Tensor]:
+    """Attention of BERT's module `own`, without what follows; see `LayerParts.attend`."""
+    query, key, value = own.query(hidden), own.key(hidden), own.value(hidden)
+    rule = own.num_attention_heads, _blocked(real), getattr(own, "constant", 0.0)
+    context = attention(query, key, value, *rule)
+    return context, attention_shares(query, key, *rule, first=seen * own.num_attention_heads)
 
 
 def _blocked(real: Tensor) -> Tensor:

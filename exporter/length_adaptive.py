@@ -97,6 +97,7 @@ def _replace_encoder(model: ExitModel, rule: DropRule) -> LengthDropEncoder:
             f"A {model.description.format} checkpoint cannot drop tokens: it has an encoder of its "
             "own; leave --length-adaptive out."
         )
+    model.mask = "binary"
     return dropping
 
 

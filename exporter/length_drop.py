@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from effbert.exporter.layer_parts import LayerParts
@@ -87,13 +88,12 @@ class LengthDropEncoder(nn.Module):
 
         Args:
             input_ids: int64 [batch, sequence].
-            attention_mask: 0/1 [batch, sequence], or additive [batch, 1, 1, sequence].
+            attention_mask: 0/1 [batch, sequence].
             lengths: float32 [layers]: up to 1 a share of the row's tokens, above 1 a count plus
                 a half.
             token_type_ids: int64 [batch, sequence].
         """
-        mask = attention_mask
-        real = (mask[:, 0, 0, :] == 0) if mask.ndim == 4 else mask > 0
+        real = attention_mask > 0
         length = self.rule.pad_to
         if length is None:
             rows = own_rows(input_ids, token_type_ids, real)
@@ -116,24 +116,29 @@ class LengthDropEncoder(nn.Module):
         slots, counted = torch.arange(rows.ids.shape[1]).expand_as(alive), alive
         layers = self.parts.layers(self.encoder)
         for index, layer in enumerate(layers):
-            context, shares = self.parts.attend(layer, hidden, read)
             if 0 < index == len(layers) - 1 and not self.last_drops:
-                yield self.parts.feed_forward(layer, context)
+                yield self.parts.feed_forward(layer, self.parts.attend(layer, hidden, read, 0)[0])
                 return
-            kept = self._most_attended(shares, counted, _target(lengths[index], rows.total))
-            alive = alive & torch.gather(kept, 1, slots)
-            order, counted = _first_kept(kept)
-            read = counted if rows.places is None else torch.gather(read, 1, order)
-            hidden = self.parts.feed_forward(layer, _vectors(context, order))
-            slots = (alive.long().cumsum(1) - 1).clamp(min=0)
+            there = counted.sum(1)
+            stay = _target(lengths[index], rows.total, there)
+            context, shares = self.parts.attend(layer, hidden, read, _some_leave(stay, there))
+            ranked = self._most_attended(shares, counted, stay)
+            places, count = _in_order(ranked, stay)
+            if self.rule.restore:
+                kept = torch.zeros_like(counted).scatter(1, ranked, count)
+                alive = alive & torch.gather(kept, 1, slots)
+            counted = count
+            read = counted if rows.places is None else torch.gather(read, 1, places)
+            hidden = self.parts.feed_forward(layer, _vectors(context, places))
             if not self.rule.restore:
                 yield hidden
                 continue
+            slots = (alive.long().cumsum(1) - 1).clamp(min=0)
             restored = torch.where(alive[..., None], _vectors(hidden, slots), restored)
             yield restored if rows.places is None else _vectors(restored, rows.places)
 
-    def _most_attended(self, shares: Tensor, counted: Tensor, target: Tensor) -> Tensor:
-        """Choose the `target` [batch] most attended tokens of each row: bool [batch, tokens].
+    def _most_attended(self, shares: Tensor, counted: Tensor, stay: Tensor) -> Tensor:
+        """Where the most attended tokens of each row are, int64 [batch, the largest of `stay`].
 
         Only `counted` ones vote and compete. Ties go to the lower position.
         """
@@ -141,36 +146,49 @@ class LengthDropEncoder(nn.Module):
             places = _places(counted)
             itself = places[:, :, None] == places[:, None, :]
             shares = torch.where(itself[:, None], 0.0, shares)
-        votes = (counted.to(shares.dtype)[:, None, None, :] @ shares).sum((1, 2))
+        # Expanded, because engines do not stretch one head to none.
+        votes = counted.to(shares.dtype)[:, None, None, :].expand(-1, shares.shape[1], -1, -1)
+        votes = (votes @ shares).sum((1, 2))
         votes = torch.where(counted, votes, -1.0)
         if self.rule.keep_first:
-            votes = torch.where(_places(counted) == 0, math.inf, votes)
-        order = votes.sort(dim=1, descending=True, stable=True).indices
-        chosen = _places(counted) < target[:, None]
-        return torch.zeros_like(counted).scatter(1, order, chosen)
+            votes = pad(votes[:, 1:], (1, 0), value=math.inf)
+        longest = _number(stay.max(), counted.shape[1])
+        return votes.sort(dim=1, descending=True, stable=True).indices[:, :longest]
 
 
-def _target(length: Tensor, total: Tensor) -> Tensor:
-    """How many tokens of each row stay, int64 as `total`, how many of it count."""
-    share = torch.ceil(length * total - ROUNDING).clamp(min=2)
-    count = torch.where(length <= 1, share, torch.floor(length))
-    return torch.minimum(count.long(), total)
+def _target(length: Tensor, total: Tensor, there: Tensor) -> Tensor:
+    """How many tokens of each row stay, int64 [batch], of those that are `there`.
 
-
-def _first_kept(kept: Tensor) -> tuple[Tensor, Tensor]:
-    """Where kept tokens are, in order, int64 [batch, longest], and which of these count.
-
-    The rest of the longest row is filled with others.
+    A share is one of the row's `total`.
     """
-    # A symbol while torch traces: int() of it would make torch start over, and print its graph.
-    longest: Any = kept.sum(1).max().item()
-    torch._check(longest >= 1)
-    torch._check(longest <= kept.shape[1])
-    places = _places(kept)
-    last = torch.where(kept, places, places + MANY)
-    order = last.sort(dim=1, stable=True).values[:, :longest]
-    counted = order < MANY
-    return torch.where(counted, order, order - MANY), counted
+    share = torch.ceil(length * total - ROUNDING).clamp(min=2)
+    return torch.minimum(torch.where(length <= 1, share, length).long(), there)
+
+
+def _some_leave(stay: Tensor, there: Tensor) -> int:
+    """1 if fewer tokens of some row stay than are there, else 0."""
+    return _number((there - stay).max().clamp(max=1), 1, least=0)
+
+
+def _in_order(ranked: Tensor, stay: Tensor) -> tuple[Tensor, Tensor]:
+    """Where tokens that stay are, in order, int64 [batch, longest], and which of these count.
+
+    The rest of the longest row is filled with its first token. What counts is read off the places,
+    although `stay` tells it too: the exporter's cut carries what depends on a matrix product, and
+    computes the rest again, from the rows that went on, whose longest may be another.
+    """
+    stays = torch.arange(ranked.shape[1]) < stay[:, None]
+    places = torch.where(stays, ranked, MANY).sort(dim=1, stable=True).values
+    counted = places < MANY
+    return torch.where(counted, places, 0), counted
+
+
+def _number(value: Tensor, most: int, least: int = 1) -> int:
+    """A symbol while torch traces: int() of it would make torch start over, and print its graph."""
+    number: Any = value.item()
+    torch._check(number >= least)
+    torch._check(number <= most)
+    return number
 
 
 def _vectors(hidden: Tensor, places: Tensor) -> Tensor:

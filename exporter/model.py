@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from effbert.exporter.families import Mask
 from effbert.runtime.manifest import Knob, Limits, OperatingPoint, Problem, Task
 
 INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
@@ -62,11 +63,14 @@ class ExitModel(nn.Module):
     `override_logits`: the policy then looks at those, and they replace the logits where it fires
     (the last highway of DeeBERT).
 
+    `mask` is what `forward` makes of the attention mask; see `Family`.
+
     `more` holds further inputs, and the knobs that the model reads: a 0-d tensor each, for a
     per-exit knob a list of one an exit, of which an exit may use its own only.
     """
 
     description: Description
+    mask: Mask = "additive"
 
     def forward(
         self,
@@ -76,7 +80,8 @@ class ExitModel(nn.Module):
         **more: Any,
     ) -> list[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
         """Run all layers and all exits; see the class docstring."""
-        return self.exits(input_ids, additive_mask(attention_mask), token_type_ids, **more)
+        prepared = additive_mask(attention_mask) if self.mask == "additive" else attention_mask
+        return self.exits(input_ids, prepared, token_type_ids, **more)
 
     def exits(
         self,

@@ -121,11 +121,11 @@ class KerasSelfAttention(nn.Module):
 
     def forward(
         self, hidden_states: Tensor, attention_mask: Tensor | None = None, **_: Any
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, None]:
         """Attend; the mask is additive, and none where nothing is padding."""
         mask = torch.zeros(()) if attention_mask is None else attention_mask
         projected = self.query(hidden_states), self.key(hidden_states), self.value(hidden_states)
-        return attention(*projected, self.num_attention_heads, mask, self.constant)
+        return attention(*projected, self.num_attention_heads, mask, self.constant), None
 
 
 def attend_like_keras(bert: Any) -> None:

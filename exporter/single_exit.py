@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from effbert.exporter.families import Family
-from effbert.exporter.model import Description, ExitModel, additive_mask
+from effbert.exporter.model import Description, ExitModel
 
 
 class SingleExitModel(ExitModel):
@@ -26,17 +26,6 @@ class SingleExitModel(ExitModel):
         self.mask = family.mask
         self.resamples = family.resamples and description.task != "text-classification"
         self.description = description
-
-    def forward(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        token_type_ids: torch.Tensor | None = None,
-        **more: Any,
-    ) -> list[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
-        """See `ExitModel.forward`."""
-        prepared = additive_mask(attention_mask) if self.mask == "additive" else attention_mask
-        return self.exits(input_ids, prepared, token_type_ids, **more)
 
     def exits(
         self,

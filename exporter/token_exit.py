@@ -100,7 +100,7 @@ class TokenExitModel(ExitModel):
         module = layer.attention.self
         keys, values = module.key(hidden), module.value(hidden)
         heads = module.num_attention_heads
-        context, _ = attention(module.query(own), keys, values, heads, mask)
+        context = attention(module.query(own), keys, values, heads, mask)
         attended = layer.attention.output(context, own)
         wide = layer.intermediate(attended)
         summed = layer.output.dense(wide) + attended

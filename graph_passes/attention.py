@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 from onnxscript.rewriter import MatchResult, RewriteRuleClassBase, RewriteRuleSet
 
 OPSET = 23  # the first with Attention
@@ -14,7 +15,7 @@ TO_HEADS, TO_COLUMNS = (0, 2, 1, 3), (0, 2, 3, 1)
 
 
 def fuse_attention(model: ir.Model) -> None:
-    """Replace the nine nodes between projections and output of an attention by one, in place.
+    """Replace the nodes between projections and output of an attention by one, in place.
 
     Before: heads split off by Reshape and Transpose, `Softmax(query @ key * scale + mask) @ value`,
     heads put together again. After: `Attention(query, key, value, mask)` on [batch, tokens, heads *
@@ -22,27 +23,21 @@ def fuse_attention(model: ir.Model) -> None:
     """
     if model.opset_imports.get("", 0) >= OPSET:
         RewriteRuleSet([_AttentionRule.rule()]).apply_to_model(model)
+        RemoveUnusedNodesPass()(model)
 
 
 class _AttentionRule(RewriteRuleClassBase):
-    """The pattern as transformers' eager attention gives it."""
+    """The pattern as transformers' eager attention gives it.
+
+    It starts behind the Reshapes that split heads off, which others may read too.
+    """
 
     def pattern(
-        self,
-        op: Any,
-        query: Any,
-        key: Any,
-        value: Any,
-        mask: Any,
-        scale: Any,
-        query_heads: Any,
-        key_heads: Any,
-        value_heads: Any,
-        together: Any,
+        self, op: Any, query: Any, key: Any, value: Any, mask: Any, scale: Any, together: Any
     ) -> Any:
-        queries = op.Transpose(op.Reshape(query, query_heads), perm=TO_HEADS)
-        keys = op.Transpose(op.Reshape(key, key_heads), perm=TO_COLUMNS)
-        values = op.Transpose(op.Reshape(value, value_heads), perm=TO_HEADS)
+        queries = op.Transpose(query, perm=TO_HEADS)
+        keys = op.Transpose(key, perm=TO_COLUMNS)
+        values = op.Transpose(value, perm=TO_HEADS)
         scores = op.MatMul(queries, keys) * scale + mask
         context = op.MatMul(op.Softmax(scores, axis=-1), values)
         return op.Reshape(op.Transpose(context, perm=TO_HEADS), together)
@@ -51,17 +46,16 @@ class _AttentionRule(RewriteRuleClassBase):
         self,
         context: Any,
         query: ir.Value,
+        key: ir.Value,
+        value: ir.Value,
         mask: ir.Value,
         scale: ir.Value,
-        query_heads: ir.Value,
-        key_heads: ir.Value,
-        value_heads: ir.Value,
         together: ir.Value,
         **_: Any,
     ) -> MatchResult:
         del context
         result = MatchResult()
-        splits = [_constant(each) for each in (query_heads, key_heads, value_heads)]
+        splits = [_heads(each) for each in (query, key, value)]
         joined, factor = _constant(together), _constant(scale)
         if factor is None or factor.size != 1 or factor.item() <= 0:
             return result.fail("the scale is not a positive number")
@@ -74,7 +68,8 @@ class _AttentionRule(RewriteRuleClassBase):
         joins = [COPY, COPY, -1], [COPY, COPY, heads * size]
         if min(heads, size) < 1 or joined.tolist() not in joins:
             return result.fail("heads are not put together as they were split")
-        if query.shape is None or query.shape.rank() != 3 or not _masks(mask, query):
+        whole = _whole(query)
+        if whole.shape is None or whole.shape.rank() != 3 or not _masks(mask, whole):
             return result.fail("the mask's extents do not fit, or are not known")
         return result
 
@@ -86,15 +81,14 @@ class _AttentionRule(RewriteRuleClassBase):
         value: ir.Value,
         mask: ir.Value,
         scale: ir.Value,
-        query_heads: ir.Value,
         **_: Any,
     ) -> ir.Value:
-        heads = int(_constant(query_heads)[2])
+        heads = int(_heads(query)[2])
         return op.Attention(
-            query,
-            key,
-            value,
-            self._mask_of(op, mask, query),
+            _whole(query),
+            _whole(key),
+            _whole(value),
+            self._mask_of(op, mask, _whole(query)),
             q_num_heads=heads,
             kv_num_heads=heads,
             scale=float(_constant(scale).item()),
@@ -127,6 +121,20 @@ def _masks(mask: ir.Value, query: ir.Value) -> bool:
     return mask.shape[2] == 1 or str(mask.shape[2]) == str(query.shape[1])
 
 
-def _constant(value: ir.Value) -> Any:
+def _heads(split: ir.Value) -> Any:
+    """The shape that a Reshape splits heads off by; None if that is not what gives `split`."""
+    node = split.producer()
+    return _constant(node.inputs[1]) if node is not None and node.op_type == "Reshape" else None
+
+
+def _whole(split: ir.Value) -> ir.Value:
+    """What `split` was before heads were split off."""
+    node = split.producer()
+    whole = None if node is None else node.inputs[0]
+    assert whole is not None  # a Reshape, as `_heads` found
+    return whole
+
+
+def _constant(value: ir.Value | None) -> Any:
     tensor = ir.convenience.get_const_tensor(value)
     return None if tensor is None else np.asarray(tensor.numpy())

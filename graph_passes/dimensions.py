@@ -7,7 +7,7 @@ import re
 import onnx_ir as ir
 
 NAMES = ("batch", "sequence")
-COUNTED = "tokens"
+COUNTED, LOOKED_AT = "tokens", "heads"
 
 
 def name_dimensions(model: ir.Model) -> None:
@@ -15,14 +15,16 @@ def name_dimensions(model: ir.Model) -> None:
 
     Before: `input_ids [s18, s43]`; after: `input_ids [batch, sequence]`, and so on in every value
     that mentions the symbols, inside expressions too. Extents that the model itself counts out
-    become `tokens_0`, `tokens_1`, ...: onnxruntime takes equal names for equal extents.
+    become `tokens_0`, `tokens_1`, ...: onnxruntime takes equal names for equal extents. A multiple
+    of a number that it counts out becomes `heads_2`: of all heads or none, as tokens are dropped.
     """
     names: dict[str, str] = {}
     for value in model.graph.inputs:
         for extent, name in zip(value.shape or (), NAMES, strict=False):  # knobs have no axes
             if isinstance(extent, ir.SymbolicDim):
                 names[str(extent)] = name
-    names |= {name: f"{COUNTED}_{name[1:]}" for name in _counted(model)}
+    names |= {name: f"{COUNTED}_{name[1:]}" for name in _counted(model, r"u\d+")}
+    names |= {name: f"{LOOKED_AT}_{name.split('u')[1]}" for name in _counted(model, r"\d+\*u\d+")}
     if not names:
         return
     pattern = re.compile(r"\b(" + "|".join(map(re.escape, names)) + r")\b")
@@ -36,8 +38,8 @@ def name_dimensions(model: ir.Model) -> None:
             value.shape = ir.Shape([renamed(dim) for dim in value.shape])
 
 
-def _counted(model: ir.Model) -> set[str]:
-    """Symbols for extents that depend on values; the tracer calls them u0, u1, ..."""
+def _counted(model: ir.Model, form: str) -> set[str]:
+    """Extents of a form that depend on values; the tracer calls these u0, u1, ..."""
     values = (value for node in model.graph for value in node.outputs if value.shape is not None)
     extents = {str(extent) for value in values for extent in value.shape or ()}
-    return {extent for extent in extents if re.fullmatch(r"u\d+", extent)}
+    return {extent for extent in extents if re.fullmatch(form, extent)}

@@ -6,6 +6,8 @@ import math
 
 import onnx_ir as ir
 
+from effbert.graph_passes.dimensions import LOOKED_AT
+
 Polynomial = tuple[int, int, int]
 
 
@@ -14,11 +16,14 @@ def count_flops(model: ir.Model) -> Polynomial:
 
     Returns:
         (c0, c1, c2): c0 + c1 * n + c2 * n * n FLOPs, a multiply-add counted as two. Extents that
-        are neither fixed nor the sequence length itself (pooled sequences) count as n.
+        are neither fixed nor the sequence length itself (pooled sequences) count as n. What is
+        computed only when tokens are dropped is left out.
     """
     total = [0, 0, 0]
     for node in model.graph:
         for extents in _products(node):
+            if any(str(extent).startswith(LOOKED_AT) for extent in extents):
+                continue
             fixed = math.prod(extent for extent in extents if isinstance(extent, int))
             degree = sum(1 for e in extents if not isinstance(e, int) and str(e) != "batch")
             total[min(degree, 2)] += 2 * fixed

@@ -61,7 +61,7 @@ class StudentHead(nn.Module):
         narrow = torch.tanh(self.narrow(hidden))
         seen = narrow[:, SEEN[self.pooling]]
         projected = self.query(seen), self.key(narrow), self.value(narrow)
-        context, _ = attention(*projected, HEADS, blocked)
+        context = attention(*projected, HEADS, blocked)
         mixed = self.mix(context)
         pooled = mixed.amax(dim=1) if self.pooling == "max" else mixed[:, 0]
         logits: torch.Tensor = self.classifier(torch.tanh(self.dense(pooled)))

@@ -2,9 +2,9 @@
 
 The manifest has the FLOPs of a segment as c0 + c1 n + c2 n^2. In a BERT of hidden size h a layer
 that n tokens enter and m leave costs 8 h^2 n for the projections of its attention, 4 h n^2 for the
-attention itself, and the rest of c1 for each of the m tokens that reach its feed-forward part. A
-last layer of which only the first token is read costs 4 h^2 n for keys and values and 8 h n for the
-attention of two queries.
+attention itself, and the rest of c1 for each of the m tokens that reach its feed-forward part.
+Where m < n, choosing them costs another 2 h n^2. A last layer of which only the first token is read
+costs 4 h^2 n for keys and values and 8 h n for the attention of two queries.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ def _dropping(segment: Segment, kept: np.ndarray) -> np.ndarray:
     projections = min(8 * hidden**2, linear / layers)
     narrow = (4 * hidden**2 + 8 * hidden) * (layers - whole)
     per_token = (linear - whole * projections - narrow) / whole
-    attention = projections * entering + quadratic / whole * entering**2
+    choice = np.where(leaving < entering, 2 * hidden, 0)
+    attention = projections * entering + (4 * hidden + choice) * entering**2
     total = attention[:whole].sum(0) + per_token * leaving[:whole].sum(0)
     return np.asarray(constant + total + narrow * entering[-1])

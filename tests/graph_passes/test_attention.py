@@ -78,6 +78,13 @@ def test_one_operator_computes_the_same(queries: str | int, masks: int, rows: in
     np.testing.assert_allclose(run(model, inputs)["context"], wanted, rtol=0, atol=1e-6)
 
 
+def test_heads_that_others_read_too_are_no_obstacle():
+    model = attention(more=", float[batch,sequence,2,4] q4")
+    fuse_attention(model)
+    assert "Attention" in operators(model)
+    assert operators(model).count("Reshape") == 1
+
+
 def test_flops_stay_the_same():
     model = attention()
     before = count_flops(model)

@@ -61,6 +61,13 @@ def test_a_dimension_inside_an_expression_is_renamed() -> None:
     assert str(value(model, "y").shape[1]) == "Min(512, sequence)"
 
 
+def test_extents_that_are_counted_out_are_tokens_and_their_multiples_heads() -> None:
+    model = graph(HEADS)
+    value(model, "y").shape = ir.Shape(["s1", "u1", "12*u4", "u1 - 1"])
+    name_dimensions(model)
+    assert str(value(model, "y").shape) == "[batch,tokens_1,heads_4,tokens_1 - 1]"
+
+
 def test_a_computed_reshape_becomes_constant() -> None:
     model = graph(HEADS)
     value(model, "y").shape = ir.Shape(["s1", "s2", 2, 3])
@@ -170,6 +177,14 @@ def test_flops_are_a_polynomial_of_the_length() -> None:
     # projection 8 x 4 a token; scores and mixing 4 each a pair of tokens; classifier 4 x 5.
     assert count_flops(model) == (2 * 20, 2 * 32, 2 * (4 + 4))
     assert count_parameters(model) == 52
+
+
+def test_flops_leave_out_heads_that_are_looked_at_only_when_tokens_are_dropped() -> None:
+    model = graph(
+        "model (float[batch, heads_2, tokens_1, 4] x, float[batch, heads_2, 4, tokens_1] y)"
+        " => (float[batch, heads_2, tokens_1, tokens_1] z) { z = MatMul (x, y) }"
+    )
+    assert count_flops(model) == (0, 0, 0)
 
 
 def test_nodes_values_and_weights_are_named_after_their_module() -> None:

@@ -9,6 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 
@@ -173,6 +175,25 @@ def test_without_the_knob_nothing_is_dropped(exported):
     np.testing.assert_array_equal(full.logits, default.logits)
 
 
+@pytest.mark.parametrize("lengths, heads", [([9] * 4, 0), ([9, 8, 8, 8], 4)], ids=str)
+def test_shares_are_computed_only_where_tokens_leave(exported, lengths: list[int], heads: int):
+    path = exported("exits").session.bundle.path / "segment-01.onnx"
+    model = onnx.load(path)
+    (softmax,) = (node for node in model.graph.node if node.op_type == "Softmax")
+    model.graph.output.append(onnx.ValueInfoProto(name=softmax.output[0]))
+    (mask,) = (each.name for each in model.graph.input if each.name.startswith("carry_"))
+    feeds = {
+        "hidden": np.random.default_rng(6).standard_normal((2, 9, 32)).astype(np.float32),
+        mask: np.arange(9) < [[5], [9]],
+        "attention_mask": np.ones((2, 9), np.int64),
+        "lengths": np.array(lengths, np.float32) + 0.5,
+        "threshold": np.float32(0)[...],
+    }
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    (shares,) = session.run([softmax.output[0]], feeds)
+    assert shares.shape == (2, heads, 9, 9)
+
+
 def test_a_retention_configuration_is_the_default(exported):
     model, texts = exported("power"), rows(20, seed=5)
     default = model.session.run(batch(texts))
@@ -185,12 +206,12 @@ def test_a_retention_configuration_is_the_default(exported):
 def test_equal_tokens_are_kept_from_the_left():
     shares = torch.full((1, 2, 5, 5), 0.2)
     real = torch.tensor([[True, True, True, True, False]])
-    for keep_first, expected in ((True, [0, 1, 2]), (False, [0, 1, 2])):
+    for keep_first in (True, False):
         encoder = torch.nn.Module()
         encoder.config = None
         dropping = LengthDropEncoder(encoder, None, DropRule(keep_first=keep_first))
-        kept = dropping._most_attended(shares, real, torch.tensor([3]))
-        assert torch.nonzero(kept[0])[:, 0].tolist() == expected
+        ranked = dropping._most_attended(shares, real, torch.tensor([3]))
+        assert ranked.tolist() == [[0, 1, 2]]
 
 
 def test_padding_neither_votes_nor_competes():
@@ -201,8 +222,8 @@ def test_padding_neither_votes_nor_competes():
     shares[0, 0, :3, 1] = 1.0  # the real tokens look at token 1
     shares[0, 0, 3:, 2] = 9.0  # padding looks at token 2
     real = torch.tensor([[True, True, True, False, False]])
-    kept = dropping._most_attended(shares, real, torch.tensor([2]))
-    assert kept[0].tolist() == [True, True, False, False, False]
+    ranked = dropping._most_attended(shares, real, torch.tensor([2]))
+    assert ranked.tolist() == [[0, 1]]
 
 
 @pytest.mark.parametrize(
