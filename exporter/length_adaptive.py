@@ -61,11 +61,13 @@ def make_length_adaptive(model: ExitModel, options: LengthOptions) -> ExitModel:
     )
     limits = _limited(described.limits, options.pad_to)
     dropping = _replace_encoder(model, rule)
-    layers = len(dropping.parts.layers(dropping.encoder))
+    depth = len(dropping.parts.layers(dropping.encoder))
+    dropping.depth = layers = min(depth, described.layers[-1])
+    skipped = (*described.skipped, *range(layers + 1, depth + 1))  # no exit reads those
     knob = lengths_knob(layers)
     defaults = dict(described.defaults)
     if options.retention is not None:
-        counts = of_kept(options.retention, layers, described.skipped)
+        counts = of_kept(options.retention, layers, skipped)
         if len(counts) != layers:
             raise InputError(f"--retention: got {len(counts)} counts for {layers} encoder layers.")
         defaults["lengths"] = counts
@@ -73,6 +75,7 @@ def make_length_adaptive(model: ExitModel, options: LengthOptions) -> ExitModel:
         described,
         limits=limits,
         padded_to=options.pad_to,
+        skipped=skipped,
         knobs=(*described.knobs, knob),
         defaults=defaults,
         trials=tuple({"lengths": _falling(first, last, layers)} for first, last in TRIALS),

@@ -74,6 +74,7 @@ class LengthDropEncoder(nn.Module):
         self.parts = parts
         self.rule = rule
         self.config: Any = encoder.config
+        self.depth: int | None = None  # so many layers run, all of them if it is None
         self.last_drops = True  # false where nobody would notice what the last layer drops
 
     def forward(
@@ -84,7 +85,7 @@ class LengthDropEncoder(nn.Module):
         token_type_ids: Tensor | None = None,
         **_: Any,
     ) -> BaseModelOutputWithPooling:
-        """Run all layers.
+        """Run the layers.
 
         Args:
             input_ids: int64 [batch, sequence].
@@ -114,7 +115,7 @@ class LengthDropEncoder(nn.Module):
         yield hidden
         restored, (alive, read) = hidden, (rows.counted, rows.read)
         slots, counted = torch.arange(rows.ids.shape[1]).expand_as(alive), alive
-        layers = self.parts.layers(self.encoder)
+        layers = [*self.parts.layers(self.encoder)][: self.depth]
         for index, layer in enumerate(layers):
             if 0 < index == len(layers) - 1 and not self.last_drops:
                 yield self.parts.feed_forward(layer, self.parts.attend(layer, hidden, read, 0)[0])

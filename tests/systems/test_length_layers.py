@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from checkpoints import write_deebert
 from effbert.exporter import export
 from effbert.runtime import Session
 from effbert.runtime.cli import device
@@ -75,6 +76,34 @@ def test_a_retention_for_all_layers_keeps_the_counts_of_those_that_are_left(
     session = Session(exported(retention=(20, 14, 9, 5, 2)), threads=1)
     assert session.knobs["lengths"].default == [20, 14, 5]
     compare(session, LengthReference(checkpoint, ignore_self=True, layers=KEPT), [20, 14, 5])
+
+
+@pytest.fixture(scope="module")
+def with_exits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("layers") / "checkpoint"
+    return write_deebert(folder, layers=4, tokenizer="fast")
+
+
+@pytest.mark.parametrize("counts", [(20, 12), (20, 12, 5, 2)])
+def test_layers_above_the_deepest_exit_have_no_length(
+    with_exits: Path, tmp_path: Path, counts: tuple[int, ...]
+):
+    export(with_exits, tmp_path / "bundle", exits=[1, 2], retention=counts)
+    session, texts = Session(tmp_path / "bundle", threads=1), rows(12)
+    assert session.knobs["lengths"].default == [20, 12]
+    reference = LengthReference(with_exits, ignore_self=True, layers=(1, 2))
+    name = "bert.encoder.highway.1"
+    for found, row in zip(session.run(batch(texts)).logits, texts, strict=True):
+        first = reference.run(row, [20, 12]).states[-1][0]
+        pooled = torch.tanh(reference.bert.linear(f"{name}.pooler.dense", first))
+        expected = reference.bert.linear(f"{name}.classifier", pooled).numpy()
+        np.testing.assert_allclose(found, expected, atol=LOGITS_ATOL, rtol=0)
+
+
+def test_a_retention_must_fit_the_layers_below_the_deepest_exit(with_exits: Path, tmp_path: Path):
+    options = {"exits": [1, 2], "dry_run": True}
+    with pytest.raises(InputError, match="got 3 counts for 2 encoder layers"):
+        export(with_exits, tmp_path / "out", retention=(9, 5, 2), **options)
 
 
 @pytest.mark.parametrize("counts", [(9, 5), (9, 5, 3, 2), (9,) * 6])

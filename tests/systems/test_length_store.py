@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from checkpoints import write_deebert
 from effbert.exporter import export
 from effbert.exporter.length_drop import lengths_knob
 from effbert.exporter.length_store import MAX_BYTES, MOST, Configuration, front, read_store
@@ -80,6 +81,15 @@ def test_the_search_is_left_out_where_it_does_not_apply(
     described = export(checkpoint, tmp_path / "bundle", dry_run=True, **options).description
     assert not described.operating_points
     assert any("--length-adaptive exports it" in note for note in described.notes) == noted
+
+
+def test_a_search_of_all_layers_says_nothing_of_fewer(tmp_path: Path):
+    checkpoint = write_deebert(tmp_path / "checkpoint", layers=2, tokenizer="fast")
+    write_store(checkpoint)
+    for exits, found in (([1, 2], FRONT), ([1], [])):
+        options = {"length_adaptive": True, "dry_run": True, "exits": exits}
+        points = export(checkpoint, tmp_path / "out", **options).description.operating_points
+        assert [point.knobs["lengths"] for point in points] == found
 
 
 def test_a_long_front_is_thinned_and_keeps_its_ends():
