@@ -31,6 +31,10 @@ def export(
     widths: str | Sequence[float] | None = None,
     depths: str | Sequence[float] | None = None,
     opset: int = 23,
+    precision: str = "fp32",
+    calibration: str | PathLike[str] | None = None,
+    keep_float: Sequence[str] = (),
+    min_agreement: float = 0.9,
     verify: bool = True,
     atol: float | None = None,
     samples: str | PathLike[str] | None = None,
@@ -68,8 +72,17 @@ def export(
             as the code of both papers does; needs `length_adaptive` or `retention`.
         opset: ONNX opset of the segments, 18 to 23; below 23, attention is spelled out in simple
             operators.
+        precision: what weights are stored and products computed in: `fp32`; `fp16` and `bf16` store
+            16 bits; `int8` computes the products of layers and poolers on integers, with scales
+            that are fixed here; `int8-weight` and `int4-weight` store blocks of so many bits.
+        calibration: texts that int8 scales are chosen on, a CSV file with a column text or a file
+            with one text a line; the sentences that ship with effbert by default.
+        keep_float: modules that stay in float32, such as encoder.layer.3.output.dense.
+        min_agreement: below fp32, the smallest share of answers and exit decisions that must be
+            those of torch.
         verify: compare every exit with torch before the bundle appears.
-        atol: largest difference allowed, the family's own by default (1e-4; MobileBERT 2e-3).
+        atol: largest difference allowed, the family's own by default (1e-4; MobileBERT 2e-3; below
+            fp32 any).
         samples: UTF-8 file with one text a line to verify on, pairs separated by a tab.
         fit_temperature: CSV file with the columns text and label (and pair for second texts) to
             fit the default of the knob `temperature` on, one an exit.
@@ -82,12 +95,14 @@ def export(
         What was exported, with the manifest and the parity measured.
 
     Raises:
-        ExportError: the checkpoint cannot be exported; ParityError: it was, but differs from torch.
+        ExportError: the checkpoint cannot be exported; ParityError: it was, but differs from torch;
+            AgreementError: the precision changes too many answers or decisions.
         InputError: an option does not fit.
         ResourceError: the disk is full or refuses to be written.
     """
     from effbert.exporter.length_adaptive import LengthOptions
     from effbert.exporter.pipeline import Options, run_export
+    from effbert.exporter.precision import PrecisionOptions
     from effbert.runtime.errors import InputError
 
     lengths = None
@@ -107,6 +122,12 @@ def export(
         widths=widths,
         depths=depths,
         opset=opset,
+        precision=PrecisionOptions(
+            precision,
+            None if calibration is None else Path(calibration),
+            tuple(keep_float),
+            min_agreement,
+        ),
         verify=verify,
         atol=atol,
         samples=None if samples is None else Path(samples),

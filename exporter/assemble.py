@@ -17,13 +17,18 @@ from effbert.exporter.golden import golden_rows
 from effbert.exporter.model import Description
 from effbert.exporter.oracle import PolicyOracle
 from effbert.exporter.policies import Policy
+from effbert.exporter.precision import (
+    Lowered,
+    PrecisionOptions,
+    lower_variants,
+)
 from effbert.exporter.reference import Reference, torch_reference
-from effbert.exporter.rows import Row, fit_texts, random_rows, read_texts, text_rows
+from effbert.exporter.rows import bundle_rows, random_rows, read_texts
 from effbert.exporter.segments import BATCH_INPUTS, BuiltSegment, build_segments
 from effbert.exporter.temperature import fitted_temperatures
 from effbert.exporter.tokenizer import FoundTokenizer
 from effbert.exporter.variants import Variant
-from effbert.exporter.verify import verify, worst_parity
+from effbert.exporter.verify import verify, verify_lowered, worst_parity
 from effbert.exporter.write import BundleWriter, check_space, total_size
 from effbert.graph_passes.share import merge_weights, padded, share_weights
 from effbert.runtime import Bundle, Session, open_bundle
@@ -37,16 +42,16 @@ from effbert.runtime.manifest import (
     Knob,
     Manifest,
     Parity,
-    Segment,
     Source,
     encode_manifest,
 )
 from effbert.runtime.manifest import Policy as PolicyRecord
 from effbert.runtime.manifest import Variant as VariantRecord
-from effbert.runtime.tokenization import Text, TextEncoder
+from effbert.runtime.tokenization import Text
 from effbert.runtime.variants import split_variants
 
 CARD_NAME = "README.md"
+Built = dict[int, list[BuiltSegment]]  # by the id of the model
 PRODUCERS = ("effbert", "torch", "transformers", "onnx-ir", "onnxruntime")
 
 
@@ -70,8 +75,9 @@ def write_bundle(
     loaded: Loaded,
     *,
     opset: int,
+    precision: PrecisionOptions,
     verify_on: Sequence[Text] | None,
-    atol: float,
+    atol: float | None,
     temperatures_from: Path | None,
     say: Callable[[str], None],
 ) -> Manifest:
@@ -81,37 +87,53 @@ def write_bundle(
         writer: the folder to fill.
         loaded: what to export; its `variants` are dropped on the way.
         opset: ONNX opset of the segments.
+        precision: what weights are stored and products computed in.
         verify_on: texts to verify on, beside random rows; None to skip the verification.
-        atol: largest difference to torch allowed.
+        atol: largest difference to torch allowed; None is the model's own, below fp32 any.
         temperatures_from: labelled texts to fit the knob `temperature` on; None to leave it.
         say: hears what happens next.
 
     Raises:
         ExportError: the model cannot be traced or cut, or the segments differ from torch.
+        InputError: an option of the precision does not fit the model.
         ResourceError: the disk is full or refuses a file.
     """
-    records = _write_segments(writer, loaded, opset, say)
-    gc.collect()  # graphs are full of cycles, which would keep their copies of the weights
     if loaded.tokenizer is not None:
         writer.write(loaded.tokenizer.record.file, loaded.tokenizer.data)
-    manifest = _manifest(loaded, records, opset, writer)
+    built = _build(loaded, opset, say)
+    manifest = _manifest(loaded, _records(built, loaded), opset, writer)
+    if precision.precision != "fp32":
+        say(f"lowering the precision to {precision.precision}")
+    models = [
+        [segment.model for segment in built[id(variant.model)]] for variant in loaded.variants
+    ]
+    lowered = lower_variants(models, Bundle(writer.folder, manifest), precision)
+    del models
+    _write_segments(writer, built, say)
+    del built
+    gc.collect()  # graphs are full of cycles, which would keep their copies of the weights
+    manifest = msgspec.structs.replace(
+        manifest, precision=precision.precision, files=dict(writer.files)
+    )
     writer.write(MANIFEST_NAME, encode_manifest(manifest))
     bundle = open_bundle(writer.folder)
     references: list[Reference] | None = None
     if verify_on is not None:
-        rows = _text_rows(bundle, verify_on) + random_rows(manifest.limits)
+        rows = bundle_rows(bundle, verify_on) + random_rows(manifest.limits)
         say(f"running torch on {len(rows)} rows")
         references = [torch_reference(variant.model, rows) for variant in loaded.variants]
     del loaded.variants  # the segments need as much memory as they do
     gc.collect()
     say("running the segments")
     # The golden rows are of the shipped sentences: those of the user may be private.
-    known = _text_rows(bundle, read_texts(None)) or random_rows(manifest.limits)
+    known = bundle_rows(bundle, read_texts(None)) or random_rows(manifest.limits)
     parities, golden = list[Parity](), list[list[Golden]]()
     for place, variant in enumerate(split_variants(manifest)):
         with Session(Bundle(bundle.path, variant)) as session:
             if references is not None:
-                parities.append(_verified(session, references[place], loaded.policy, atol))
+                parities.append(
+                    _verified(session, references[place], loaded, atol, precision, lowered[place])
+                )
             golden.append(golden_rows(session, known))
             if temperatures_from is not None and place == 0:
                 say("fitting temperatures")
@@ -148,20 +170,21 @@ def _with_findings(
     )
 
 
-def _verified(session: Session, reference: Reference, policy: Policy, atol: float) -> Parity:
+def _verified(
+    session: Session,
+    reference: Reference,
+    loaded: Loaded,
+    atol: float | None,
+    precision: PrecisionOptions,
+    lowered: Lowered,
+) -> Parity:
     manifest = session.bundle.manifest
     opset = int(manifest.producer["opset"])
     axes = {tensor.name: tensor.axes for tensor in manifest.segments[0].outputs}.get("logits")
-    oracle = None if axes is None else PolicyOracle(policy, axes, opset)
-    return verify(session, reference, oracle, atol)
-
-
-def _text_rows(bundle: Bundle, texts: Sequence[Text]) -> list[Row]:
-    """Tokenize texts in the form the task takes; none without a tokenizer."""
-    manifest = bundle.manifest
-    if manifest.tokenizer is None:
-        return []
-    return text_rows(fit_texts(texts, manifest.task), TextEncoder(bundle), manifest.limits)
+    oracle = None if axes is None else PolicyOracle(loaded.policy, axes, opset)
+    if precision.precision != "fp32":
+        return verify_lowered(session, reference, oracle, precision, lowered, atol)
+    return verify(session, reference, oracle, atol or loaded.description.atol)
 
 
 def _weight_bytes(models: Sequence[ir.Model]) -> int:
@@ -171,11 +194,8 @@ def _weight_bytes(models: Sequence[ir.Model]) -> int:
     return sum(tensor.nbytes for tensor in tensors.values())
 
 
-def _write_segments(
-    writer: BundleWriter, loaded: Loaded, opset: int, say: Callable[[str], None]
-) -> list[VariantRecord]:
-    """Build the segments and write them; the graphs are released with the return."""
-    built = _build(loaded, opset, say)
+def _write_segments(writer: BundleWriter, built: Built, say: Callable[[str], None]) -> None:
+    """Write the segments, and the weights that they share."""
     models = [segment.model for segments in built.values() for segment in segments]
     check_space(writer.target, _weight_bytes(models))
     say("writing")
@@ -186,20 +206,24 @@ def _write_segments(
             data = tensor.tobytes()
             parts += [data, bytes(padded(len(data)) - len(data))]
         writer.write(WEIGHTS_NAME, *parts)
-    records: dict[int, list[Segment]] = {}
-    for model, segments in built.items():
-        records[model] = [segment.record for segment in segments]
+    for segments in built.values():
         for segment in segments:
             writer.write(segment.record.file, ir.to_proto(segment.model).SerializeToString())
+
+
+def _records(built: Built, loaded: Loaded) -> list[VariantRecord]:
     return [
-        VariantRecord(knobs=dict(variant.knobs), segments=records[id(variant.model)])
+        VariantRecord(
+            knobs=dict(variant.knobs),
+            segments=[segment.record for segment in built[id(variant.model)]],
+        )
         for variant in loaded.variants
     ]
 
 
-def _build(loaded: Loaded, opset: int, say: Callable[[str], None]) -> dict[int, list[BuiltSegment]]:
-    """Build the segments of each model, by its id: variants may share one."""
-    built: dict[int, list[BuiltSegment]] = {}
+def _build(loaded: Loaded, opset: int, say: Callable[[str], None]) -> Built:
+    """Build the segments of each model; variants may share one."""
+    built: Built = {}
     known: dict[Any, ir.TensorProtocol] = {}
     for place, (knobs, model) in enumerate(loaded.variants):
         if id(model) in built:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from effbert.runtime.agreement import spell_agreement
 from effbert.runtime.manifest import Manifest
 
 
@@ -26,6 +27,7 @@ def model_card(manifest: Manifest, size: int) -> str:
         f"- task: {manifest.task}" + (f" ({manifest.problem})" if manifest.problem else ""),
         f"- checkpoint format: {source.format}" + (f", {source.paper}" if source.paper else ""),
         f"- encoder: {source.architecture}, weights sha256 {source.sha256[:16]}",
+        f"- precision: {manifest.precision}",
         f"- size: {size / 1e6:.1f} MB, {len(segments)} exit{'s' * (len(segments) > 1)}",
         f"- labels: {', '.join(manifest.labels[:20]) or 'none'}",
         f"- exit policy: {manifest.policy.name}: {manifest.policy.rule}",
@@ -55,11 +57,14 @@ def model_card(manifest: Manifest, size: int) -> str:
 def _parity(manifest: Manifest) -> str:
     if manifest.parity is None:
         return "not checked (--no-verify)"
-    worst = max((float(value) for value in manifest.parity.max_abs_diff), default=0.0)
+    parity = manifest.parity
+    worst = max((float(value) for value in parity.max_abs_diff), default=0.0)
+    found = f"largest difference of any exit's outputs {worst:.2g} over {parity.rows} rows"
+    if manifest.precision != "fp32":
+        return f"{found}; {spell_agreement(parity)}"
     return (
-        f"largest difference of any exit's outputs {worst:.2g} over {manifest.parity.rows} rows "
-        f"(tolerance {manifest.parity.atol:g}); {manifest.parity.decisions} exit decisions equal, "
-        f"{manifest.parity.decisions_near_threshold} of them within rounding of a threshold"
+        f"{found} (tolerance {parity.atol:g}); {parity.decisions} exit decisions equal, "
+        f"{parity.decisions_near_threshold} of them within rounding of a threshold"
     )
 
 

@@ -26,6 +26,7 @@ Examples:
   effbert-export ./my-deebert ./bundle
   effbert-export textattack/bert-base-uncased-SST-2 ./bundle
   effbert-export ./my-pabee ./bundle --exits 4,8,12 --knob threshold=3
+  effbert-export ./my-deebert ./bundle --precision int8 --calibration train.csv
   effbert-export ./checkpoint ./bundle --dry-run
 """
 EXTRA = 'pip install "effbert[export,cpu]"'
@@ -149,6 +150,31 @@ def _number(text: str) -> float | int:
     default=23,
     show_default=True,
     help="ONNX opset, 18 to 23. Below 23, attention is spelled out, as TensorRT needs it.",
+)
+@click.option(
+    "--precision",
+    default="fp32",
+    show_default=True,
+    help="fp32; fp16 and bf16 store weights in 16 bits; int8 computes on integers with fixed "
+    "scales; int8-weight and int4-weight store weights in blocks.",
+)
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    help="Texts to choose int8 scales on: a CSV file with a column text, or one text a line.",
+)
+@click.option(
+    "--keep-float",
+    multiple=True,
+    metavar="MODULE",
+    help="Part of the model to leave in float32, such as encoder.layer.3.output; repeatable.",
+)
+@click.option(
+    "--min-agreement",
+    type=float,
+    default=0.9,
+    show_default=True,
+    help="Below fp32: the share of answers and exit decisions that must be those of torch.",
 )
 @click.option(
     "--verify/--no-verify",

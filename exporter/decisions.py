@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -45,40 +45,51 @@ def compare_decisions(
     Raises:
         ParityError: a row leaves at another exit.
     """
-    rows = sorted(short_rows(reference.rows), key=lambda i: len(reference.rows[i].input_ids))
-    rows = [row for row in rows if found["logits"][row].size][:DECIDED]
-    if not rows:
-        return 0, 0
-    # Answers of every token cannot be stacked, so such rows are compared one by one.
-    by_token = found["logits"][rows[0]].ndim > 2
-    groups = [[row] for row in rows] if by_token else [rows]
     compared = near = 0
-    for knobs in oracle.trials([_watched(session, reference, group) for group in groups]):
-        for group in groups:
-            near += _compare_rows(session, reference, found, oracle, group, knobs, atol)
-        compared += len(rows)
+    for run in runs_with_trials(session, reference, found, oracle):
+        near += _compare_rows(session, run, found, oracle, atol)
+        compared += len(run.rows)
     return compared, near
 
 
+class TrialRun(NamedTuple):
+    """What torch says about some rows, knob values, and where the bundle lets them leave."""
+
+    theirs: Watched
+    knobs: Mapping[str, float | int]
+    result: Result
+    rows: Sequence[int]
+
+
+def runs_with_trials(
+    session: Session, reference: Reference, found: Outputs, oracle: PolicyOracle
+) -> Iterator[TrialRun]:
+    """Run short rows with a few knob settings that spread them over the exits."""
+    rows = sorted(short_rows(reference.rows), key=lambda i: len(reference.rows[i].input_ids))
+    rows = [row for row in rows if found["logits"][row].size][:DECIDED]
+    if not rows:
+        return
+    # Answers of every token cannot be stacked, so such rows are compared one by one.
+    by_token = found["logits"][rows[0]].ndim > 2
+    groups = [[row] for row in rows] if by_token else [rows]
+    watched = [_watched(session, reference, group) for group in groups]
+    for knobs in oracle.trials(watched):
+        # A bundle with one exit has no threshold.
+        known = {name: value for name, value in knobs.items() if name in session.knobs}
+        for group, theirs in zip(groups, watched, strict=True):
+            inputs = batch([reference.rows[row] for row in group], session)
+            yield TrialRun(theirs, knobs, session.run(inputs, _never(session) | known), group)
+
+
 def _compare_rows(
-    session: Session,
-    reference: Reference,
-    found: Outputs,
-    oracle: PolicyOracle,
-    rows: Sequence[int],
-    knobs: Mapping[str, float | int],
-    atol: float,
+    session: Session, run: TrialRun, found: Outputs, oracle: PolicyOracle, atol: float
 ) -> int:
     """Compare rows; counts those that left elsewhere than torch says, within rounding."""
-    theirs = _watched(session, reference, rows)
+    theirs, knobs, result, rows = run
     ours = theirs
     if oracle.policy.answer is None:
         logits = np.stack([found["logits"][row] for row in rows], axis=1)
         ours = Watched({**theirs.outputs, "logits": logits}, theirs.inputs)
-    # A bundle with one exit has no threshold.
-    known = {name: value for name, value in knobs.items() if name in session.knobs}
-    inputs = batch([reference.rows[row] for row in rows], session)
-    result = session.run(inputs, knobs=_never(session) | known)
     fits = []
     for watched in (theirs, ours, theirs.shifted(ROUNDING), theirs.shifted(-ROUNDING)):
         left, answers = oracle.decide(watched, knobs)

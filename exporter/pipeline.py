@@ -16,6 +16,7 @@ from effbert.exporter.length_adaptive import LengthOptions, make_length_adaptive
 from effbert.exporter.length_store import with_store
 from effbert.exporter.model import Description
 from effbert.exporter.policies import Policy
+from effbert.exporter.precision import PrecisionOptions
 from effbert.exporter.rows import read_texts
 from effbert.exporter.rules import choose_policy, with_defaults, with_note
 from effbert.exporter.tokenizer import find_tokenizer
@@ -48,6 +49,7 @@ class Options:
     samples: Path | None = None
     fit_temperature: Path | None = None
     lengths: LengthOptions | None = None
+    precision: PrecisionOptions = field(default_factory=PrecisionOptions)
     tokenizer: Path | None = None
     dry_run: bool = False
     force: bool = False
@@ -89,7 +91,8 @@ def run_export(
                 loaded,
                 opset=options.opset,
                 verify_on=texts if options.verify else None,
-                atol=options.atol or description.atol,
+                precision=options.precision,
+                atol=options.atol,
                 temperatures_from=options.fit_temperature,
                 say=say,
             )
@@ -164,6 +167,7 @@ def _check(options: Options) -> None:
         raise InputError(
             f"Opset {options.opset} is not supported; choose {OPSETS[0]}..{OPSETS[-1]}."
         )
+    options.precision.check(options.opset)
     if options.atol is not None and not 0 < options.atol < float("inf"):
         raise InputError(f"The tolerance must be positive, got {options.atol}.")
 

@@ -159,13 +159,14 @@ def alone(rows: Sequence[Row]) -> Iterator[list[int]]:
 
 def _batches(rows: Sequence[Row], *, padding_free: bool) -> Iterator[list[int]]:
     if not padding_free:
-        yield from _equal_lengths(rows)
+        yield from equal_lengths(rows)
         return
     yield from similar_lengths(rows)
     yield from alone(rows)
 
 
-def _equal_lengths(rows: Sequence[Row]) -> Iterator[list[int]]:
+def equal_lengths(rows: Sequence[Row]) -> Iterator[list[int]]:
+    """Batches that need no padding."""
     lengths: dict[int, list[int]] = {}
     for index, row in enumerate(rows):
         lengths.setdefault(len(row.input_ids), []).append(index)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from effbert.exporter.reason import reason
+from effbert.runtime.bundle import Bundle
 from effbert.runtime.errors import InputError
 from effbert.runtime.inputs import NO_WORD
 from effbert.runtime.manifest import Limits
@@ -79,6 +80,14 @@ def text_rows(texts: Sequence[Text], encoder: TextEncoder, limits: Limits) -> li
         for e in encoder.encode(list(texts))
     ]
     return [row for row in rows if len(row.input_ids) >= limits.min_length]
+
+
+def bundle_rows(bundle: Bundle, texts: Sequence[Text]) -> list[Row]:
+    """Tokenize texts in the form the task takes; none without a tokenizer."""
+    manifest = bundle.manifest
+    if manifest.tokenizer is None:
+        return []
+    return text_rows(fit_texts(texts, manifest.task), TextEncoder(bundle), manifest.limits)
 
 
 def random_rows(limits: Limits) -> list[Row]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 import numpy as np
 
+from effbert.exporter.agreement import measure_agreement, require_agreement
 from effbert.exporter.decisions import compare_decisions, compare_trials
 from effbert.exporter.oracle import PolicyOracle, Watched
+from effbert.exporter.precision import Lowered, PrecisionOptions
 from effbert.exporter.reference import Outputs, Reference, alone, batch, similar_lengths
 from effbert.runtime import Session
 from effbert.runtime.errors import ParityError
@@ -18,15 +21,12 @@ SURE = 1e-3  # logits this far apart have the same order in torch and in the seg
 
 
 def verify(
-    session: Session,
-    reference: Reference,
-    oracle: PolicyOracle | None,
-    atol: float,
+    session: Session, reference: Reference, oracle: PolicyOracle | None, atol: float
 ) -> Parity:
     """Check the outputs of every exit, padded and alone, and the exit decisions.
 
     Args:
-        session: the bundle.
+        session: the bundle, in float32.
         reference: what torch says.
         oracle: the exit policy; None where the outputs are no logits.
         atol: largest difference allowed.
@@ -35,6 +35,55 @@ def verify(
         ParityError: an exit's outputs differ by more than `atol`, or a row leaves elsewhere than
             the policy says; names the first segment that differs.
     """
+    found, worst = _answers(session, reference, oracle)
+    _require_parity(session, worst, atol)
+    decisions = near = 0
+    if oracle is not None and oracle.policy.knobs:
+        decisions, near = compare_decisions(session, reference, found, oracle, atol)
+    trials, trials_near = compare_trials(session, reference, atol)
+    return Parity(
+        atol=atol,
+        rows=len(reference.rows),
+        max_abs_diff=_short(worst),
+        decisions=decisions + trials,
+        decisions_near_threshold=near + trials_near,
+    )
+
+
+def verify_lowered(
+    session: Session,
+    reference: Reference,
+    oracle: PolicyOracle | None,
+    options: PrecisionOptions,
+    lowered: Lowered,
+    atol: float | None,
+) -> Parity:
+    """Check a bundle of lower precision: how often it answers and decides as torch does.
+
+    Raises:
+        AgreementError: too seldom; names the product that costs most.
+        ParityError: an exit's outputs differ by more than `atol`, if that is not None.
+    """
+    found, worst = _answers(session, reference, oracle)
+    if atol is not None:
+        _require_parity(session, worst, atol)
+    agreement = measure_agreement(session, reference, found, oracle)
+    require_agreement(agreement, options, lowered)
+    return Parity(
+        atol=atol,
+        rows=len(reference.rows),
+        max_abs_diff=_short(worst),
+        decisions=agreement.compared,
+        decisions_near_threshold=0,
+        same_answers=agreement.answers,
+        same_decisions=agreement.decisions,
+    )
+
+
+def _answers(
+    session: Session, reference: Reference, oracle: PolicyOracle | None
+) -> tuple[Outputs, np.ndarray]:
+    """What every exit answers, and the largest difference of each to torch."""
     chunks = [*similar_lengths(reference.rows), *alone(reference.rows)]
     worst = np.zeros(len(session.exits))
     found: Outputs = {name: [np.empty(0)] * len(reference.rows) for name in reference.answers}
@@ -47,18 +96,7 @@ def verify(
                     continue
                 found[name][i] = _real(answers[name][:, place], expected)
                 worst = np.maximum(worst, _difference(found[name][i], expected))
-    _require_parity(session, worst, atol)
-    decisions = near = 0
-    if oracle is not None and oracle.policy.knobs:
-        decisions, near = compare_decisions(session, reference, found, oracle, atol)
-    trials, trials_near = compare_trials(session, reference, atol)
-    return Parity(
-        atol=atol,
-        rows=len(reference.rows),
-        max_abs_diff=[float(f"{value:.3g}") for value in worst],
-        decisions=decisions + trials,
-        decisions_near_threshold=near + trials_near,
-    )
+    return found, worst
 
 
 def worst_parity(parities: Sequence[Parity]) -> Parity:
@@ -69,7 +107,17 @@ def worst_parity(parities: Sequence[Parity]) -> Parity:
         max_abs_diff=[max(map(float, differences)) for differences in by_exit],
         decisions=sum(parity.decisions for parity in parities),
         decisions_near_threshold=sum(parity.decisions_near_threshold for parity in parities),
+        same_answers=_least([parity.same_answers for parity in parities]),
+        same_decisions=_least([parity.same_decisions for parity in parities]),
     )
+
+
+def _least(shares: Sequence[float | None]) -> float | None:
+    return min((share for share in shares if share is not None), default=None)
+
+
+def _short(worst: np.ndarray) -> list[int | float | Literal["inf", "-inf", "nan"]]:
+    return [float(f"{value:.3g}") for value in worst]
 
 
 def _expected(

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 import click
 
 from effbert.runtime.engines import ENGINES
-from effbert.runtime.engines.rows import row_independence
+from effbert.runtime.engines.rows import spell_rows
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-CHOICES = ", ".join(f"{name} (rows {row_independence(name)})" for name in ENGINES)
+CHOICES = ", ".join(f"{name} (rows {spell_rows(name)})" for name in ENGINES)
 
 
 def engine_options(command: Command) -> Command:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 import msgspec
 
+from effbert.runtime.agreement import spell_agreement
 from effbert.runtime.bundle import Bundle, open_bundle
 from effbert.runtime.cli_output import amount, print_table
 from effbert.runtime.engines import ENGINES
@@ -81,12 +82,24 @@ def summarize(bundle: Bundle) -> dict[str, Any]:
         {"knobs": dict(knobs), "exits": _exits(variant)}
         for knobs, variant in zip(combinations(manifest), split_variants(manifest), strict=True)
     ]
-    fields = ("source", "task", "problem", "labels", "limits", "padding_free", "policy", "knobs")
+    fields = (
+        "precision",
+        "source",
+        "task",
+        "problem",
+        "labels",
+        "limits",
+        "padding_free",
+        "policy",
+        "knobs",
+    )
     plain = msgspec.to_builtins(manifest)
     return {
         **{field: plain[field] for field in fields},
         "inputs": [tensor.name for tensor in manifest.inputs],
-        "row_independence": {engine: row_independence(engine) for engine in ENGINES},
+        "row_independence": {
+            engine: row_independence(engine, manifest.precision) for engine in ENGINES
+        },
         "exits": variants[0]["exits"],
         "variants": variants,
         "operating_points": plain["operating_points"],
@@ -149,13 +162,17 @@ def _facts(manifest: Manifest, summary: dict[str, Any]) -> dict[str, str]:
         else "batches equal lengths only",
         "rows": "; ".join(f"{k} {v}" for k, v in summary["row_independence"].items()),
         "exit policy": f"{policy.name}: {policy.rule} ({policy.paper})",
+        "precision": manifest.precision,
         "size": f"{amount(summary['bytes'], 'B')} in {len(manifest.files)} files",
         "made by": _pairs(manifest.producer),
         "parity": "not verified",
     }
     if parity:
         worst = max(float(value) for value in parity.max_abs_diff)
-        facts["parity"] = f"{worst:.1e} (allowed {parity.atol:.0e}) on {parity.rows} rows"
+        allowed = (
+            f"allowed {parity.atol:.0e}" if parity.atol is not None else spell_agreement(parity)
+        )
+        facts["parity"] = f"{worst:.1e} ({allowed}) on {parity.rows} rows"
     return facts
 
 

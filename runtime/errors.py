@@ -82,6 +82,10 @@ class ParityError(ExportError):
     exit_code = 1
 
 
+class AgreementError(ExportError):
+    """A bundle of lower precision answers or decides too often otherwise than the model."""
+
+
 class InputError(EffbertError, ValueError):
     """Texts, token ids or knobs that do not fit the bundle."""
 

@@ -31,6 +31,7 @@ Axis = Literal["batch", "sequence", "tokens"] | Annotated[int, Meta(ge=1, le=1 <
 Count = Annotated[int, Meta(ge=0, le=1 << 53)]
 Task = Literal["text-classification", "token-classification", "question-answering"]
 Problem = Literal["single-label", "multi-label", "regression"]
+Precision = Literal["fp32", "fp16", "bf16", "int8", "int8-weight", "int4-weight"]
 
 
 class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -165,14 +166,17 @@ class Variant(Record):
 class Parity(Record):
     """The verification at export: worst absolute difference to torch, exit by exit.
 
-    With variants, the worst of all of them, and all their decisions.
+    With variants, the worst of all of them, and all their decisions. Below fp32 no difference is
+    asked for (`atol` null), but that answers and exit decisions are the same: shares from 0 to 1.
     """
 
-    atol: float
+    atol: float | None
     rows: Count
     max_abs_diff: list[Number]
     decisions: Count
     decisions_near_threshold: Count
+    same_answers: Annotated[float, Meta(ge=0, le=1)] | None = None
+    same_decisions: Annotated[float, Meta(ge=0, le=1)] | None = None
 
 
 class Source(Record):
@@ -210,6 +214,7 @@ class Manifest(Record):
     parity: Parity | None
     files: Annotated[dict[FileName, File], Meta(max_length=128)]
     variants: Annotated[list[Variant], Meta(max_length=64)] = []
+    precision: Precision = "fp32"
 
 
 def parse_manifest(data: bytes) -> Manifest:

@@ -278,5 +278,5 @@ def _parity(manifest: Manifest) -> Iterator[str]:
             f"$.parity.max_abs_diff: {len(parity.max_abs_diff)} values for "
             f"{len(manifest.segments)} exits"
         )
-    if parity and not 0 < parity.atol < math.inf:
+    if parity and parity.atol is not None and not 0 < parity.atol < math.inf:
         yield f"$.parity.atol: {parity.atol} is not a positive number"

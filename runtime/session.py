@@ -16,6 +16,7 @@ from effbert.runtime.bundle import Bundle, open_bundle
 from effbert.runtime.cancel import Cancel, Deadline
 from effbert.runtime.chains import Chains
 from effbert.runtime.engines import open_engine
+from effbert.runtime.engines.rows import NONE, row_independence
 from effbert.runtime.errors import InputError, NumericalError, ResourceError, RunError
 from effbert.runtime.inputs import Batch, InputCheck
 from effbert.runtime.knobs import Knobs, KnobValue, Values
@@ -54,6 +55,7 @@ class Session:
         threads: int | None = None,
         operating_point: str | None = None,
         max_batch_tokens: int = 16_384,
+        dependent_rows: bool = False,
     ) -> None:
         """Opens a bundle and loads its segments, comparing each file with the manifest.
 
@@ -63,10 +65,13 @@ class Session:
             threads: Threads that compute one segment; None is the engine's own choice.
             operating_point: Knob values to start from, by name; None is the defaults.
             max_batch_tokens: Larger batches are split; bounds memory.
+            dependent_rows: Accept an engine with which, at this precision, a row's answer depends
+                on the rows beside it; it is refused otherwise.
 
         Raises:
             BundleError: The bundle is damaged or written by a newer version.
-            InputError: No such engine or operating point, or an option out of range.
+            InputError: No such engine or operating point, an option out of range, or rows that
+                would depend on each other.
             MissingDependencyError: The engine's library is not installed.
             EngineError, ResourceError: A segment cannot be loaded.
         """
@@ -87,6 +92,7 @@ class Session:
             threads,
             operating_point,
             max_batch_tokens,
+            dependent_rows,
         )
         self._split = partial(
             parts,
@@ -97,7 +103,13 @@ class Session:
         self._knobs = Knobs(manifest, operating_point)
         self._check = InputCheck(manifest)
         self._encoder = TextEncoder(opened) if manifest.tokenizer else None
-        self._engine = open_engine(engine, threads)
+        self._engine = open_engine(engine, threads, manifest.precision)
+        if not dependent_rows and row_independence(engine, manifest.precision) == NONE:
+            raise InputError(
+                f"With {engine} at {manifest.precision} a row's answer depends on the rows beside "
+                "it, and the chain changes those; choose another engine, or pass "
+                "dependent_rows=True."
+            )
         self._chains = Chains(opened, self._engine)
         self._idle = threading.Condition()
         self._calls = 0

@@ -28,7 +28,7 @@ class Engine(Protocol):
     Errors are EngineError and ResourceError, and of `load` BundleError too.
     """
 
-    def __init__(self, threads: int | None) -> None: ...
+    def __init__(self, threads: int | None, precision: str) -> None: ...
 
     def load(self, name: str, model: bytes, weights: bytes | None) -> Runnable:
         """Makes a segment executable.
@@ -65,12 +65,13 @@ ENGINES = {
 }
 
 
-def open_engine(name: str, threads: int | None = None) -> Engine:
+def open_engine(name: str, threads: int | None = None, precision: str = "fp32") -> Engine:
     """Imports and creates an engine.
 
     Args:
         name: A key of `ENGINES`.
         threads: Threads that compute one segment; None is the engine's own choice.
+        precision: Of the bundle, as its manifest says.
 
     Raises:
         InputError: There is no such engine, or `threads` is not a positive integer.
@@ -85,7 +86,7 @@ def open_engine(name: str, threads: int | None = None) -> Engine:
     entry = ENGINES[name]
     module, _, cls = entry.target.partition(":")
     try:
-        engine: Engine = getattr(import_module(module), cls)(threads)
+        engine: Engine = getattr(import_module(module), cls)(threads, precision)
     except ImportError as error:
         raise MissingDependencyError(
             f"Engine {name!r} needs {entry.library}, which cannot be imported ({error}); "

@@ -15,6 +15,8 @@ from effbert.runtime.engines.failures import translated
 from effbert.runtime.manifest import WEIGHTS_NAME
 
 ERRORS_ONLY = 3
+BLOCKS = ("int8-weight", "int4-weight")
+EXACT, ROUNDED = "1", "4"  # onnxruntime's accuracy levels
 # External data is looked up in memory first and then in this folder: only `weights.bin` as it was
 # checked can be found, never a file of the current folder, whatever a segment refers to.
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
@@ -29,8 +31,9 @@ class OnnxRuntime:
     would avoid that too, but it breaks every other session of the host process.
     """
 
-    def __init__(self, threads: int | None) -> None:
+    def __init__(self, threads: int | None, precision: str = "fp32") -> None:
         self._threads = threads or 0
+        self._precision = precision
 
     def load(self, name: str, model: bytes, weights: bytes | None) -> OnnxRuntimeSegment:
         """Opens a segment from its checked bytes; see `Engine.load`."""
@@ -61,8 +64,9 @@ class OnnxRuntime:
         options.enable_cpu_mem_arena = False
         options.enable_mem_pattern = False
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        # Keeps weight-only quantized MatMuls in float32; the default rounds activations to int8.
-        options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
+        # Blocks of weights meet activations that are rounded to int8 block by block, row by row.
+        level = ROUNDED if self._precision in BLOCKS else EXACT
+        options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", level)
         return options
 
 

@@ -31,13 +31,13 @@ FEW_BYTES = 1 << 20  # in and out; buffers of larger runs are worth giving back 
 class OpenVino:
     """Compiles segments for the CPU, with one stream each: a segment uses all threads at once."""
 
-    def __init__(self, threads: int | None) -> None:
+    def __init__(self, threads: int | None, precision: str = "fp32") -> None:
         self._core = openvino.Core()
         self._core.set_property({"ENABLE_MMAP": False})  # weights are read from a passing file
         self._properties: dict[str, object] = {
             "NUM_STREAMS": 1,
             # The default is bfloat16 where the CPU has it, which moves answers in the 2nd decimal.
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
             # Pinned threads would take the cores of the host process's own models.
             "ENABLE_CPU_PINNING": False,
         }

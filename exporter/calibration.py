@@ -1,0 +1,179 @@
+"""What int8 may keep of each activation: measured on real rows, chosen by what products lose."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx_ir as ir
+
+from effbert.exporter.reference import equal_lengths, padded_batch
+from effbert.exporter.rounding import round_for
+from effbert.exporter.rows import Row
+from effbert.graph_passes.int8 import Range, Weight, quantize_weight
+from effbert.graph_passes.products import Product
+from effbert.runtime.chain import Chain
+from effbert.runtime.engines import Runnable, open_engine
+from effbert.runtime.knobs import Knobs
+from effbert.runtime.manifest import Manifest
+from effbert.runtime.results import ExitOutputs
+
+SAMPLE = 1024  # vectors of an activation that candidates are compared on
+CLIPPED = (1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)  # of the largest absolute value
+
+
+class Loss(NamedTuple):
+    """What int8 makes of a product: the error of its output over the output, both as norms."""
+
+    segment: str
+    product: str
+    error: float
+
+
+@dataclass
+class Seen:
+    """What was seen of one activation: its extremes, and a sample of its vectors."""
+
+    lowest: float = 0.0
+    highest: float = 0.0
+    vectors: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, values: np.ndarray, stride: int) -> None:
+        """Take in float32 [rows, tokens, features], and keep every so many vectors."""
+        self.lowest = min(self.lowest, float(values.min()))
+        self.highest = max(self.highest, float(values.max()))
+        self.vectors.append(values.reshape(-1, values.shape[-1])[::stride].copy())
+
+    def candidates(self) -> Iterator[Range]:
+        """The whole range, and ranges clipped further and further."""
+        largest = max(-self.lowest, self.highest)
+        for share in CLIPPED:
+            bound = share * largest
+            yield Range(max(self.lowest, -bound), min(self.highest, bound))
+
+
+class Recorder:
+    """A segment that also shows its activations, as a `Runnable`."""
+
+    def __init__(self, runnable: Runnable, seen: Mapping[str, Seen], stride: int) -> None:
+        self._runnable = runnable
+        self._seen = seen
+        self._stride = stride
+
+    def run(self, feeds: Mapping[str, np.ndarray], options: Any = None) -> dict[str, np.ndarray]:
+        """Computes the outputs of the segment, and remembers what products read."""
+        out = self._runnable.run(feeds, options)
+        for name, seen in self._seen.items():
+            seen.add(feeds[name] if name in feeds else out[name], self._stride)
+        return out
+
+
+class Calibration(NamedTuple):
+    """What int8 needs to know of a segment: see `graph_passes.int8.quantize_products`."""
+
+    ranges: dict[str, Range]
+    weights: dict[str, Weight]
+    losses: list[Loss]
+
+
+def calibrate(
+    manifest: Manifest,
+    models: Sequence[ir.Model],
+    products: Sequence[Sequence[Product]],
+    rows: Sequence[Row],
+) -> list[Calibration]:
+    """Run rows through every segment; choose ranges for activations, and round weights.
+
+    Args:
+        manifest: of the float32 segments, one variant.
+        models: their graphs.
+        products: for each segment those to be quantized.
+        rows: rows of token ids; no row leaves early.
+    """
+    seen = [{str(p.activation.name): Seen() for p in several} for several in products]
+    _run(manifest, models, seen, rows)
+    uses = Counter(id(p.weight.const_value) for several in products for p in several)
+    shared = {each for each, times in uses.items() if times > 1}
+    return [
+        _calibration(record.file, several, names, shared)
+        for record, several, names in zip(manifest.segments, products, seen, strict=True)
+    ]
+
+
+def _run(
+    manifest: Manifest,
+    models: Sequence[ir.Model],
+    seen: Sequence[dict[str, Seen]],
+    rows: Sequence[Row],
+) -> None:
+    stride = sum(len(row.input_ids) for row in rows) // SAMPLE + 1
+    engine = open_engine("onnxruntime")
+    recorders = [
+        Recorder(engine.load(record.file, _showing(model, names), None), names, stride)
+        for record, model, names in zip(manifest.segments, models, seen, strict=True)
+    ]
+    chain, knobs = Chain(manifest, list(recorders)), Knobs(manifest).over_never(None)
+    inputs = [item.name for item in manifest.inputs]
+    for members in equal_lengths(rows):  # no padding, whose values would count
+        batch = padded_batch([rows[i] for i in members], manifest.limits.pad_id, inputs)
+        outputs = ExitOutputs(manifest, *batch["input_ids"].shape)
+        chain.run_all(batch, np.arange(len(members)), knobs, outputs)
+
+
+def _calibration(
+    file: str, products: Sequence[Product], names: Mapping[str, Seen], shared: set[int]
+) -> Calibration:
+    found = Calibration({}, {}, [])
+    for name, seen in names.items():
+        vectors = np.concatenate(seen.vectors)
+        readers = [product for product in products if product.activation.name == name]
+        for product in readers:
+            tensor = product.weight.const_value
+            # Layers that share a weight keep sharing it, whatever they multiply it with.
+            rounded = (
+                quantize_weight(tensor.numpy())
+                if id(tensor) in shared
+                else round_for(vectors, tensor.numpy())
+            )
+            found.weights[str(product.weight.name)] = rounded
+        chosen, errors = _best(seen, vectors, readers, found.weights)
+        found.ranges[name] = chosen
+        found.losses.extend(
+            Loss(file, product.name, error) for product, error in zip(readers, errors, strict=True)
+        )
+    return found
+
+
+def _best(
+    seen: Seen, vectors: np.ndarray, readers: Sequence[Product], weights: Mapping[str, Weight]
+) -> tuple[Range, list[float]]:
+    """The range that costs the products of an activation least, and what it costs each."""
+    exact = [vectors @ product.weight.const_value.numpy() for product in readers]
+    rounded = [levels * scales for levels, scales in (weights[p.weight.name] for p in readers)]
+    best: tuple[Range, list[float]] | None = None
+    for candidate in seen.candidates():
+        values = candidate.rounded(vectors)
+        errors = [
+            float(np.linalg.norm(values @ weight - right) / (np.linalg.norm(right) or 1))
+            for weight, right in zip(rounded, exact, strict=True)
+        ]
+        if best is None or sum(errors) < sum(best[1]):
+            best = candidate, errors
+    assert best is not None
+    return best
+
+
+def _showing(model: ir.Model, names: Mapping[str, Seen]) -> bytes:
+    """The ONNX file of a segment with some of its values as outputs too."""
+    graph, known = model.graph, {*model.graph.inputs, *model.graph.outputs}
+    values = [value for node in graph for value in node.outputs if value.name in names]
+    added = [value for value in values if value not in known]
+    graph.outputs.extend(added)
+    try:
+        return ir.to_proto(model).SerializeToString()
+    finally:
+        for value in added:
+            graph.outputs.remove(value)

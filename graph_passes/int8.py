@@ -1,0 +1,116 @@
+"""Matrix products in int8, with scales that are fixed at export.
+
+A scale that is computed from a batch makes a row's answer depend on the rows beside it; these are
+constants, so that it does not. Everything else stays in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from effbert.graph_passes.insert import add, constant
+from effbert.graph_passes.products import Product
+
+LEVELS = 255  # of an activation, uint8
+LARGEST = 127  # of a weight, int8
+
+
+class Range(NamedTuple):
+    """The smallest and the largest value that an activation keeps; those beyond are clipped."""
+
+    lowest: float
+    highest: float
+
+    def scale(self) -> tuple[np.float32, np.uint8]:
+        """The step between two levels and the level of zero, which is exact."""
+        lowest, highest = min(self.lowest, 0.0), max(self.highest, 0.0)
+        step = np.float32((highest - lowest) / LEVELS) or np.float32(1)
+        return step, np.uint8(np.clip(np.rint(-lowest / step), 0, LEVELS))
+
+    def rounded(self, values: np.ndarray) -> np.ndarray:
+        """What int8 makes of float32 values, as float32."""
+        step, zero = self.scale()
+        return (np.clip(np.rint(values / step) + zero, 0, LEVELS) - np.float32(zero)) * step
+
+
+def quantize_weight(weight: np.ndarray, axis: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Round a float32 matrix to int8, with a scale for each slice along `axis`.
+
+    Args:
+        weight: float32 [in, out].
+        axis: the axis that shares a scale: 0 gives a scale for each column.
+
+    Returns:
+        int8 of the same shape, and the float32 scales.
+    """
+    scales = column_scales(weight, axis)
+    levels = np.rint(weight / np.expand_dims(scales, axis))
+    return np.clip(levels, -LARGEST, LARGEST).astype(np.int8), scales
+
+
+def column_scales(weight: np.ndarray, axis: int = 0) -> np.ndarray:
+    """The float32 step between two levels of each column, or of each slice along `axis`."""
+    scales = (np.abs(weight).max(axis=axis) / LARGEST).astype(np.float32)
+    scales[scales == 0] = 1
+    return scales
+
+
+Weight = tuple[np.ndarray, np.ndarray]  # int8 [in, out], and the float32 scales of the columns
+
+
+def quantize_products(
+    model: ir.Model,
+    products: Sequence[Product],
+    ranges: Mapping[str, Range],
+    weights: Mapping[str, Weight],
+) -> None:
+    """Let products be computed in int8, in place.
+
+    Before: `MatMul(x, weight)`. After: `MatMul(Dequantize(Quantize(x)), Dequantize(weight))`, which
+    engines compute on the integers: uint8 activations with a scale each, int8 weights with a scale
+    for each column. They find the pattern where every product dequantizes its own weight.
+
+    Args:
+        model: the graph.
+        products: some of its products.
+        ranges: by name of the activation.
+        weights: by name of the weight.
+    """
+    rounded: dict[ir.Value, ir.Value] = {}
+    for product in products:
+        activation, node = product.activation, product.node
+        if activation not in rounded:
+            rounded[activation] = _rounded(activation, ranges[str(activation.name)], node)
+        weight = _dequantized_weight(product.weight, weights[str(product.weight.name)], node)
+        node.replace_input_with(0, rounded[activation])
+        node.replace_input_with(1, weight)
+    RemoveUnusedNodesPass()(model)
+
+
+def _rounded(activation: ir.Value, kept: Range, before: ir.Node) -> ir.Value:
+    name, (scale, zero) = activation.name, kept.scale()
+    constants = [
+        constant(before, f"{name}.scale", np.array(scale)),
+        constant(before, f"{name}.zero", np.array(zero)),
+    ]
+    levels = add(before, "QuantizeLinear", [activation, *constants], f"{name}.quantized")
+    levels.type, levels.shape = ir.TensorType(ir.DataType.UINT8), activation.shape
+    value = add(before, "DequantizeLinear", [levels, *constants], f"{name}.dequantized")
+    value.type, value.shape = activation.type, activation.shape
+    return value
+
+
+def _dequantized_weight(weight: ir.Value, levels: Weight, before: ir.Node) -> ir.Value:
+    names, known = (f"{weight.name}.quantized", f"{weight.name}.scale"), before.graph.initializers
+    if names[0] not in known:
+        for name, array in zip(names, levels, strict=True):
+            constant(before, name, array)
+    inputs = [known[name] for name in names]
+    value = add(before, "DequantizeLinear", inputs, f"{before.name}.weight", {"axis": 1})
+    value.type, value.shape = weight.type, weight.shape
+    return value
