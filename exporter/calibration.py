@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from effbert.exporter.reference import equal_lengths, padded_batch
-from effbert.exporter.rounding import round_for
+from effbert.exporter.rounding import error_spread, round_with
 from effbert.exporter.rows import Row
 from effbert.graph_passes.int8 import Range, Weight, quantize_weight
 from effbert.graph_passes.products import Product
@@ -21,7 +21,8 @@ from effbert.runtime.knobs import Knobs
 from effbert.runtime.manifest import Manifest
 from effbert.runtime.results import ExitOutputs
 
-SAMPLE = 1024  # vectors of an activation that candidates are compared on
+SAMPLE = 1024  # vectors of an activation that weights are rounded for
+EVERY = 4  # of these so many are enough to compare ranges
 CLIPPED = (1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)  # of the largest absolute value
 
 
@@ -129,6 +130,7 @@ def _calibration(
     found = Calibration({}, {}, [])
     for name, seen in names.items():
         vectors = np.concatenate(seen.vectors)
+        spread = error_spread(vectors)
         readers = [product for product in products if product.activation.name == name]
         for product in readers:
             tensor = product.weight.const_value
@@ -136,10 +138,10 @@ def _calibration(
             rounded = (
                 quantize_weight(tensor.numpy())
                 if id(tensor) in shared
-                else round_for(vectors, tensor.numpy())
+                else round_with(spread, tensor.numpy())
             )
             found.weights[str(product.weight.name)] = rounded
-        chosen, errors = _best(seen, vectors, readers, found.weights)
+        chosen, errors = _best(seen, vectors[::EVERY], readers, found.weights)
         found.ranges[name] = chosen
         found.losses.extend(
             Loss(file, product.name, error) for product, error in zip(readers, errors, strict=True)

@@ -25,6 +25,7 @@ SOURCE_LINES = re.compile(r"^(Exception from src|Check .* failed at|FrontEnd API
 # The key that every reference to a file holds, and the value that makes it an address in memory.
 REFERENCE, ADDRESS = b"location", b"_ORT_MEM_ADDR_"
 SMALL_RANK = 2  # outputs of this rank are copied; hidden states have one axis more
+ROUNDED = ("bf16", "int8")  # where bfloat16 is not what moves answers most
 FEW_BYTES = 1 << 20  # in and out; buffers of larger runs are worth giving back at once
 
 
@@ -37,7 +38,7 @@ class OpenVino:
         self._properties: dict[str, object] = {
             "NUM_STREAMS": 1,
             # The default is bfloat16 where the CPU has it, which moves answers in the 2nd decimal.
-            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+            "INFERENCE_PRECISION_HINT": "bf16" if precision in ROUNDED else "f32",
             # Pinned threads would take the cores of the host process's own models.
             "ENABLE_CPU_PINNING": False,
         }
