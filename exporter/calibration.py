@@ -133,14 +133,11 @@ def _calibration(
         spread = error_spread(vectors)
         readers = [product for product in products if product.activation.name == name]
         for product in readers:
-            tensor = product.weight.const_value
             # Layers that share a weight keep sharing it, whatever they multiply it with.
-            rounded = (
-                quantize_weight(tensor.numpy())
-                if id(tensor) in shared
-                else round_with(spread, tensor.numpy())
+            alone = id(product.weight.const_value) not in shared
+            found.weights[str(product.weight.name)] = (
+                round_with(spread, product.matrix) if alone else quantize_weight(product.matrix)
             )
-            found.weights[str(product.weight.name)] = rounded
         chosen, errors = _best(seen, vectors[::EVERY], readers, found.weights)
         found.ranges[name] = chosen
         found.losses.extend(
@@ -153,7 +150,7 @@ def _best(
     seen: Seen, vectors: np.ndarray, readers: Sequence[Product], weights: Mapping[str, Weight]
 ) -> tuple[Range, list[float]]:
     """The range that costs the products of an activation least, and what it costs each."""
-    exact = [vectors @ product.weight.const_value.numpy() for product in readers]
+    exact = [vectors @ product.matrix for product in readers]
     rounded = [levels * scales for levels, scales in (weights[p.weight.name] for p in readers)]
     best: tuple[Range, list[float]] | None = None
     for candidate in seen.candidates():

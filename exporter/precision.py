@@ -12,7 +12,7 @@ import onnx_ir as ir
 from effbert.exporter.calibration import Loss, calibrate
 from effbert.exporter.rows import Row, bundle_rows, random_rows, read_texts
 from effbert.graph_passes.int8 import quantize_products
-from effbert.graph_passes.products import Product, spell_out_gemm, weighted_products
+from effbert.graph_passes.products import Product, weighted_products
 from effbert.graph_passes.share import merge_weights
 from effbert.graph_passes.stored import HALVES, store_blocks, store_halves, store_tables
 from effbert.runtime import Bundle, labelled
@@ -112,8 +112,6 @@ def lower_precision(
         for model in models:
             store_halves(model, options.precision)
         return Lowered()
-    for model in models:
-        spell_out_gemm(model)
     every = [weighted_products(model) for model in models]
     _check_names(options.keep_float, every)
     wanted = [[p for p in several if not _named(p, options.keep_float)] for several in every]

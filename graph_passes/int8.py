@@ -73,7 +73,8 @@ def quantize_products(
 
     Before: `MatMul(x, weight)`. After: `MatMul(Dequantize(Quantize(x)), Dequantize(weight))`, which
     engines compute on the integers: uint8 activations with a scale each, int8 weights with a scale
-    for each column. They find the pattern where every product dequantizes its own weight.
+    for each column. They find the pattern where every product dequantizes its own weight, and a
+    Gemm its bias, all with zero points.
 
     Args:
         model: the graph.
@@ -86,9 +87,12 @@ def quantize_products(
         activation, node = product.activation, product.node
         if activation not in rounded:
             rounded[activation] = _rounded(activation, ranges[str(activation.name)], node)
-        weight = _dequantized_weight(product.weight, weights[str(product.weight.name)], node)
+        levels, scales = weights[str(product.weight.name)]
         node.replace_input_with(0, rounded[activation])
-        node.replace_input_with(1, weight)
+        node.replace_input_with(1, _dequantized_weight(product, levels, scales))
+        if node.op_type == "Gemm":
+            step, _ = ranges[str(activation.name)].scale()
+            node.replace_input_with(2, _dequantized_bias(node, step * scales))
     RemoveUnusedNodesPass()(model)
 
 
@@ -105,12 +109,31 @@ def _rounded(activation: ir.Value, kept: Range, before: ir.Node) -> ir.Value:
     return value
 
 
-def _dequantized_weight(weight: ir.Value, levels: Weight, before: ir.Node) -> ir.Value:
-    names, known = (f"{weight.name}.quantized", f"{weight.name}.scale"), before.graph.initializers
+def _dequantized_weight(product: Product, levels: np.ndarray, scales: np.ndarray) -> ir.Value:
+    weight, node = product.weight, product.node
+    names = [f"{weight.name}.{part}" for part in ("quantized", "scale", "zero")]
+    known = node.graph.initializers  # type: ignore[union-attr]
     if names[0] not in known:
-        for name, array in zip(names, levels, strict=True):
-            constant(before, name, array)
+        constant(node, names[0], np.ascontiguousarray(levels.T) if product.transposed else levels)
+        constant(node, names[1], scales)
+        constant(node, names[2], np.zeros(len(scales), np.int8))
     inputs = [known[name] for name in names]
-    value = add(before, "DequantizeLinear", inputs, f"{before.name}.weight", {"axis": 1})
+    columns = {"axis": 0 if product.transposed else 1}
+    value = add(node, "DequantizeLinear", inputs, f"{node.name}.weight", columns)
     value.type, value.shape = weight.type, weight.shape
+    return value
+
+
+def _dequantized_bias(node: ir.Node, steps: np.ndarray) -> ir.Value:
+    """The bias in steps of the product, so that engines can add it to the integers."""
+    bias, limits = node.inputs[2], np.iinfo(np.int32)
+    assert bias is not None and bias.const_value is not None
+    levels = np.rint(bias.const_value.numpy().astype(np.float64) / steps)
+    inputs = [
+        constant(node, f"{node.name}.bias", levels.clip(limits.min, limits.max).astype(np.int32)),
+        constant(node, f"{node.name}.bias.scale", steps),
+        constant(node, f"{node.name}.bias.zero", np.zeros(len(steps), np.int32)),
+    ]
+    value = add(node, "DequantizeLinear", inputs, f"{node.name}.bias.dequantized", {"axis": 0})
+    value.type, value.shape = bias.type, bias.shape
     return value

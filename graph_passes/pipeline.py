@@ -8,6 +8,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import CommonSubexpressionEliminationPass, RemoveUnusedNodesPass
 
 from effbert.graph_passes.attention import fuse_attention
+from effbert.graph_passes.attention_biases import fold_attention_biases
 from effbert.graph_passes.cut import CutSegment, Exit, cut
 from effbert.graph_passes.deduplicate import deduplicate_weights
 from effbert.graph_passes.dimensions import name_dimensions
@@ -42,5 +43,6 @@ def segment(model: ir.Model, exits: Sequence[Exit]) -> list[CutSegment]:
     for each in segments:
         compute_one_token(each.model)
         fuse_attention(each.model)
+        fold_attention_biases(each.model)
         CommonSubexpressionEliminationPass()(each.model)
     return segments

@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-NARROWEST = 32  # extents of a weight below which int8 saves nothing
+NARROWEST = 32  # extents of a weight below which lower precision saves nothing
+KINDS = ("MatMul", "Gemm")  # Gemm: the poolers
 
 
 class Product(NamedTuple):
-    """A MatMul whose second input is a constant [in, out]; `name` is that of its module."""
+    """A MatMul or Gemm whose second input is a constant; `name` is that of its module."""
 
     name: str
     node: ir.Node
@@ -24,8 +24,19 @@ class Product(NamedTuple):
 
     @property
     def weight(self) -> ir.Value:
-        """The constant, float32 [in, out]."""
+        """The constant, float32 [in, out], or [out, in] if `transposed`."""
         return self.node.inputs[1]  # type: ignore[return-value]
+
+    @property
+    def transposed(self) -> bool:
+        """Whether the weight is stored the other way round."""
+        return self.node.attributes.get_int("transB", 0) == 1
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """The weight, always float32 [in, out]."""
+        array = self.weight.const_value.numpy()  # type: ignore[union-attr]
+        return array.T if self.transposed else array
 
 
 def weighted_products(model: ir.Model) -> list[Product]:
@@ -35,39 +46,13 @@ def weighted_products(model: ir.Model) -> list[Product]:
     rounding would be the answer's.
     """
     return [
-        Product(_module(node), node)
+        Product((node.name or "").rpartition("/")[0], node)
         for node in model.graph
-        if node.op_type == "MatMul" and _has_weight(node) and not _answers(node.outputs[0])
+        if node.op_type in KINDS
+        and _is_plain(node)
+        and _has_weight(node)
+        and not _answers(node.outputs[0])
     ]
-
-
-def spell_out_gemm(model: ir.Model) -> None:
-    """Turn each Gemm with a weight that counts into MatMul and Add, in place.
-
-    Poolers are Gemms, and it is MatMul that engines compute in int8.
-    """
-    graph = model.graph
-    for node in [*graph]:
-        if node.op_type != "Gemm" or not _is_plain(node) or not _has_weight(node):
-            continue
-        if _answers(node.outputs[0]) or len(node.inputs) != 3:
-            continue
-        rows, weight, bias = node.inputs
-        if node.attributes.get_int("transB", 0):
-            weight = _transposed(graph, weight)
-        output, module = node.outputs[0], _module(node)
-        product = ir.node("MatMul", [rows, weight], name=f"{module}/MatMul")
-        product.outputs[0].name = product.name
-        product.outputs[0].type, product.outputs[0].shape = output.type, output.shape
-        add = ir.node("Add", [product.outputs[0], bias], name=f"{module}/Add")
-        ir.convenience.replace_nodes_and_values(
-            graph, node, [node], [product, add], [output], [add.outputs[0]]
-        )
-    RemoveUnusedNodesPass()(model)  # weights as they were before
-
-
-def _module(node: ir.Node) -> str:
-    return (node.name or "").rpartition("/")[0]
 
 
 def _has_weight(node: ir.Node) -> bool:
@@ -86,15 +71,11 @@ def _answers(value: ir.Value) -> bool:
 
 
 def _is_plain(node: ir.Node) -> bool:
+    """Tell whether a Gemm is a product and a constant bias; a MatMul always is."""
+    if node.op_type == "MatMul":
+        return True
     factors = (node.attributes.get_float(name, 1.0) for name in ("alpha", "beta"))
-    return all(factor == 1 for factor in factors) and not node.attributes.get_int("transA", 0)
-
-
-def _transposed(graph: ir.Graph, weight: ir.Value) -> ir.Value:
-    name = f"{weight.name}.transposed"
-    if name not in graph.initializers:
-        array = np.ascontiguousarray(weight.const_value.numpy().T)  # type: ignore[union-attr]
-        value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
-        value.type, value.shape = weight.type, ir.Shape(array.shape)
-        graph.register_initializer(value)
-    return graph.initializers[name]
+    if any(factor != 1 for factor in factors) or node.attributes.get_int("transA", 0):
+        return False
+    bias = node.inputs[2] if len(node.inputs) == 3 else None
+    return bias is not None and bias.const_value is not None and bias.const_value.shape.rank() == 1

@@ -24,11 +24,11 @@ def store_blocks(model: ir.Model, products: Sequence[Product], bits: int) -> Non
 
     Before: `MatMul(x, weight)`; after: `MatMul(x, Dequantize(weight))` with a scale for every 32
     numbers of a column. Activations stay as they are. Needs opset 21, and extents that are
-    multiples of 32: other products are left alone.
+    multiples of 32: other products, and those of a Gemm, are left alone.
     """
     for product in products:
         weight, node = product.weight, product.node
-        if weight.shape[0] % BLOCK:  # type: ignore[index, operator]
+        if node.op_type != "MatMul" or weight.shape[0] % BLOCK:  # type: ignore[index, operator]
             continue
         names, known = (
             (f"{weight.name}.int{bits}", f"{weight.name}.scale"),
