@@ -39,9 +39,10 @@ def fold_attention_biases(model: ir.Model) -> None:
 
 
 def _absorbed(graph: ir.Graph, attention: ir.Node, value: Biased) -> bool:
-    """Add what a bias of the values becomes to the bias of the output projection, if there is one."""
-    readers = [use.node for use in attention.outputs[0].uses()]
-    if len(readers) != 1 or readers[0].op_type != "MatMul" or attention.outputs[0].is_graph_output():
+    """Add what a bias of the values becomes to that of the output projection, if there is one."""
+    context = attention.outputs[0]
+    readers = [use.node for use in context.uses()]
+    if len(readers) != 1 or readers[0].op_type != "MatMul" or context.is_graph_output():
         return False
     projection = readers[0]
     weight = ir.convenience.get_const_tensor(projection.inputs[1])

@@ -127,13 +127,12 @@ def _dequantized_weight(product: Product, levels: np.ndarray, scales: np.ndarray
 def _dequantized_bias(node: ir.Node, steps: np.ndarray) -> ir.Value:
     """The bias in steps of the product, so that engines can add it to the integers."""
     bias, limits = node.inputs[2], np.iinfo(np.int32)
-    assert bias is not None and bias.const_value is not None
-    levels = np.rint(bias.const_value.numpy().astype(np.float64) / steps)
+    levels = np.rint(bias.const_value.numpy().astype(np.float64) / steps)  # type: ignore[union-attr]
     inputs = [
         constant(node, f"{node.name}.bias", levels.clip(limits.min, limits.max).astype(np.int32)),
         constant(node, f"{node.name}.bias.scale", steps),
         constant(node, f"{node.name}.bias.zero", np.zeros(len(steps), np.int32)),
     ]
     value = add(node, "DequantizeLinear", inputs, f"{node.name}.bias.dequantized", {"axis": 0})
-    value.type, value.shape = bias.type, bias.shape
+    value.type, value.shape = bias.type, bias.shape  # type: ignore[union-attr]
     return value
