@@ -54,13 +54,16 @@ def _absorbed(graph: ir.Graph, attention: ir.Node, value: Biased) -> bool:
     matrix = weight.numpy()
     if matrix.ndim != 2 or matrix.shape[0] != constant.size:
         return False
-    # In float64: rounding here would be an error of every token.
-    total = before + constant.astype(np.float64) @ matrix.astype(np.float64)
-    name = f"{output.bias.name}.with_values"
-    bias = ir.Value(name=name, const_value=ir.tensor(total.astype(before.dtype), name=name))
-    bias.type, bias.shape = output.bias.type, output.bias.shape
-    graph.register_initializer(bias)
-    output.add.replace_input_with([*output.add.inputs].index(output.bias), bias)
+    # Layers that share their weights share what becomes of them.
+    name = f"{output.bias.name}+{value.bias.name}@{projection.inputs[1].name}"  # type: ignore[union-attr]
+    if name not in graph.initializers:
+        # In float64: rounding here would be an error of every token.
+        total = before + constant.astype(np.float64) @ matrix.astype(np.float64)
+        bias = ir.Value(name=name, const_value=ir.tensor(total.astype(before.dtype), name=name))
+        bias.type, bias.shape = output.bias.type, output.bias.shape
+        graph.register_initializer(bias)
+    place = [*output.add.inputs].index(output.bias)
+    output.add.replace_input_with(place, graph.initializers[name])
     return True
 
 
