@@ -151,7 +151,7 @@ def _best(
 ) -> tuple[Range, list[float]]:
     """The range that costs the products of an activation least, and what it costs each."""
     exact = [vectors @ product.matrix for product in readers]
-    rounded = [levels * scales for levels, scales in (weights[p.weight.name] for p in readers)]
+    rounded = [levels * scales for levels, scales in (weights[str(p.weight.name)] for p in readers)]
     best: tuple[Range, list[float]] | None = None
     for candidate in seen.candidates():
         values = candidate.rounded(vectors)

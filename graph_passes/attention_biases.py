@@ -50,12 +50,12 @@ def _absorbed(graph: ir.Graph, attention: ir.Node, value: Biased) -> bool:
     output = _biased(after[0].outputs[0]) if len(after) == 1 else None
     if weight is None or output is None or output.product is not projection.outputs[0]:
         return False
-    constant, before = (np.asarray(x.bias.const_value.numpy()) for x in (value, output))  # type: ignore[union-attr]
+    constant, before = (np.asarray(x.bias.const_value.numpy()) for x in (value, output))
     matrix = weight.numpy()
     if matrix.ndim != 2 or matrix.shape[0] != constant.size:
         return False
     # Layers that share their weights share what becomes of them.
-    name = f"{output.bias.name}+{value.bias.name}@{projection.inputs[1].name}"  # type: ignore[union-attr]
+    name = f"{output.bias.name}+{value.bias.name}@{projection.inputs[1].name}"
     if name not in graph.initializers:
         # In float64: rounding here would be an error of every token.
         total = before + constant.astype(np.float64) @ matrix.astype(np.float64)
@@ -77,5 +77,5 @@ def _biased(value: ir.Value | None) -> Biased | None:
         if tensor is not None and tensor.shape.rank() == 1 and product is not None:
             maker = product.producer()
             if maker is not None and maker.op_type == "MatMul":
-                return Biased(node, product, bias)  # type: ignore[arg-type]
+                return Biased(node, product, bias)
     return None

@@ -19,7 +19,7 @@ def add(
     """Insert a node in front of another, and return its one output, which gets the same name."""
     node = ir.node(kind, inputs, attributes, name=name)
     node.outputs[0].name = name
-    before.graph.insert_before(before, node)  # type: ignore[union-attr]
+    before.graph.insert_before(before, node)
     return node.outputs[0]
 
 
@@ -31,6 +31,6 @@ def constant(before: ir.Node, name: str, array: np.ndarray) -> ir.Value:
 def constant_tensor(before: ir.Node, name: str, tensor: ir.TensorProtocol) -> ir.Value:
     """Add a constant of any type to the graph of a node."""
     value = ir.Value(name=name, const_value=tensor)
-    value.type, value.shape = ir.TensorType(tensor.dtype), ir.Shape(tensor.shape)
-    before.graph.register_initializer(value)  # type: ignore[union-attr]
+    value.type, value.shape = ir.TensorType(tensor.dtype), ir.Shape(tensor.shape.numpy())
+    before.graph.register_initializer(value)
     return value

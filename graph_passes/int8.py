@@ -112,7 +112,7 @@ def _rounded(activation: ir.Value, kept: Range, before: ir.Node) -> ir.Value:
 def _dequantized_weight(product: Product, levels: np.ndarray, scales: np.ndarray) -> ir.Value:
     weight, node = product.weight, product.node
     names = [f"{weight.name}.{part}" for part in ("quantized", "scale", "zero")]
-    known = node.graph.initializers  # type: ignore[union-attr]
+    known = node.graph.initializers
     if names[0] not in known:
         constant(node, names[0], np.ascontiguousarray(levels.T) if product.transposed else levels)
         constant(node, names[1], scales)
@@ -127,12 +127,12 @@ def _dequantized_weight(product: Product, levels: np.ndarray, scales: np.ndarray
 def _dequantized_bias(node: ir.Node, steps: np.ndarray) -> ir.Value:
     """The bias in steps of the product, so that engines can add it to the integers."""
     bias, limits = node.inputs[2], np.iinfo(np.int32)
-    levels = np.rint(bias.const_value.numpy().astype(np.float64) / steps)  # type: ignore[union-attr]
+    levels = np.rint(bias.const_value.numpy().astype(np.float64) / steps)
     inputs = [
         constant(node, f"{node.name}.bias", levels.clip(limits.min, limits.max).astype(np.int32)),
         constant(node, f"{node.name}.bias.scale", steps),
         constant(node, f"{node.name}.bias.zero", np.zeros(len(steps), np.int32)),
     ]
     value = add(node, "DequantizeLinear", inputs, f"{node.name}.bias.dequantized", {"axis": 0})
-    value.type, value.shape = bias.type, bias.shape  # type: ignore[union-attr]
+    value.type, value.shape = bias.type, bias.shape
     return value

@@ -20,12 +20,12 @@ class Product(NamedTuple):
     @property
     def activation(self) -> ir.Value:
         """What is multiplied, float32 [..., in]."""
-        return self.node.inputs[0]  # type: ignore[return-value]
+        return self.node.inputs[0]
 
     @property
     def weight(self) -> ir.Value:
         """The constant, float32 [in, out], or [out, in] if `transposed`."""
-        return self.node.inputs[1]  # type: ignore[return-value]
+        return self.node.inputs[1]
 
     @property
     def transposed(self) -> bool:
@@ -35,7 +35,7 @@ class Product(NamedTuple):
     @property
     def matrix(self) -> np.ndarray:
         """The weight, always float32 [in, out]."""
-        array = self.weight.const_value.numpy()  # type: ignore[union-attr]
+        array = self.weight.const_value.numpy()
         return array.T if self.transposed else array
 
 
@@ -75,7 +75,7 @@ def _is_plain(node: ir.Node) -> bool:
     if node.op_type == "MatMul":
         return True
     factors = (node.attributes.get_float(name, 1.0) for name in ("alpha", "beta"))
-    if any(factor != 1 for factor in factors) or node.attributes.get_int("transA", 0):
+    if any(factor != 1 for factor in factors) or node.attributes.get_int("transA", 0) == 1:
         return False
     bias = node.inputs[2] if len(node.inputs) == 3 else None
     return bias is not None and bias.const_value is not None and bias.const_value.shape.rank() == 1

@@ -28,7 +28,7 @@ def store_blocks(model: ir.Model, products: Sequence[Product], bits: int) -> Non
     """
     for product in products:
         weight, node = product.weight, product.node
-        if node.op_type != "MatMul" or weight.shape[0] % BLOCK:  # type: ignore[index, operator]
+        if node.op_type != "MatMul" or weight.shape[0] % BLOCK:
             continue
         names, known = (
             (f"{weight.name}.int{bits}", f"{weight.name}.scale"),
@@ -79,7 +79,7 @@ def store_tables(model: ir.Model) -> None:
             constant(node, names[0], levels)
             constant(node, names[1], scales[:, None])
         taken = [
-            add(node, "Gather", [known[name], node.inputs[1]], f"{node.name}.{part}")  # type: ignore[list-item]
+            add(node, "Gather", [known[name], node.inputs[1]], f"{node.name}.{part}")
             for name, part in zip(names, ("levels", "scale"), strict=True)
         ]
         cast = add(node, "Cast", taken[:1], f"{node.name}.cast", {"to": ir.DataType.FLOAT})
@@ -107,7 +107,7 @@ def store_halves(model: ir.Model, precision: str) -> None:
         stored, wide = constant_tensor(first, name, half), None
         for node, place in uses:
             if node.op_type == "Gather" and place == 0:
-                taken = add(node, "Gather", [stored, node.inputs[1]], f"{node.name}.{precision}")  # type: ignore[list-item]
+                taken = add(node, "Gather", [stored, node.inputs[1]], f"{node.name}.{precision}")
                 _replace(node, _widened(node, taken, f"{node.name}.wide"))
             else:
                 wide = wide or _widened(first, stored, f"{weight.name}.wide")
@@ -126,7 +126,7 @@ def _is_table(node: ir.Node, table: ir.Value) -> bool:
     tensor, axis = table.const_value, node.attributes.get_int("axis", 0)
     if tensor is None or tensor.dtype != ir.DataType.FLOAT or tensor.shape.rank() != 2:
         return False
-    return axis == 0 and int(tensor.shape[0]) >= MANY_ROWS
+    return axis == 0 and tensor.shape.numpy()[0] >= MANY_ROWS
 
 
 def _first(graph: ir.Graph, nodes: Sequence[ir.Node]) -> ir.Node:
