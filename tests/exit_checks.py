@@ -17,6 +17,7 @@ from reference import load_checkpoint
 LOGITS_ATOL = 1e-4
 NEAR_THRESHOLD = 1e-5
 ROW_ATOL = 2e-6
+EPSILON = float(np.finfo(np.float32).eps)
 Rows = Sequence[Sequence[int]]
 
 
@@ -119,7 +120,8 @@ def check_row_independence(
         np.testing.assert_array_equal(other["exit_index"], alone["exit_index"])
     for name in ("logits", "signal"):
         worst = max(np.abs(other[name] - alone[name]).max() for other in others)
-        assert worst <= ROW_ATOL, name
+        # A few roundings of float32 are more than that where logits are large.
+        assert worst <= max(ROW_ATOL, 4 * EPSILON * np.abs(alone[name]).max()), name
         print(f"{session.bundle.path}: {name} differ by {worst:.2g}")
 
 

@@ -27,7 +27,7 @@ class Waiting:
 
     largest = 1 << 30
 
-    def __init__(self, threads: int | None) -> None:
+    def __init__(self, threads: int | None, precision: str) -> None:
         self.shapes: list[tuple[str, tuple[int, ...]]] = []
 
     def load(self, name: str, model: bytes, weights: bytes | None) -> "WaitingSegment":

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from effbert.runtime import Session
-from effbert.runtime.engines.rows import DIFFERENCES, EXACT, PRECISION
+from effbert.runtime.engines.rows import DIFFERENCES, EXACT
 from row_by_row import RowByRow
 from task_bundles import build_token_bundle, report_layers_of_tokens
 from tiny_bundle import EXITS, MAX_LENGTH, VOCABULARY
@@ -218,7 +218,7 @@ def test_a_row_depends_on_the_others_no_more_than_stated(
             worst = max(worst, float(np.abs(found - expected.logits[0]).max()))
     with capsys.disabled():
         sys.stdout.write(f"\n{engine}, {kind}: a row alone and among others: {worst:.1e} apart\n")
-    assert worst <= max(EXACT, DIFFERENCES[engine, PRECISION]) * largest
+    assert worst <= max(EXACT, DIFFERENCES[engine, "fp32"]) * largest
 
 
 def test_tokens_that_exit_on_their_own_report_a_layer_each(tmp_path: Path) -> None:
