@@ -11,7 +11,7 @@ from graphs import operators, run
 from weighted_graphs import normal, weighted
 
 NAMES = ("query", "key", "value", "output")
-WEIGHTS = {f"w_{name}": normal(8, 8, seed=i) for i, name in enumerate(NAMES)}
+WEIGHTS = {f"w_{name}": normal(8, 8, seed=i, scale=0.4) for i, name in enumerate(NAMES)}
 WEIGHTS |= {f"b_{name}": normal(8, seed=9 + i) for i, name in enumerate(NAMES)}
 INPUTS = "float[batch,tokens,8] x, float[batch,1,tokens,tokens] mask, " + ", ".join(
     f"float[8,8] w_{name}, float[8] b_{name}" for name in NAMES

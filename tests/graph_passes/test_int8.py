@@ -16,12 +16,13 @@ from graphs import graph, operators, run
 from weighted_graphs import normal, weighted
 
 TEXT = """
-products (float[rows,64] x, float[64,48] w, float[48] b, float[48,64] v, float[48] c,
-          float[48,48] u, float[48,40] head, float[40] bias)
-    => (float[rows,48] matmul, float[rows,48] gemm, float[rows,48] twice, float[rows,40] answer)
+products (float[rows,64] x, float[1,rows,64] x3, float[64,48] w, float[48] b,
+          float[48,64] v, float[48] c, float[48,48] u, float[48,40] head, float[40] bias)
+    => (float[1,rows,48] matmul, float[rows,48] gemm, float[rows,48] twice, float[rows,40] answer)
 {
-    product = MatMul(x, w)
-    matmul = Add(product, b)
+    product = MatMul(x3, w)
+    sum = Add(product, b)
+    matmul = Neg(sum)
     pooled = Gemm <transB = 1> (x, v, c)
     gemm = Tanh(pooled)
     first = MatMul(gemm, u)
@@ -42,6 +43,7 @@ WEIGHTS = {
     "bias": normal(40, seed=7),
 }
 X = normal(7, 64)
+FEEDS = {"x": X, "x3": X[None]}
 TANH = Range(-1, 1)
 WHOLE = Range(float(X.min()), float(X.max()))
 
@@ -50,7 +52,8 @@ def quantized(kept: Range = WHOLE, **weights: np.ndarray) -> ir.Model:
     model = weighted(TEXT, WEIGHTS | weights)
     products = weighted_products(model)
     rounded = {str(p.weight.name): quantize_weight(p.matrix) for p in products}
-    quantize_products(model, products, {"x": kept, "gemm": TANH, "middle": TANH}, rounded)
+    ranges = {"x": kept, "x3": kept, "gemm": TANH, "middle": TANH}
+    quantize_products(model, products, ranges, rounded)
     return model
 
 
@@ -63,11 +66,12 @@ def integers(x: np.ndarray, weight: np.ndarray, kept: Range) -> np.ndarray:
 
 
 def check(model: ir.Model, kept: Range = WHOLE, **changed: np.ndarray) -> None:
-    found, weights = run(model, {"x": X}), WEIGHTS | changed
-    matmul = integers(X, weights["w"], kept) + weights["b"]
+    found, weights = run(model, FEEDS), WEIGHTS | changed
+    matmul = -integers(X, weights["w"], kept) - weights["b"]
     gemm = np.tanh(integers(X, weights["v"].T, kept) + weights["c"])
-    np.testing.assert_allclose(found["matmul"], matmul, rtol=1e-5, atol=1e-4)
-    np.testing.assert_allclose(found["gemm"], gemm, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(found["matmul"][0], matmul, rtol=1e-5, atol=1e-4)
+    step = kept.scale()[0] * np.abs(weights["v"]).max() / 127  # the bias is rounded to it
+    np.testing.assert_allclose(found["gemm"], gemm, rtol=0, atol=max(1e-4, step))
     second = np.tanh(integers(found["gemm"], weights["u"], TANH)).astype(np.float32)
     twice = np.tanh(integers(second, weights["u"], TANH))
     np.testing.assert_allclose(found["twice"], twice, rtol=0, atol=0.02)  # a level of `middle`
@@ -87,8 +91,8 @@ def test_zero_weights_and_columns_stay_zero():
     columns[:, ::3] = 0
     check(quantized(w=columns), w=columns)
     nothing = np.zeros((64, 48), np.float32)
-    found = run(quantized(w=nothing), {"x": X})["matmul"]
-    np.testing.assert_array_equal(found, np.broadcast_to(WEIGHTS["b"], found.shape))
+    found = run(quantized(w=nothing), FEEDS)["matmul"][0]
+    np.testing.assert_array_equal(found, np.broadcast_to(-WEIGHTS["b"], found.shape))
 
 
 @pytest.mark.parametrize("size", [0, 1e-9], ids=["zero", "tiny"])
@@ -99,8 +103,8 @@ def test_a_bias_survives_columns_without_weight(size: float):
 
 
 def test_columns_have_scales_of_their_own():
-    exact = X @ WEIGHTS["w"] + WEIGHTS["b"]
-    error = np.abs(run(quantized(), {"x": X})["matmul"] - exact).max(axis=0)
+    exact = -X @ WEIGHTS["w"] - WEIGHTS["b"]
+    error = np.abs(run(quantized(), FEEDS)["matmul"][0] - exact).max(axis=0)
     assert (error <= 0.05 * np.abs(X @ WEIGHTS["w"]).max(axis=0)).all()
 
 
@@ -109,8 +113,8 @@ def test_ranges_keep_zero_and_clip_the_rest(kept: Range):
     step, _ = kept.scale()
     found = kept.rounded(np.array([0, -100, 100, step], np.float32))
     assert found[0] == 0
-    assert found[1] == pytest.approx(min(kept.lowest, 0), abs=step)
-    assert found[2] == pytest.approx(max(kept.highest, 0), abs=step)
+    assert found[1] == pytest.approx(min(kept.lowest, 0), abs=float(step))
+    assert found[2] == pytest.approx(max(kept.highest, 0), abs=float(step))
 
 
 def test_a_weight_that_is_used_twice_is_stored_once():
@@ -148,7 +152,7 @@ def test_onnxruntime_computes_on_the_integers(tmp_path: Path):
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     options.log_severity_level = 3
     model = quantized()
-    assert operators(model).count("DequantizeLinear") == 3 + 4 + 1
+    assert operators(model).count("DequantizeLinear") == 4 + 4 + 1
     onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), options)
     nodes = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
     assert nodes.count("MatMulIntegerToFloat") == 3

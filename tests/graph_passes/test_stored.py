@@ -21,7 +21,7 @@ from graphs import operators
 from weighted_graphs import normal, weighted
 
 PRODUCTS = """
-products (float[rows,96] x, float[96,64] w, float[64,64] u, float[80,64] odd, float[64] b)
+products (float[rows,96] x, float[96,64] w, float[64,64] u, float[64] b)
     => (float[rows,64] y, float[rows,64] z)
 {
     first = MatMul(x, w)
