@@ -18,6 +18,7 @@ from effbert.graph_passes.products import Product
 
 LEVELS = 255  # of an activation, uint8
 LARGEST = 127  # of a weight, int8
+ROOM = 1 << 30  # for a bias in int32; products need less than half of it
 
 
 class Range(NamedTuple):
@@ -88,10 +89,12 @@ def quantize_products(
         if activation not in rounded:
             rounded[activation] = _rounded(activation, ranges[str(activation.name)], node)
         levels, scales = weights[str(product.weight.name)]
+        if node.op_type == "Gemm":
+            step, _ = ranges[str(activation.name)].scale()
+            levels, scales = _with_room(levels, scales, node.inputs[2].const_value.numpy() / step)
         node.replace_input_with(0, rounded[activation])
         node.replace_input_with(1, _dequantized_weight(product, levels, scales))
         if node.op_type == "Gemm":
-            step, _ = ranges[str(activation.name)].scale()
             node.replace_input_with(2, _dequantized_bias(node, step * scales))
     RemoveUnusedNodesPass()(model)
 
@@ -124,12 +127,25 @@ def _dequantized_weight(product: Product, levels: np.ndarray, scales: np.ndarray
     return value
 
 
+def _with_room(
+    levels: np.ndarray, scales: np.ndarray, bias: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Coarser columns where the bias, over the step of the activation, would leave int32.
+
+    Columns of zeros take the step that suits the bias. The others are far below the bias.
+    """
+    least = (np.abs(bias) / ROOM).astype(np.float32)
+    used = levels.any(axis=0)
+    wider = np.where(used | (least == 0), np.maximum(scales, least), least)
+    return np.rint(levels * (scales / wider)).astype(np.int8), wider
+
+
 def _dequantized_bias(node: ir.Node, steps: np.ndarray) -> ir.Value:
     """The bias in steps of the product, so that engines can add it to the integers."""
-    bias, limits = node.inputs[2], np.iinfo(np.int32)
+    bias = node.inputs[2]
     levels = np.rint(bias.const_value.numpy().astype(np.float64) / steps)
     inputs = [
-        constant(node, f"{node.name}.bias", levels.clip(limits.min, limits.max).astype(np.int32)),
+        constant(node, f"{node.name}.bias", levels.astype(np.int32)),
         constant(node, f"{node.name}.bias.scale", steps),
         constant(node, f"{node.name}.bias.zero", np.zeros(len(steps), np.int32)),
     ]
