@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.metadata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -109,6 +109,8 @@ def write_bundle(
     ]
     lowered = lower_variants(models, Bundle(writer.folder, manifest), precision)
     del models
+    notes = (*loaded.description.notes, *lowered[0].notes(precision))
+    loaded.description = replace(loaded.description, notes=notes)
     _write_segments(writer, built, say)
     del built
     gc.collect()  # graphs are full of cycles, which would keep their copies of the weights

@@ -101,7 +101,7 @@ def run_export(
         bundle=target,
         format=description.format,
         paper=description.paper,
-        description=description,
+        description=loaded.description,
         policy=loaded.policy,
         selectors=loaded.selectors,
         tokenizer=loaded.tokenizer is not None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -54,10 +54,23 @@ class PrecisionOptions:
 
 @dataclass(frozen=True)
 class Lowered:
-    """What a lower precision did: the losses of int8 products, worst first, and those left out."""
+    """What int8 did: the losses of products, worst first, and those that would lose too much."""
 
     losses: Sequence[Loss] = ()
-    kept: Sequence[str] = ()
+    lossy: Sequence[str] = ()
+
+    def notes(self, options: PrecisionOptions) -> Iterator[str]:
+        """Sentences for the user."""
+        if self.lossy:
+            yield (
+                f"{', '.join(self.lossy)} stayed in float32: in int8 more than "
+                f"{100 * LOSES_TOO_MUCH:.0f} % of their output would be error."
+            )
+        if options.precision == "int8" and options.calibration is None:
+            yield (
+                "The scales of int8 were chosen on sentences that ship with effbert; --calibration "
+                "FILE with texts like yours chooses better ones."
+            )
 
 
 def lower_variants(
@@ -115,12 +128,12 @@ def lower_precision(
     every = [weighted_products(model) for model in models]
     _check_names(options.keep_float, every)
     wanted = [[p for p in several if not _named(p, options.keep_float)] for several in every]
-    lowered = Lowered(kept=options.keep_float)
+    lowered = Lowered()
     if options.precision in BITS:
         for model, products in zip(models, wanted, strict=True):
             store_blocks(model, products, BITS[options.precision])
     else:
-        lowered = _to_int8(models, manifest, wanted, options.keep_float, rows)
+        lowered = _to_int8(models, manifest, wanted, rows)
     for model in models:
         store_tables(model)
     return lowered
@@ -130,7 +143,6 @@ def _to_int8(
     models: Sequence[ir.Model],
     manifest: Manifest,
     wanted: Sequence[Sequence[Product]],
-    kept: Sequence[str],
     rows: Sequence[Row],
 ) -> Lowered:
     found = calibrate(manifest, models, wanted, rows)
@@ -139,7 +151,7 @@ def _to_int8(
     for model, products, each in zip(models, wanted, found, strict=True):
         chosen = [product for product in products if product.name not in bad]
         quantize_products(model, chosen, each.ranges, each.weights)
-    return Lowered([loss for loss in losses if loss.product not in bad], [*kept, *sorted(bad)])
+    return Lowered([loss for loss in losses if loss.product not in bad], sorted(bad))
 
 
 def _named(product: Product, names: Sequence[str]) -> bool:

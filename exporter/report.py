@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from effbert.runtime.agreement import spell_agreement
 from effbert.runtime.cli_output import amount, print_table
 from effbert.runtime.variants import combinations, spell
 
@@ -27,6 +28,7 @@ def summarize(report: Report) -> dict[str, Any]:
         "task": described.task,
         "problem": described.problem,
         "labels": list(described.labels),
+        "precision": None if manifest is None else manifest.precision,
         "exits": list(described.layers),
         "policy": report.policy.name,
         "knobs": {knob.name: knob.default for knob in _knobs(report)},
@@ -55,6 +57,9 @@ def print_report(report: Report) -> None:
     }
     if manifest is not None and manifest.variants:
         facts["variants"] = "; ".join(map(spell, combinations(manifest)))
+    if manifest is not None and manifest.precision != "fp32":
+        found = f": {spell_agreement(manifest.parity)}" if manifest.parity else ""
+        facts["precision"] = f"{manifest.precision}{found}"
     if report.size is not None:
         facts["size"] = amount(report.size, "B")
         facts["time"] = f"{report.seconds:.1f} s"
