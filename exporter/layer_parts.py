@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 from effbert.exporter.attention import attention, attention_shares
 from effbert.runtime.errors import ExportError
@@ -56,10 +57,8 @@ class DistilBertParts(LayerParts):
     def attend(self, layer: Any, hidden: Tensor, real: Tensor, seen: int) -> tuple[Tensor, Tensor]:
         """See `LayerParts`."""
         own = layer.attention
-        query, key, value = own.q_lin(hidden), own.k_lin(hidden), own.v_lin(hidden)
-        rule = own.n_heads, _blocked(real)
-        context = attention(query, key, value, *rule)
-        shares = attention_shares(query, key, *rule, first=seen * own.n_heads)
+        layers = own.q_lin, own.k_lin, own.v_lin
+        context, shares = _attend(layers, own.n_heads, hidden, real, seen)
         return layer.sa_layer_norm(own.out_lin(context) + hidden), shares
 
     def feed_forward(self, layer: Any, hidden: Tensor) -> Tensor:
@@ -119,10 +118,25 @@ def layer_parts(config: Any) -> LayerParts:
 
 def self_attention(own: Any, hidden: Tensor, real: Tensor, seen: int) -> tuple[Tensor, Tensor]:
     """Attention of BERT's module `own`, without what follows; see `LayerParts.attend`."""
-    query, key, value = own.query(hidden), own.key(hidden), own.value(hidden)
-    rule = own.num_attention_heads, _blocked(real), getattr(own, "constant", 0.0)
-    context = attention(query, key, value, *rule)
-    return context, attention_shares(query, key, *rule, first=seen * own.num_attention_heads)
+    layers, constant = (own.query, own.key, own.value), getattr(own, "constant", 0.0)
+    return _attend(layers, own.num_attention_heads, hidden, real, seen, constant)
+
+
+def _attend(
+    layers: Sequence[Any],
+    heads: int,
+    hidden: Tensor,
+    real: Tensor,
+    seen: int,
+    constant: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    query, key, value = (layer(hidden) for layer in layers)
+    context = attention(query, key, value, heads, _blocked(real), constant)
+    # Without their bias: it adds the same to all scores of a query, which softmax takes out again,
+    # so that a graph whose attention goes without it need not compute it.
+    bare = linear(hidden, layers[1].weight)
+    shares = attention_shares(query, bare, heads, _blocked(real), constant, seen * heads)
+    return context, shares
 
 
 def _blocked(real: Tensor) -> Tensor:

@@ -156,7 +156,7 @@ from effbert.runtime.engines import ENGINES, Entry
 sys.path.insert(0, sys.argv[2])
 import fake_engine
 ENGINES["waiting"] = Entry(*fake_engine.ENTRY)
-session = Session(sys.argv[1], engine="waiting")
+session = Session(sys.argv[1], engine="waiting", dependent_rows=True)
 print("ready", flush=True)
 try:
     while True:

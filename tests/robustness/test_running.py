@@ -16,6 +16,7 @@ import fake_engine
 from bundle_edits import edit_segment
 from effbert.runtime import Cancel, Session
 from effbert.runtime.engines import ENGINES, Entry
+from effbert.runtime.engines.rows import DIFFERENCES
 from effbert.runtime.errors import (
     CancelledError,
     EngineError,
@@ -35,6 +36,7 @@ ONE = {"input_ids": [[2, 5, 6, 3]]}
 def waiting(pristine: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
     """A session whose three segments take 0.1 s each; token 5 + k leaves at exit k."""
     monkeypatch.setitem(ENGINES, "waiting", Entry(*fake_engine.ENTRY))
+    monkeypatch.setitem(DIFFERENCES, ("waiting", "fp32"), 0.0)
     session = Session(pristine, engine="waiting")
     yield session
     session.close()
