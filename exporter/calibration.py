@@ -19,6 +19,7 @@ from effbert.runtime.chain import Chain
 from effbert.runtime.engines import Runnable, open_engine
 from effbert.runtime.knobs import Knobs
 from effbert.runtime.manifest import Manifest
+from effbert.runtime.one_by_one import OneByOne
 from effbert.runtime.results import ExitOutputs
 
 SAMPLE = 1024  # vectors of an activation that weights are rounded for
@@ -116,7 +117,7 @@ def _run(
         Recorder(engine.load(record.file, _showing(model, names), None), names, stride)
         for record, model, names in zip(manifest.segments, models, seen, strict=True)
     ]
-    chain, knobs = Chain(manifest, list(recorders)), Knobs(manifest).over_never(None)
+    chain, knobs = Chain(manifest, OneByOne(manifest, recorders)), Knobs(manifest).over_never(None)
     inputs = [item.name for item in manifest.inputs]
     for members in equal_lengths(rows):  # no padding, whose values would count
         batch = padded_batch([rows[i] for i in members], manifest.limits.pad_id, inputs)

@@ -63,6 +63,11 @@ class Deadline:
             raise InputError(f"deadline_ms: got {milliseconds}, expected 0 or more.")
         self._moment = time.monotonic() + milliseconds / 1000
 
+    @property
+    def never(self) -> bool:
+        """Whether the moment never comes."""
+        return self._moment is None
+
     def passed(self) -> bool:
         """Whether the moment is over."""
         return self._moment is not None and time.monotonic() >= self._moment

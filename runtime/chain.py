@@ -11,45 +11,31 @@ from typing import Any
 import numpy as np
 
 from effbert.runtime.cancel import Cancel, Deadline
-from effbert.runtime.engines import Runnable
+from effbert.runtime.engines import RunnableChain
 from effbert.runtime.errors import NumericalError
-from effbert.runtime.inputs import MASK
+from effbert.runtime.inputs import FEW, MASK
 from effbert.runtime.knobs import Values
 from effbert.runtime.manifest import Manifest, Segment, Tensor
 from effbert.runtime.results import ExitOutputs, Result
 
 Tensors = dict[str, np.ndarray]
-FEW = 256  # values that a Python loop adds up faster than numpy starts
 
 
 class Step:
-    """One segment, its lists of names prepared so that a run does as little as possible."""
+    """What the chain knows of one segment."""
 
-    def __init__(self, index: int, segment: Segment, runnable: Runnable, manifest: Manifest):
+    def __init__(self, index: int, segment: Segment, manifest: Manifest):
         self.index = index
         self.layer = segment.layer
-        self._runnable = runnable
         knobs = {knob.name for knob in manifest.knobs}
-        self._knobs = [item.name for item in segment.inputs if item.name in knobs]
-        self._data = [item.name for item in segment.inputs if item.name not in knobs]
-        self.needs = set(self._data)
+        self.needs = {item.name for item in segment.inputs if item.name not in knobs}
         self.later: set[str] = set()  # what is read after this step
-        self.carries = dict(segment.carries)
+        self.replaces = set(segment.carries)
         self._answers = [
             (item.name, sequence_axis(item) is not None)
             for item in segment.outputs
             if item.name in manifest.outputs
         ]
-
-    def run(self, tensors: Tensors, knobs: Tensors, options: Any) -> Tensors:
-        """Runs the segment and moves its carries into `tensors`."""
-        feeds = {name: tensors[name] for name in self._data}
-        for name in self._knobs:
-            feeds[name] = knobs[name]
-        out = self._runnable.run(feeds, options)
-        for name, source in self.carries.items():
-            tensors[name] = out[source]
-        return out
 
     def check_finite(self, out: Tensors, mask: np.ndarray, rows: np.ndarray) -> None:
         """Raises NumericalError if an answer of a row holds NaN or infinity (padding aside)."""
@@ -71,17 +57,15 @@ class Step:
 class Chain:
     """The segments of a bundle in order."""
 
-    def __init__(self, manifest: Manifest, runnables: list[Runnable]) -> None:
+    def __init__(self, manifest: Manifest, segments: RunnableChain) -> None:
         self.steps = [
-            Step(index, segment, runnable, manifest)
-            for index, (segment, runnable) in enumerate(
-                zip(manifest.segments, runnables, strict=True)
-            )
+            Step(index, segment, manifest) for index, segment in enumerate(manifest.segments)
         ]
+        self._segments: RunnableChain | None = segments
         later: set[str] = {MASK}
         for step in reversed(self.steps):
             step.later = set(later)
-            later = (later - set(step.carries)) | step.needs | {MASK}
+            later = (later - step.replaces) | step.needs | {MASK}
         self._states = manifest.states
         self._may_trim = manifest.padding_free
         self._shortest = manifest.limits.min_length
@@ -118,17 +102,19 @@ class Chain:
             options: Handed to the engine.
         """
         tensors = self._start(inputs)
-        if self._trim_first and not inputs[MASK][:, -1].any():
+        if self._trim_first and not any(inputs[MASK][:, -1].tolist()):
             tensors = self._narrowed(tensors, slice(None), set(tensors))
-        final = len(self.steps) - 1
-        for step in self.steps:
+        place, end = 0, len(self.steps)
+        while True:
             if cancel is not None:
                 cancel.check()
-            out = step.run(tensors, knobs[step.index], options)
+            most = end - place if deadline.never else 1
+            step, out = self._advance(place, most, tensors, knobs, options)
             step.check_finite(out, tensors[MASK], rows)
             done = out["exit"]
             leaving = done.tolist()  # a list: numpy's machinery costs more than these few flags
-            if step.index == final or all(leaving):
+            place = step.index + 1
+            if place == end or all(leaving):
                 result.put(rows, step, out)
                 return
             if deadline.passed():
@@ -145,10 +131,25 @@ class Chain:
     ) -> None:
         """Runs every segment on all rows, whatever the exits say, and keeps every answer."""
         tensors = self._start(inputs)
-        for step in self.steps:
-            out = step.run(tensors, knobs[step.index], None)
+        for place in range(len(self.steps)):
+            step, out = self._advance(place, 1, tensors, knobs, None)
             step.check_finite(out, tensors[MASK], rows)
             outputs.put(rows, step, out)
+
+    def close(self) -> None:
+        """Frees the segments."""
+        self._segments = None
+
+    def _advance(
+        self, place: int, most: int, tensors: Tensors, knobs: Values, options: Any
+    ) -> tuple[Step, Tensors]:
+        """Runs segments from this place on and moves their carries into `tensors`."""
+        assert self._segments is not None
+        place, out, carried = self._segments.run(place, most, tensors, knobs, options)
+        step = self.steps[place]
+        for name in carried.keys() & step.later:
+            tensors[name] = carried[name]
+        return step, out
 
     def _start(self, inputs: Tensors) -> Tensors:
         tensors = dict(inputs)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from effbert.runtime.bundle import Bundle
 from effbert.runtime.chain import Chain
-from effbert.runtime.engines import Engine
-from effbert.runtime.errors import InputError
+from effbert.runtime.engines import Engine, RunnableChain
+from effbert.runtime.errors import EngineError, InputError
 from effbert.runtime.knobs import Values
 from effbert.runtime.manifest import WEIGHTS_NAME, Manifest
+from effbert.runtime.one_by_one import OneByOne
 from effbert.runtime.variants import combinations, selectors, spell, split_variants
 
 
@@ -42,6 +44,8 @@ class Chains:
             IntegrityError: A file of the variant is damaged.
             EngineError, ResourceError: A segment cannot be loaded.
         """
+        if len(self._variants) == 1:
+            return self.default
         key = self._key(knobs[0])
         chain = self._loaded.get(key)
         if chain is not None:
@@ -58,7 +62,7 @@ class Chains:
     def close(self) -> None:
         """Frees the segments of all variants."""
         for chain in self._loaded.values():
-            chain.steps.clear()
+            chain.close()
 
     def _key(self, values: Any) -> tuple[float, ...]:
         return tuple(np.array(values[name], dtype).item() for name, dtype in self._dtypes.items())
@@ -66,6 +70,22 @@ class Chains:
     def _load(self, manifest: Manifest) -> Chain:
         read = self._bundle.read
         weights = read(WEIGHTS_NAME) if WEIGHTS_NAME in manifest.files else None
-        segments = manifest.segments
-        runnables = [self._engine.load(item.file, read(item.file), weights) for item in segments]
-        return Chain(manifest, runnables)
+        names = [segment.file for segment in manifest.segments]
+        joined = self._joined(manifest, map(read, names), weights)
+        if joined is not None:
+            return Chain(manifest, joined)
+        runnables = [self._engine.load(name, read(name), weights) for name in names]
+        return Chain(manifest, OneByOne(manifest, runnables))
+
+    def _joined(
+        self, manifest: Manifest, files: Iterable[bytes], weights: bytes | None
+    ) -> RunnableChain | None:
+        """All segments at once; None where the engine cannot, or each alone shows what is wrong."""
+        join = getattr(self._engine, "join", None)
+        if join is None or len(manifest.segments) == 1:
+            return None
+        try:
+            joined: RunnableChain = join(manifest, files, weights)
+        except (ValueError, OSError, EngineError):
+            return None
+        return joined

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from numbers import Integral, Real
 from typing import Any
 
@@ -12,8 +13,22 @@ import numpy as np
 from effbert.runtime.errors import InputError
 from effbert.runtime.manifest import Knob, Manifest, numbers
 
+RECENT = 64  # sets of values that are kept ready
 KnobValue = float | int | Sequence[float | int]
-Values = list[dict[str, np.ndarray]]  # segment -> knob name -> scalar array
+
+
+class Values(list[dict[str, np.ndarray]]):
+    """What graphs are fed for knobs: segment -> knob name -> array.
+
+    Attributes:
+        stacked: Knob name -> the same for all segments, [segments, ...].
+    """
+
+    @cached_property
+    def stacked(self) -> dict[str, np.ndarray]:
+        """Stacks the arrays, once."""
+        names = self[0] if self else {}
+        return {name: np.stack([values[name] for values in self]) for name in names}
 
 
 class Knobs:
@@ -26,6 +41,7 @@ class Knobs:
         if operating_point is not None:
             merged |= _point(manifest, operating_point)
         self._defaults = self._arrays(merged)
+        self._recent: dict[tuple[Any, ...], Values] = {}
         self._never = self._arrays({knob.name: numbers(knob.never) for knob in manifest.knobs})
 
     def merged(self, values: Mapping[str, KnobValue] | None) -> Values:
@@ -40,7 +56,17 @@ class Knobs:
         Raises:
             InputError: A name is unknown, or a value has the wrong type, range or length.
         """
-        return self._over(self._defaults, values)
+        if not values:
+            return self._defaults
+        key = _signature(values)
+        if key is None:
+            return self._over(self._defaults, values)
+        merged = self._recent.get(key)
+        if merged is None:
+            if len(self._recent) >= RECENT:
+                self._recent.clear()
+            merged = self._recent[key] = self._over(self._defaults, values)
+        return merged
 
     def over_never(self, values: Mapping[str, KnobValue] | None) -> Values:
         """As `merged`, over the values at which no row exits early."""
@@ -52,14 +78,14 @@ class Knobs:
         if not isinstance(values, Mapping):
             raise InputError(f"Knobs: got {type(values).__name__}, expected a dict of name: value.")
         changed = self._arrays(values)
-        return [old | new for old, new in zip(base, changed, strict=True)]
+        return Values(old | new for old, new in zip(base, changed, strict=True))
 
     def _arrays(self, values: Mapping[str, Any]) -> Values:
         columns = {name: self._column(name, value) for name, value in values.items()}
-        return [
+        return Values(
             {name: column[index] for name, column in columns.items()}
             for index in range(self._segments)
-        ]
+        )
 
     def _column(self, name: str, value: Any) -> list[np.ndarray]:
         knob = self._knobs.get(name)
@@ -81,6 +107,20 @@ class Knobs:
                 )
             return [_scalar(knob, item) for item in value]
         return [_scalar(knob, value)] * self._segments
+
+
+def _signature(values: Any) -> tuple[Any, ...] | None:
+    """What tells knob values apart, types included; None for values other than plain numbers."""
+    if type(values) is not dict:
+        return None
+    parts: list[Any] = []
+    for name, value in values.items():
+        items = value if type(value) in (list, tuple) else (value,)
+        kinds = [type(item) for item in items]
+        if not set(kinds) <= {int, float}:
+            return None
+        parts += (name, type(value), *items, *kinds)
+    return tuple(parts)
 
 
 def _point(manifest: Manifest, name: str) -> dict[str, Any]:

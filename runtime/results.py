@@ -13,6 +13,16 @@ if TYPE_CHECKING:
     from effbert.runtime.chain import Step
 
 
+class Layout:
+    """Which arrays a result of a bundle holds, and their axes."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        outputs = [item for segment in manifest.segments for item in segment.outputs]
+        self.axes = {item.name: item.axes for item in outputs if item.name in manifest.outputs}
+        self.tokens_exit = any(item.name == "exit_layer" for item in outputs)
+        self.has_sequence = self.tokens_exit or any("sequence" in a for a in self.axes.values())
+
+
 class Result:
     """What `Session.run` returns; row i answers row i of the inputs.
 
@@ -26,21 +36,19 @@ class Result:
         truncated: bool [batch], the text was longer than the model reads.
     """
 
-    def __init__(self, manifest: Manifest, rows: int, length: int) -> None:
-        segment = manifest.segments[0]
-        self.outputs = {
-            item.name: np.zeros(_shape(item.axes, rows, length), dtype=np.float32)
-            for item in segment.outputs
-            if item.name in manifest.outputs
-        }
-        tokens_exit = any(
-            item.name == "exit_layer" for part in manifest.segments for item in part.outputs
-        )
-        self.exit_index = np.zeros(rows, dtype=np.int64)
-        self.exit_layer = np.zeros((rows, length) if tokens_exit else rows, dtype=np.int64)
-        self.signal = np.zeros(rows, dtype=np.float32)
+    outputs: dict[str, np.ndarray]
+    exit_index: np.ndarray
+    exit_layer: np.ndarray
+    signal: np.ndarray
+
+    def __init__(self, layout: Layout, rows: int, length: int) -> None:
+        self._layout = layout
+        self._shape = rows, length
+        self._stored = False
         self.deadline_hit = np.zeros(rows, dtype=bool)
         self.truncated = np.zeros(rows, dtype=bool)
+        if rows == 0:
+            self._make_room()
 
     @property
     def logits(self) -> np.ndarray:
@@ -57,6 +65,11 @@ class Result:
         chosen: np.ndarray | None = None,
     ) -> None:
         """Stores the answers of one exit; `chosen` marks the rows of `out` that stop there."""
+        if len(rows) == self._shape[0] and chosen is None and not self._layout.has_sequence:
+            self._keep_all(step, out)
+            return
+        if not self._stored:
+            self._make_room()
         if chosen is not None:
             out = {
                 name: out[name][chosen]
@@ -71,6 +84,27 @@ class Result:
         else:
             self.exit_layer[rows] = step.layer
         self.signal[rows] = out["signal"]
+
+    def _keep_all(self, step: Step, out: dict[str, np.ndarray]) -> None:
+        """Takes the arrays of an exit at which all rows stop together, as they are."""
+        rows, _ = self._shape
+        self.outputs = {name: out[name] for name in self._layout.axes}
+        self.exit_index, self.exit_layer = np.empty((2, rows), np.int64)
+        self.exit_index.fill(step.index)
+        self.exit_layer.fill(step.layer)
+        self.signal = out["signal"]
+
+    def _make_room(self) -> None:
+        rows, length = self._shape
+        self.outputs = {
+            name: np.zeros(_shape(axes, rows, length), dtype=np.float32)
+            for name, axes in self._layout.axes.items()
+        }
+        tokens_exit = self._layout.tokens_exit
+        self.exit_index = np.zeros(rows, dtype=np.int64)
+        self.exit_layer = np.zeros((rows, length) if tokens_exit else rows, dtype=np.int64)
+        self.signal = np.zeros(rows, dtype=np.float32)
+        self._stored = True
 
 
 class ExitOutputs:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,16 +12,17 @@ import numpy as np
 
 from effbert.runtime.batches import parts, run_halving
 from effbert.runtime.bundle import Bundle, open_bundle
+from effbert.runtime.calls import Calls
 from effbert.runtime.cancel import Cancel, Deadline
 from effbert.runtime.chains import Chains
 from effbert.runtime.engines import open_engine
 from effbert.runtime.engines.rows import NONE, row_independence
-from effbert.runtime.errors import InputError, NumericalError, ResourceError, RunError
+from effbert.runtime.errors import InputError, NumericalError
 from effbert.runtime.inputs import Batch, InputCheck
 from effbert.runtime.knobs import Knobs, KnobValue, Values
 from effbert.runtime.manifest import Knob
 from effbert.runtime.predictions import Prediction, predictions
-from effbert.runtime.results import ExitOutputs, Result
+from effbert.runtime.results import ExitOutputs, Layout, Result
 from effbert.runtime.tokenization import Text, TextEncoder
 
 ROWS_OF_TEXT = 32  # texts are run in batches of at most this many rows
@@ -111,10 +111,8 @@ class Session:
                 "dependent_rows=True."
             )
         self._chains = Chains(opened, self._engine)
-        self._idle = threading.Condition()
-        self._calls = 0
-        self._closed = False
-        self._process = os.getpid()
+        self._layout = Layout(manifest)
+        self._calls = Calls()
 
     def run(
         self,
@@ -142,7 +140,7 @@ class Session:
             CancelledError: `cancel.cancel()` was called.
             ResourceError, EngineError: The engine failed.
         """
-        with self._call():
+        with self._calls:
             deadline = Deadline(deadline_ms)
             return self._answer(self._check(inputs), self._knobs.merged(knobs), deadline, cancel)
 
@@ -159,7 +157,7 @@ class Session:
         Returns:
             Output name -> float32 [exits, batch, ...].
         """
-        with self._call():
+        with self._calls:
             batch = self._check(inputs)
             outputs = ExitOutputs(self.bundle.manifest, batch.rows, batch.length)
             values = self._knobs.over_never(knobs)
@@ -191,7 +189,7 @@ class Session:
             InputError: Something is not a text, or the bundle has no tokenizer.
             RunError: As for `run`.
         """
-        with self._call():
+        with self._calls:
             deadline = Deadline(deadline_ms)
             values = self._knobs.merged(knobs)
             if self._encoder is None:
@@ -219,10 +217,8 @@ class Session:
 
     def close(self) -> None:
         """Waits for the calls that are running, then frees the segments; a second time is fine."""
-        with self._idle:
-            self._closed = True
-            self._idle.wait_for(lambda: self._calls == 0)
-            self._chains.close()
+        self._calls.close()
+        self._chains.close()
 
     def __enter__(self) -> Session:
         return self
@@ -233,42 +229,20 @@ class Session:
     def __reduce__(self) -> tuple[Any, ...]:
         return self._reopen, ()
 
-    @contextmanager
-    def _call(self) -> Iterator[None]:
-        if self._process != os.getpid():
-            raise RunError(
-                "This session was opened before the process forked, and its threads stayed there; "
-                "open the bundle in the child, or start the child with spawn."
-            )
-        with self._idle:
-            if self._closed:
-                raise RunError("This session is closed; open the bundle again.")
-            self._calls += 1
-        try:
-            yield
-        except MemoryError as error:
-            raise ResourceError("Memory ran out; send fewer rows in one call.") from error
-        finally:
-            with self._idle:
-                self._calls -= 1
-                if self._closed:
-                    self._idle.notify_all()
-
     def _answer(
         self, batch: Batch, knobs: Values, deadline: Deadline, cancel: Cancel | None
     ) -> Result:
-        result = Result(self.bundle.manifest, batch.rows, batch.length)
-        chain = self._chains.chosen(knobs)
+        result = Result(self._layout, batch.rows, batch.length)
         options = None if cancel is None else self._engine.options()
+        run = partial(
+            self._chains.chosen(knobs).run,
+            knobs=knobs,
+            result=result,
+            deadline=deadline,
+            cancel=cancel,
+            options=options,
+        )
         with nullcontext() if cancel is None else cancel.stopping(options):
             for rows, part in self._split(batch):
-                run = partial(
-                    chain.run,
-                    knobs=knobs,
-                    result=result,
-                    deadline=deadline,
-                    cancel=cancel,
-                    options=options,
-                )
                 run_halving(run, part, rows)
         return result

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from numpy import ndarray
 
 from effbert.runtime.errors import InputError, MissingDependencyError
+from effbert.runtime.knobs import Values
 
 
 class Runnable(Protocol):
@@ -22,10 +23,39 @@ class Runnable(Protocol):
         """Computes the outputs; `options` is what `Engine.options` gave."""
 
 
+class RunnableChain(Protocol):
+    """All segments of a bundle, loaded. `run` may be called from many threads at the same time."""
+
+    def run(
+        self,
+        first: int,
+        most: int,
+        tensors: Mapping[str, ndarray],
+        knobs: Values,
+        options: Any = None,
+    ) -> tuple[int, dict[str, ndarray], dict[str, ndarray]]:
+        """Runs the segment at `first`, and may go on while no row leaves.
+
+        Args:
+            first: Place of a segment.
+            most: How many segments may run.
+            tensors: Inputs, states and carries by name.
+            knobs: Of all segments.
+            options: What `Engine.options` gave.
+
+        Returns:
+            The place of the last segment that ran, its outputs by name, and the carries that were
+            replaced by the names that segments read. The segments before it let no row leave and
+            gave finite answers.
+        """
+
+
 class Engine(Protocol):
     """What a session needs of an engine.
 
-    Errors are EngineError and ResourceError, and of `load` BundleError too.
+    Errors are EngineError and ResourceError, and of `load` BundleError too. An engine may have a
+    method `join(manifest, files, weights)` as well, which opens the files of all segments of a
+    manifest at once, as a RunnableChain; it raises ValueError where it cannot.
     """
 
     def __init__(self, threads: int | None, precision: str) -> None: ...

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import onnxruntime
 from numpy import ndarray
 
 from effbert.runtime.engines.failures import translated
-from effbert.runtime.manifest import WEIGHTS_NAME
+from effbert.runtime.engines.joined import FIRST, MOST, Names, join_segments
+from effbert.runtime.knobs import Values
+from effbert.runtime.manifest import WEIGHTS_NAME, Manifest
 
 ERRORS_ONLY = 3
 BLOCKS = ("int8-weight", "int4-weight")
@@ -21,6 +25,7 @@ EXACT, ROUNDED = "1", "4"  # onnxruntime's accuracy levels
 # checked can be found, never a file of the current folder, whatever a segment refers to.
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 NOWHERE = "/effbert/no-external-files"
+JOINED_NAME = "joined.bin"
 
 
 class OnnxRuntime:
@@ -49,6 +54,31 @@ class OnnxRuntime:
         # every segment would be in memory twice.
         session._model_bytes = None
         return OnnxRuntimeSegment(name, session)
+
+    def join(
+        self, manifest: Manifest, files: Iterable[bytes], weights: bytes | None
+    ) -> OnnxRuntimeChain:
+        """Opens all segments as one graph; see `Engine`.
+
+        onnxruntime wants the weights of branches in a file, which goes as soon as it is read.
+        """
+        if os.name == "nt":
+            raise ValueError("a file that is mapped cannot be removed on Windows")
+        with TemporaryDirectory(prefix="effbert-", ignore_cleanup_errors=True) as folder:
+            with open(Path(folder, JOINED_NAME), "wb") as file:
+                model = join_segments(manifest, files, file, JOINED_NAME)
+            if weights is not None:
+                Path(folder, WEIGHTS_NAME).write_bytes(weights)
+            options = self._session_options()
+            options.add_session_config_entry(EXTERNAL_FOLDER, folder)
+            try:
+                session = onnxruntime.InferenceSession(
+                    model, options, providers=["CPUExecutionProvider"], enable_fallback=0
+                )
+            except Exception as error:
+                raise translated(error, "onnxruntime", "open", "the segments") from error
+        session._model_bytes = None
+        return OnnxRuntimeChain(manifest, session)
 
     def options(self) -> onnxruntime.RunOptions:
         """Options of one call; setting `terminate` stops it within about a millisecond."""
@@ -85,6 +115,43 @@ class OnnxRuntimeSegment:
         except Exception as error:
             raise translated(error, "onnxruntime", "run", self._name) from error
         return dict(zip(self._outputs, values, strict=True))
+
+
+class OnnxRuntimeChain:
+    """All segments of a bundle, as one session: see `RunnableChain`."""
+
+    def __init__(self, manifest: Manifest, session: onnxruntime.InferenceSession) -> None:
+        names = Names(manifest)
+        self._session = session
+        self._inputs = list(names.entries.items())
+        self._knobs = list(names.stacks.items())
+        self._carries = list(names.carries)
+        self._answers = list(names.answers)
+        self._counts = [np.array(count) for count in range(len(manifest.segments) + 1)]
+        self._outputs = [output.name for output in session.get_outputs()]
+
+    def run(
+        self,
+        first: int,
+        most: int,
+        tensors: Mapping[str, ndarray],
+        knobs: Values,
+        options: Any = None,
+    ) -> tuple[int, dict[str, ndarray], dict[str, ndarray]]:
+        """Runs segments until a row leaves."""
+        feeds = {FIRST: self._counts[first], MOST: self._counts[most]}
+        for name, target in self._inputs:
+            if name in tensors:
+                feeds[target] = tensors[name]
+        for name, target in self._knobs:
+            feeds[target] = knobs.stacked[name]
+        try:
+            place, *values = self._session.run(self._outputs, feeds, options)
+        except Exception as error:
+            raise translated(error, "onnxruntime", "run", "the segments") from error
+        count = len(self._carries)
+        answers = dict(zip(self._answers, values[count:], strict=True))
+        return int(place) - 1, answers, dict(zip(self._carries, values[:count], strict=True))
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The chain of segments: what comes out is what a plain loop over single rows computes."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from effbert.runtime import Session
+from effbert.runtime.engines.onnxruntime import OnnxRuntime
 from effbert.runtime.engines.rows import DIFFERENCES, EXACT
+from effbert.runtime.one_by_one import OneByOne
 from row_by_row import RowByRow
 from task_bundles import build_token_bundle, report_layers_of_tokens
 from tiny_bundle import EXITS, MAX_LENGTH, VOCABULARY
@@ -103,12 +106,21 @@ class Recorder:
 
 
 @pytest.fixture
-def recorded(bundles: dict[str, Path], request: Any) -> Any:
+def recorded(
+    bundles: dict[str, Path], request: Any, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Session, list[tuple[int, ...]]]]:
+    monkeypatch.delattr(OnnxRuntime, "join")  # so that every run of a segment is seen
     shapes: list[tuple[int, ...]] = []
     with Session(bundles[request.param], threads=1) as session:
-        for step in session._chains.default.steps:
-            step._runnable = Recorder(step._runnable, shapes)
+        record(session, shapes)
         yield session, shapes
+
+
+def record(session: Session, shapes: list[tuple[int, ...]]) -> None:
+    segments = session._chains.default._segments
+    assert isinstance(segments, OneByOne)
+    for step in segments._steps:
+        step.runnable = Recorder(step.runnable, shapes)
 
 
 LONG_AND_SHORT = padded([[2, *range(5, 25), 3], [2, 8, 3], [2, 9, 10, 3]], extra=4)
@@ -166,8 +178,7 @@ def test_a_large_batch_is_split(bundles: dict[str, Path], recorded: Any) -> None
     inputs = padded(random_rows(np.random.default_rng(0), 11))
     length = inputs["input_ids"].shape[1]
     with Session(bundles["entropy"], max_batch_tokens=4 * length) as session:
-        for step in session._chains.default.steps:
-            step._runnable = Recorder(step._runnable, shapes)
+        record(session, shapes)
         split = session.run(inputs)
     assert {rows for rows, _ in shapes} == {4, 3}
     whole = recorded[0].run(inputs)

@@ -16,6 +16,7 @@ from effbert.runtime import Session
 from effbert.runtime.cli import device
 from effbert.runtime.engines.onnxruntime import OnnxRuntime
 from effbert.runtime.errors import InputError, IntegrityError
+from effbert.runtime.manifest import Manifest
 from effbert.runtime.validate import validate
 from variant_bundle import COMBINATIONS, build_variant_bundle
 
@@ -65,13 +66,13 @@ def test_a_variant_is_loaded_once_by_the_first_call_for_it(
     parts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded: list[str] = []
-    load = OnnxRuntime.load
+    join = OnnxRuntime.join
 
-    def counted(self: OnnxRuntime, name: str, *data: Any) -> Any:
-        loaded.append(name)
-        return load(self, name, *data)
+    def counted(self: OnnxRuntime, manifest: Manifest, *data: Any) -> Any:
+        loaded.extend(segment.file for segment in manifest.segments)
+        return join(self, manifest, *data)
 
-    monkeypatch.setattr(OnnxRuntime, "load", counted)
+    monkeypatch.setattr(OnnxRuntime, "join", counted)
     with Session(parts / "bundle") as session:
         assert loaded == [f"segment-0{k}.onnx" for k in range(3)]
         with ThreadPoolExecutor(8) as pool:

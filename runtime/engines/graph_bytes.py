@@ -1,0 +1,180 @@
+"""ONNX graphs as bytes: small ones are written, segments become branches of a larger graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import BinaryIO
+
+import numpy as np
+
+from effbert.runtime.engines.protobuf import Field, fields, written
+from effbert.runtime.manifest import WEIGHTS_NAME, Tensor
+
+DTYPES = {"float32": 1, "int64": 7, "bool": 9}
+Shape = Sequence[str | int]
+SMALL = 1024  # bytes of a weight that stays in the graph
+ALIGNMENT = 64
+# Numbers of fields in onnx.proto3.
+MODEL_IR, MODEL_GRAPH, MODEL_OPSETS, MODEL_FUNCTIONS = 1, 7, 8, 25
+GRAPH_NODE, GRAPH_NAME, GRAPH_WEIGHT, GRAPH_INPUT, GRAPH_OUTPUT = 1, 2, 5, 11, 12
+GRAPH_SPARSE = 15
+NODE_INPUT, NODE_OUTPUT, NODE_OPERATOR, NODE_ATTRIBUTE = 1, 2, 4, 5
+NAME, NUMBER, GRAPH, KIND = 1, 3, 6, 20  # of attributes
+KIND_NUMBER, KIND_GRAPH = 2, 5
+DIMS, DATA_TYPE, TENSOR_NAME, RAW, ENTRY, LOCATION = 1, 2, 8, 9, 13, 14  # of tensors
+EXTERNAL = 1
+
+
+def attribute(name: str, *, number: int | None = None, graph: bytes | None = None) -> bytes:
+    """An attribute that is an integer or a graph."""
+    if graph is not None:
+        return written(NAME, name) + written(GRAPH, graph) + written(KIND, KIND_GRAPH)
+    return written(NAME, name) + written(NUMBER, number or 0) + written(KIND, KIND_NUMBER)
+
+
+def node(operator: str, inputs: Sequence[str], outputs: Sequence[str], *attributes: bytes) -> bytes:
+    """A node of the standard domain."""
+    parts = [written(NODE_INPUT, name) for name in inputs]
+    parts += [written(NODE_OUTPUT, name) for name in outputs]
+    parts.append(written(NODE_OPERATOR, operator))
+    parts += [written(NODE_ATTRIBUTE, item) for item in attributes]
+    return b"".join(parts)
+
+
+def value(name: str, dtype: str, axes: Shape | None) -> bytes:
+    """The name and type of an input or output; without axes its shape is open."""
+    tensor = written(1, DTYPES[dtype])
+    if axes is not None:
+        extents = [written(1 if isinstance(axis, int) else 2, axis) for axis in axes]
+        tensor += written(2, b"".join(written(1, extent) for extent in extents))
+    return written(1, name) + written(2, written(1, tensor))
+
+
+def constant(name: str, array: np.ndarray) -> bytes:
+    """A tensor of one of `DTYPES`."""
+    parts = [written(DIMS, extent) for extent in array.shape]
+    parts.append(written(DATA_TYPE, DTYPES[array.dtype.name]))
+    return b"".join(parts) + written(TENSOR_NAME, name) + written(RAW, array.tobytes())
+
+
+def graph(
+    nodes: Sequence[bytes],
+    constants: Sequence[bytes],
+    inputs: Sequence[bytes],
+    outputs: Sequence[bytes],
+) -> bytes:
+    """A graph of such parts; nodes stand in the order in which they run."""
+    parts = [written(GRAPH_NODE, item) for item in nodes]
+    parts.append(written(GRAPH_NAME, "effbert"))
+    parts += [written(GRAPH_WEIGHT, item) for item in constants]
+    parts += [written(GRAPH_INPUT, item) for item in inputs]
+    parts += [written(GRAPH_OUTPUT, item) for item in outputs]
+    return b"".join(parts)
+
+
+def model(graph: bytes, versions: bytes) -> bytes:
+    """An ONNX file; `versions` are those of `Branch.versions`."""
+    return versions + written(MODEL_GRAPH, graph)
+
+
+class Branch:
+    """The graph of an ONNX file without inputs, which it takes from around it.
+
+    Attributes:
+        versions: The fields of the file that say which ONNX it is written in.
+    """
+
+    def __init__(self, data: bytes, names: Mapping[str, str]) -> None:
+        """Takes a file apart.
+
+        Args:
+            data: The file.
+            names: Its inputs, by the names that they have around it.
+
+        Raises:
+            ValueError: It is no ONNX file, or holds functions or sparse tensors.
+        """
+        self._names = names
+        self._nodes: list[bytes] = []
+        self._weights: list[memoryview | bytes] = []
+        top = list(fields(memoryview(data)))
+        if any(field.number == MODEL_FUNCTIONS for field in top):
+            raise ValueError("a segment with functions")
+        self.versions = b"".join(
+            field.raw for field in top if field.number in (MODEL_IR, MODEL_OPSETS)
+        )
+        (whole,) = (_bytes(field) for field in top if field.number == MODEL_GRAPH)
+        for field in fields(whole):
+            if field.number == GRAPH_NODE:
+                self._nodes.append(self._renamed(_bytes(field)))
+            elif field.number == GRAPH_WEIGHT:
+                self._weights.append(_bytes(field))
+            elif field.number == GRAPH_SPARSE:
+                raise ValueError("a segment with sparse tensors")
+
+    def store_weights(self, file: BinaryIO, name: str) -> None:
+        """Moves the larger weights into a file, which the graph calls `name`.
+
+        Raises:
+            ValueError: A weight is in a file other than `weights.bin`.
+        """
+        self._weights = [_stored(weight, file, name) for weight in self._weights]
+
+    def pass_on(self, source: str) -> str:
+        """Adds an output that is a value from around the branch, and returns its name."""
+        name = f"{source}.passed"
+        self._nodes.append(node("Identity", [source], [name]))
+        return name
+
+    def written(self, outputs: Sequence[tuple[str, Tensor]]) -> bytes:
+        """The graph; what is an input too, or an output already, is passed on."""
+        given: dict[str, str] = {}
+        for name, tensor in outputs:
+            source = self._names.get(name, name)
+            given[self.pass_on(source) if source != name or name in given else name] = tensor.dtype
+        values = [value(name, dtype, None) for name, dtype in given.items()]
+        return graph(self._nodes, [bytes(weight) for weight in self._weights], [], values)
+
+    def _renamed(self, message: memoryview) -> bytes:
+        """A node that reads the inputs of the file by their names around the branch."""
+        return b"".join(
+            written(NODE_INPUT, self._names.get(name, name))
+            if field.number == NODE_INPUT and (name := _text(field)) in self._names
+            else field.raw
+            for field in fields(message)
+        )
+
+
+def _stored(tensor: memoryview | bytes, file: BinaryIO, name: str) -> memoryview | bytes:
+    parts = list(fields(memoryview(tensor)))
+    if any(field.number == LOCATION and field.value == EXTERNAL for field in parts):
+        if written(1, "location") + written(2, WEIGHTS_NAME) not in [
+            bytes(_bytes(field)) for field in parts if field.number == ENTRY
+        ]:
+            raise ValueError(f"weights outside of {WEIGHTS_NAME}")
+        return tensor
+    raw = [_bytes(field) for field in parts if field.number == RAW]
+    if len(raw) != 1 or len(raw[0]) < SMALL:
+        return tensor
+    offset = file.tell() + -file.tell() % ALIGNMENT
+    file.write(bytes(offset - file.tell()))
+    file.write(raw[0])
+    entries = {"location": name, "offset": str(offset), "length": str(len(raw[0]))}
+    return b"".join(
+        [
+            *(field.raw for field in parts if field.number != RAW),
+            *(written(ENTRY, written(1, key) + written(2, text)) for key, text in entries.items()),
+            written(LOCATION, EXTERNAL),
+        ]
+    )
+
+
+def _bytes(field: Field) -> memoryview:
+    """The value of a field that is no number."""
+    if not isinstance(field.value, memoryview):
+        raise ValueError(f"a number where field {field.number} is bytes")  # noqa: TRY004
+    return field.value
+
+
+def _text(field: Field) -> str:
+    return bytes(_bytes(field)).decode()

@@ -1,0 +1,254 @@
+"""All segments of a bundle as one graph, for engines that know control flow.
+
+A session for each segment costs a call, a wake-up of its threads and a pool of memory at every
+exit. Here the segments are the branches of an `If` inside a `Loop`, which goes on by itself until a
+row leaves:
+
+    Loop(most, place = first, carries):
+        If(place):  segment 0 | segment 1 | ...
+        go on while no row leaves and every answer is finite
+
+The host still takes the rows that left and packs the others; it then enters at the next segment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import BinaryIO
+
+import numpy as np
+
+from effbert.runtime.engines.graph_bytes import (
+    DTYPES,
+    Branch,
+    Shape,
+    attribute,
+    constant,
+    graph,
+    model,
+    node,
+    value,
+)
+from effbert.runtime.inputs import MASK
+from effbert.runtime.manifest import Manifest, Segment, Tensor
+
+OURS = "effbert."  # names in segments do not start so
+FIRST, MOST, PLACE = f"{OURS}first", f"{OURS}most", f"{OURS}place"
+_ITERATION, _GO, _NEXT_PLACE = f"{OURS}iteration", f"{OURS}go", f"{OURS}next.place"
+_ONE, _TRUE, _ZERO = f"{OURS}one", f"{OURS}true", f"{OURS}zero"
+_SCALAR: Shape = ()
+
+
+class Names:
+    """The tensors of a bundle by the part they play between segments.
+
+    Attributes:
+        data: Inputs of the bundle that no segment replaces.
+        carries: What flows from segment to segment.
+        entries: The inputs of the joined graph for data and carries. Each may be left out by
+            segments that do not read it.
+        knobs: Those that graphs read.
+        stacks: The inputs of the joined graph for knobs: values of all segments.
+        answers: Outputs that every segment may have, carries aside.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        segments = manifest.segments
+        carried = {name for segment in segments for name in segment.carries}
+        self.carries = {
+            name: tensor
+            for tensor, name in _with_names(manifest)
+            if name in carried or name in {state.name for state in manifest.states}
+        }
+        self.data = {item.name: item for item in manifest.inputs if item.name not in self.carries}
+        self.entries = {name: f"{OURS}{name}" for name in self.data}
+        self.entries |= {name: f"{OURS}first.{name}" for name in self.carries}
+        read = {item.name: item for segment in segments for item in segment.inputs}
+        self.knobs = {knob.name: read[knob.name] for knob in manifest.knobs if knob.name in read}
+        self.stacks = {name: f"{OURS}all.{name}" for name in self.knobs}
+        wanted = ("exit", "signal", *manifest.outputs, "exit_layer")
+        known = {item.name: item for segment in segments for item in segment.outputs}
+        self.answers = {name: known[name] for name in wanted if name in known}
+        self._segments = segments
+
+    def needed_after(self, index: int) -> set[str]:
+        """The carries that the host or a segment after this one reads."""
+        read = {item.name for segment in self._segments[index + 1 :] for item in segment.inputs}
+        return {name for name in self.carries if name in read or name == MASK}
+
+
+def join_segments(
+    manifest: Manifest, files: Iterable[bytes], weights: BinaryIO, name: str
+) -> bytes:
+    """Writes the joined graph.
+
+    Args:
+        manifest: Of one variant.
+        files: The ONNX files of its segments, in order; each is read once and let go.
+        weights: Where larger weights are written.
+        name: What the graph calls that file.
+
+    Returns:
+        The ONNX file of the joined graph, without the larger weights.
+
+    Raises:
+        ValueError: A segment is no ONNX file of the kind that an exporter writes.
+    """
+    names = Names(manifest)
+    branches = []
+    versions = set()
+    for index, (segment, data) in enumerate(zip(manifest.segments, files, strict=True)):
+        branch = Branch(data, {item.name: f"{OURS}{item.name}" for item in segment.inputs})
+        branch.store_weights(weights, name)
+        versions.add(branch.versions)
+        branches.append(_branch(branch, segment, names, names.needed_after(index)))
+    if len(versions) != 1:
+        raise ValueError("segments of different versions of ONNX")
+    return model(_joined(branches, names), versions.pop())
+
+
+def nothing(tensor: Tensor) -> np.ndarray:
+    """What stands for a carry that no segment has made yet, or that none will read."""
+    return np.zeros([1 if isinstance(axis, str) else axis for axis in tensor.axes], tensor.dtype)
+
+
+def _with_names(manifest: Manifest) -> list[tuple[Tensor, str]]:
+    """Every tensor that may be a carry, as the segments read it."""
+    made = [
+        (item, name)
+        for segment in manifest.segments
+        for name, source in segment.carries.items()
+        for item in segment.outputs
+        if item.name == source
+    ]
+    return [*made, *((item, item.name) for item in (*manifest.inputs, *manifest.states))]
+
+
+def _branch(branch: Branch, segment: Segment, names: Names, needed: set[str]) -> bytes:
+    """A segment that yields every carry and every answer, whatever it makes itself."""
+    outputs = []
+    for name in names.carries:
+        if name in segment.carries:
+            outputs.append(segment.carries[name])
+        else:
+            source = f"{OURS}{name}" if name in needed else _nothing(name)
+            outputs.append(branch.pass_on(source))
+    made = {item.name for item in segment.outputs}
+    outputs += [each if each in made else branch.pass_on(_nothing(each)) for each in names.answers]
+    tensors = (*names.carries.values(), *names.answers.values())
+    return branch.written(list(zip(outputs, tensors, strict=True)))
+
+
+def _joined(branches: Sequence[bytes], names: Names) -> bytes:
+    entries = [names.entries[name] for name in names.carries]
+    entries = [FIRST, *entries, *map(_nothing, names.answers)]
+    ends = [f"{OURS}last.{name}" for name in ("place", *names.carries, *names.answers)]
+    loop = node(
+        "Loop", [MOST, _TRUE, *entries], ends, attribute("body", graph=_body(branches, names))
+    )
+    extents = len(branches)
+    inputs = [value(MOST, "int64", _SCALAR), value(FIRST, "int64", _SCALAR)]
+    fed = {names.entries[name]: tensor for name, tensor in (names.data | names.carries).items()}
+    inputs += [value(name, tensor.dtype, tensor.axes) for name, tensor in fed.items()]
+    inputs += [
+        value(names.stacks[name], item.dtype, [extents, *item.axes])
+        for name, item in names.knobs.items()
+    ]
+    every = names.carries | names.answers
+    outputs = [value(ends[0], "int64", _SCALAR)]
+    outputs += [
+        value(end, tensor.dtype, None) for end, tensor in zip(ends[1:], every.values(), strict=True)
+    ]
+    constants = [
+        constant(_ONE, np.array(1, np.int64)),
+        constant(_TRUE, np.array(True)),
+        constant(_ZERO, np.array(0, np.float32)),
+        *(constant(_place(k), np.array(k, np.int64)) for k in range(1, extents)),
+        *(constant(_nothing(name), nothing(tensor)) for name, tensor in every.items()),
+        *(constant(name, nothing(tensor)) for name, tensor in fed.items()),  # if not fed
+    ]
+    return graph([loop], constants, inputs, outputs)
+
+
+def _body(branches: Sequence[bytes], names: Names) -> bytes:
+    """One turn of the loop: the segment at `PLACE`, and whether to go on."""
+    every = (names.carries | names.answers).items()
+    inputs = [
+        value(_ITERATION, "int64", _SCALAR),
+        value(_GO, "bool", _SCALAR),
+        value(PLACE, "int64", _SCALAR),
+        *(value(f"{OURS}{name}", tensor.dtype, tensor.axes) for name, tensor in every),
+    ]
+    nodes = [
+        node("Gather", [stack, PLACE], [f"{OURS}{name}"]) for name, stack in names.stacks.items()
+    ]
+    results = [_following(name) for name, _ in every]
+    tensors = [tensor for _, tensor in every]
+    nodes += _switch(branches, 0, results, tensors)
+    nodes += _decision(names)
+    nodes.append(node("Add", [PLACE, _ONE], [_NEXT_PLACE]))
+    outputs = [value(f"{OURS}again", "bool", _SCALAR), value(_NEXT_PLACE, "int64", _SCALAR)]
+    outputs += [
+        value(name, tensor.dtype, None) for name, tensor in zip(results, tensors, strict=True)
+    ]
+    return graph(nodes, [], inputs, outputs)
+
+
+def _switch(
+    branches: Sequence[bytes], start: int, results: Sequence[str], tensors: Sequence[Tensor]
+) -> list[bytes]:
+    """Nodes that run the branch whose place is `PLACE`; halves of halves, not one after another."""
+    middle = len(branches) // 2
+    test = f"{OURS}below.{start + middle}"
+
+    def half(part: Sequence[bytes], begin: int) -> bytes:
+        if len(part) == 1:
+            return part[0]
+        inner = [f"{name}.{begin}.{len(part)}" for name in results]
+        outputs = [
+            value(name, tensor.dtype, None) for name, tensor in zip(inner, tensors, strict=True)
+        ]
+        return graph(_switch(part, begin, inner, tensors), [], [], outputs)
+
+    return [
+        node("Less", [PLACE, _place(start + middle)], [test]),
+        node(
+            "If",
+            [test],
+            results,
+            attribute("then_branch", graph=half(branches[:middle], start)),
+            attribute("else_branch", graph=half(branches[middle:], start + middle)),
+        ),
+    ]
+
+
+def _decision(names: Names) -> list[bytes]:
+    """Nodes that say whether to go on: nobody leaves, and zero times the answers is zero."""
+    flags, left = f"{OURS}flags", f"{OURS}left"
+    none = attribute("keepdims", number=0)
+    nodes = [
+        node("Cast", [_following("exit")], [flags], attribute("to", number=DTYPES["float32"])),
+        node("ReduceSum", [flags], [left], none),
+    ]
+    terms = [left]
+    for name, tensor in names.answers.items():
+        if tensor.dtype == "float32":
+            total, zero = f"{OURS}total.{name}", f"{OURS}zero.{name}"
+            nodes.append(node("ReduceSum", [_following(name)], [total], none))
+            nodes.append(node("Mul", [total, _ZERO], [zero]))
+            terms.append(zero)
+    nodes.append(node("Sum", terms, [f"{OURS}sum"]))
+    nodes.append(node("Equal", [f"{OURS}sum", _ZERO], [f"{OURS}again"]))
+    return nodes
+
+
+def _following(name: str) -> str:
+    return f"{OURS}next.{name}"
+
+
+def _nothing(name: str) -> str:
+    return f"{OURS}nothing.{name}"
+
+
+def _place(index: int) -> str:
+    return f"{OURS}place.{index}"
