@@ -55,11 +55,12 @@ $(VENV)/.bench-installed: $(VENV)/.installed
 
 STATIC := $(BIN)/python benchmarks/static.py
 BENCHED := build/benchmarks
+written = --json $(BENCHED)/$(1).json --plot $(BENCHED)/$(1).svg --markdown $(BENCHED)/$(1).md
 
-bench: $(VENV)/.bench-installed demo  ## compare with the strongest static engines: half an hour after the demo
+bench: $(VENV)/.bench-installed demo  ## compare with the strongest static engines: 45 minutes after the demo
 	mkdir -p $(BENCHED)
-	$(STATIC) --demo build/demo --batch 1,32 --json $(BENCHED)/demo.json --plot $(BENCHED)/demo.svg
-	$(STATIC) --json $(BENCHED)/static.json --plot $(BENCHED)/static.svg
+	$(STATIC) --demo build/demo --batch 1,32 $(call written,demo)
+	$(STATIC) $(call written,static)
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

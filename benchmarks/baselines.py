@@ -18,6 +18,14 @@ from fresh import in_fresh_process
 
 TORCH, FLOAT, DYNAMIC = "torch eager", "onnxruntime fp32", "onnxruntime int8 dynamic"
 OPENVINO, BFLOAT, NNCF = "OpenVINO fp32", "OpenVINO bf16", "OpenVINO int8"
+# What a bundle has to beat, by its precision and engine; other precisions are held against fp32.
+UNCUT = {
+    ("fp32", "onnxruntime"): FLOAT,
+    ("fp32", "openvino"): OPENVINO,
+    ("bf16", "openvino"): BFLOAT,
+    ("int8", "onnxruntime"): DYNAMIC,
+    ("int8", "openvino"): NNCF,
+}
 DYNAMIC_SETTINGS: dict[str, dict[str, bool]] = {
     "per tensor": {},
     "per channel": {"per_channel": True},

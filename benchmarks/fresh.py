@@ -6,6 +6,7 @@ import multiprocessing
 import platform
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from datetime import datetime, timezone
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,6 +39,7 @@ def machine() -> dict[str, Any]:
     libraries = ("onnxruntime", "openvino", "nncf", "torch", "transformers")
     names = ("effbert", *(name for name in libraries if find_spec(name)))
     return {
+        "date": datetime.now(timezone.utc).date().isoformat(),
         "machine": platform.machine(),
         "processor": processor(),
         "cores": multiprocessing.cpu_count(),

@@ -1,11 +1,12 @@
 """Bundles against the strongest static engines, on the same inputs and threads.
 
     python benchmarks/static.py --json static.json
-    python benchmarks/static.py --demo build/demo --batch 1,32 --plot demo.svg
-    python benchmarks/static.py --demo build/demo --bundle int8=build/int8_bundle
+    python benchmarks/static.py --demo build/demo --batch 1,32 --markdown demo.md
+    python benchmarks/static.py --demo build/demo --bundle bf16=build/bf16_bundle
 
-Without --demo: BERT-base with random weights, token ids of fixed shapes, no row leaves early. With
-it: the model, texts and operating points of `make demo`, in the order of the file, and accuracy.
+Without --demo: BERT-base with random weights, token ids of fixed lengths and of a mix of lengths,
+no row leaves early. With it: the model, texts and operating points of `make demo`, in the order of
+the file, and accuracy. Both in float32 and int8.
 
 The baselines are the model without exits in torch, onnxruntime (float32, int8 dynamic) and OpenVINO
 (float32, bfloat16, int8 by NNCF). Every arm has a process of its own; the arms take turns, and
@@ -15,8 +16,9 @@ ratios compare turns of the same round.
 from __future__ import annotations
 
 import argparse
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,19 +26,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from arms import Arm, Inputs
-from baselines import DYNAMIC, FLOAT, NNCF, OPENVINO, TORCH, make_baselines, open_point
+from baselines import FLOAT, NNCF, TORCH, UNCUT, make_baselines, open_point
 from checkpoints import Shape, add_arguments
 from effbert.runtime.bench.arms import FULL, all_points, full_depth
 from effbert.runtime.bench.workloads import LENGTHS, Workload
 from effbert.runtime.bundle import open_bundle
 from effbert.runtime.engines import ENGINES
-from fresh import in_fresh_process
+from effbert.runtime.errors import EffbertError
+from fresh import in_fresh_process, machine
 from ideal import Execution, executions, uncut_flops
-from static_report import draw, show, write
+from static_markdown import markdown
+from static_report import draw, show
 from subjects import Subject, demo_subject, named_folder, random_subject
 
-AGAINST = (FLOAT, DYNAMIC, NNCF)
-SAME_ENGINE = {"onnxruntime": FLOAT, "openvino": OPENVINO}
 TRIALS, EQUALLY_FAST = 3, 1.03
 
 
@@ -62,14 +64,19 @@ class Field:
             for name, settings in made.items()
         }
         self.points: dict[Point, Arm] = {}
+        self.uncut: dict[Point, str] = {}  # the baseline in the same precision on the same engine
         self.executed: dict[tuple[str, Point], Execution] = {}
         for name, bundle in bundles.items():
             manifest = open_bundle(bundle).manifest
             points = full_depth(manifest) if subject.expected is None else all_points(manifest)
             for engine in ENGINES:
+                uncut = UNCUT.get((manifest.precision, engine))
+                if uncut not in self.baselines:
+                    uncut = UNCUT["fp32", engine]
                 for point, knobs in points.items():
                     opener = partial(open_point, threads, engine, knobs)
                     self.points[Point(name, engine, point)] = Arm(opener, bundle)
+                    self.uncut[Point(name, engine, point)] = uncut
                 if subject.expected is not None:
                     found = in_fresh_process(executions, engine, points, bundle, subject.workloads)
                     for (workload, point), execution in found.items():
@@ -124,7 +131,7 @@ def compare(
             "length": workload.length,
             "arm": name,
             "setting": chosen.get(name, ""),
-            **timing(times, name, workload.rows),
+            **timing(times, name, workload.rows, field.baselines),
             "from_torch": float(np.abs(logits[name] - truth).max()),
         }
         if expected is not None:
@@ -132,14 +139,18 @@ def compare(
             result["accuracy"] = 100 * float((labels == expected).mean())
             result["agreement"] = 100 * float((labels == truth.argmax(-1)).mean())
         results.append(result)
+    for point, result in zip(field.points, results[len(chosen) :], strict=True):
+        result |= point._asdict() | {"uncut": field.uncut[point]}
     return results
 
 
-def timing(times: dict[str, np.ndarray], name: str, rows: int) -> dict[str, Any]:
-    """What the calls of an arm, seconds [rounds, passes, calls], say beside those of the others."""
+def timing(
+    times: dict[str, np.ndarray], name: str, rows: int, baselines: Collection[str]
+) -> dict[str, Any]:
+    """What the calls of an arm, seconds [rounds, passes, calls], say beside the baselines'."""
     mine = times[name]
     p50, p95, p99 = np.percentile(1000 * mine, (50, 95, 99)).round(3).tolist()
-    typical = {other: np.median(values, axis=(1, 2)) for other, values in times.items()}
+    typical = {arm: np.median(times[arm], axis=(1, 2)) for arm in (name, *baselines)}
     return {
         "p50_ms": p50,
         "p95_ms": p95,
@@ -148,8 +159,7 @@ def timing(times: dict[str, np.ndarray], name: str, rows: int) -> dict[str, Any]
         "rows_per_second": round(rows / float(np.median(mine.sum(axis=2))), 1),
         "ratios": {
             other: np.quantile(typical[name] / typical[other], (0.25, 0.5, 0.75)).round(3).tolist()
-            for other in AGAINST
-            if other in times
+            for other in baselines
         },
     }
 
@@ -159,12 +169,15 @@ def add_realised(
 ) -> None:
     """Adds how many rows left where, and the speed-up as a share of what FLOPs predict."""
     times = {result["arm"]: result["pass_ms"] for result in results}
-    uncut = uncut_flops(open_bundle(subject.bundle).manifest, workload.calls)
+    manifest = open_bundle(subject.bundles["fp32"]).manifest
+    uncut = uncut_flops(manifest, workload.calls)
+    for result in results:
+        result["layers"] = manifest.segments[-1].layer
     for point in field.points:
         done = field.executed[workload.name, point]
         full = point._replace(point=FULL)
         against = {
-            "realised": (SAME_ENGINE[point.engine], uncut),
+            "realised": (field.uncut[point], uncut),
             "realised_exits": (full.arm, field.executed[workload.name, full].flops),
         }
         (result,) = (item for item in results if item["arm"] == point.arm)
@@ -194,12 +207,13 @@ def parse() -> argparse.Namespace:
         help="measure this bundle of the same model too; can be repeated",
     )
     add("--batch", type=numbers, default=[1, 8, 32], help="rows (1,8,32)")
-    add("--lengths", type=numbers, default=list(LENGTHS), help=f"tokens ({lengths})")
+    add("--lengths", type=numbers, help=f"tokens ({lengths}, and a mix as sentences have them)")
     add("--threads", type=int, default=os.cpu_count(), help="of every arm (cores)")
     add("--rounds", type=int, default=7, help="turns of each arm (7)")
     add("--seconds", type=float, default=0.5, help="length of a turn (0.5)")
     add("--json", type=Path, metavar="FILE", help="write the numbers there")
     add("--plot", type=Path, metavar="FILE", help="draw the times there")
+    add("--markdown", type=Path, metavar="FILE", help="write a table for a README there")
     return parser.parse_args()
 
 
@@ -210,10 +224,11 @@ def main() -> None:
     else:
         shape = Shape(options.layers, options.hidden, options.vocabulary)
         subject = random_subject(shape, options.batch, options.lengths)
-    field = Field(subject, {"fp32": subject.bundle, **dict(options.bundle)}, options.threads)
+    field = Field(subject, subject.bundles | dict(options.bundle), options.threads)
     if NNCF not in field.baselines:
         print(f'No {NNCF}: get nncf with pip install -c constraints.txt -e ".[bench]"')
     results: list[dict[str, Any]] = []
+    report = {**machine(), "threads": options.threads, "results": results}
     for workload in subject.workloads:
         found = compare(field, workload, subject.expected, options.rounds, options.seconds)
         if subject.expected is not None:
@@ -221,11 +236,16 @@ def main() -> None:
         show(found)
         results += found
         if options.json:
-            write(options.json, {"threads": options.threads, "results": results})
+            options.json.write_text(json.dumps(report, indent=2) + "\n")
     field.close()
     if options.plot:
         draw(results, options.plot)
+    if options.markdown:
+        options.markdown.write_text(markdown(report))
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except EffbertError as error:
+        raise SystemExit(str(error)) from None

@@ -1,23 +1,22 @@
-"""Tables, a JSON file and a plot of what `static.py` measured."""
+"""Printed tables and a plot of what `static.py` measured."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from baselines import DYNAMIC, FLOAT, NNCF
 from effbert.runtime.cli_output import print_table
-from fresh import machine
 
+AGAINST = (FLOAT, DYNAMIC, NNCF)
 OURS, OTHERS = "#0b6cb5", "0.7"
 Result = dict[str, Any]
 
 
 def show(results: Sequence[Result]) -> None:
     """Prints the results of one workload."""
-    against = list(results[0]["ratios"])
+    against = [name for name in AGAINST if name in results[0]["ratios"]]
     on_texts = "accuracy" in results[0]
     print_table(
         f"{results[0]['workload']}: time of a call, and its ratio to three baselines",
@@ -46,7 +45,7 @@ def show(results: Sequence[Result]) -> None:
     print_table(
         f"{results[0]['workload']}: where rows leave, and the speed-up over what FLOPs predict",
         (
-            *("arm", "mean layer", "exits, % of rows", "FLOPs", "realised / ideal"),
+            *("arm", "mean layer", "exits, % of rows", "FLOPs", "realised / ideal", "against"),
             "the same against its own full depth",
         ),
         [
@@ -56,6 +55,7 @@ def show(results: Sequence[Result]) -> None:
                 " ".join(f"{100 * share:.0f}" for share in r["exits"]),
                 f"{r['flops']:.3f}",
                 f"{r['realised']:.2f}",
+                r["uncut"],
                 f"{r['realised_exits']:.2f}",
             )
             for r in results
@@ -64,20 +64,17 @@ def show(results: Sequence[Result]) -> None:
     )
 
 
-def write(path: Path, report: dict[str, Any]) -> None:
-    """Writes the report, with machine, date and versions."""
-    date = datetime.now(timezone.utc).date().isoformat()
-    path.write_text(json.dumps({"date": date, **machine(), **report}, indent=2) + "\n")
-
-
 def draw(results: Sequence[Result], path: Path) -> None:
-    """Draws a panel a batch size: ratios to the first baseline by length, or bars for texts."""
+    """Draws a panel a batch size: ratios to onnxruntime by length, or bars for texts.
+
+    A mix of lengths beside fixed ones is left out.
+    """
     from matplotlib.figure import Figure
 
     batches = list(dict.fromkeys(r["batch"] for r in results))
     figure = Figure(figsize=(3 + 3.5 * len(batches), 5), layout="constrained")
     panels = figure.subplots(1, len(batches), squeeze=False, sharey=True)[0]
-    on_texts = results[0]["length"] is None
+    on_texts = "accuracy" in results[0]
     for axes, batch in zip(panels, batches, strict=True):
         part = [r for r in results if r["batch"] == batch]
         (_bars if on_texts else _lines)(axes, part)
@@ -96,21 +93,21 @@ def draw(results: Sequence[Result], path: Path) -> None:
 def _bars(axes: Any, results: Sequence[Result]) -> None:
     medians = [r["p50_ms"] for r in results]
     tails = [max(0.0, r["p95_ms"] - r["p50_ms"]) for r in results]
-    colors = [OURS if "exits" in r else OTHERS for r in results]
+    colors = [OURS if "bundle" in r else OTHERS for r in results]
     axes.barh([r["arm"] for r in results], medians, xerr=[[0.0] * len(tails), tails], color=colors)
     axes.set_xlabel("ms a call: median, to the 95th percentile")
     axes.set_xlim(left=0)
 
 
 def _lines(axes: Any, results: Sequence[Result]) -> None:
-    (reference,) = list(results[0]["ratios"])[:1]
+    results = [r for r in results if r["length"]]
     for arm in dict.fromkeys(r["arm"] for r in results):
         part = sorted((r for r in results if r["arm"] == arm), key=lambda r: r["length"])
-        ratios = [r["ratios"][reference][1] for r in part]
+        ratios = [r["ratios"][FLOAT][1] for r in part]
         axes.plot([r["length"] for r in part], ratios, "o-", label=arm)
     axes.set_xscale("log", base=2)
     lengths = list(dict.fromkeys(r["length"] for r in results))
     axes.set_xticks(lengths, [str(length) for length in lengths])
     axes.set_xlabel("tokens")
-    axes.set_ylabel(f"time / {reference}")
+    axes.set_ylabel(f"time / {FLOAT}")
     axes.set_ylim(bottom=0)

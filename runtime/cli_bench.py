@@ -59,7 +59,8 @@ def _numbers(_: Any, option: click.Parameter, value: str | None) -> list[int] | 
     "--lengths",
     callback=_numbers,
     metavar="N,N,..",
-    help="Tokens a row, without --data; 16 to 256 as far as the model reads if left out.",
+    help="Tokens a row, without --data; left out: 16 to 256 as far as the model reads, and a mix "
+    "of lengths as sentences have them.",
 )
 @click.option("--threads", type=int, help="Threads of every engine; the default is their own.")
 @click.option(
@@ -140,7 +141,7 @@ def _facts(threads: int | None) -> dict[str, Any]:
 
 
 def _print(results: Sequence[Measured]) -> None:
-    on_texts = results[0].length is None
+    on_texts = all(item.length is None for item in results)
     columns = ["rows x tokens", "engine", "p50, ms", "p95, ms", "p99, ms", "rows/s", "ratio"]
     columns += ["point", "mean layer", "exits, % of rows"] if on_texts else []
     rows = []

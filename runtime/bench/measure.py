@@ -20,7 +20,7 @@ class Measured(NamedTuple):
     Attributes:
         engine, point: The arm.
         workload: Name of the workload.
-        batch, length: Rows of a call; tokens of a row, None for texts.
+        batch, length: Rows of a call; tokens of a row, None where they differ.
         p50_ms, p95_ms, p99_ms: Milliseconds of a call, over all calls of all turns.
         rows_per_second: In the median turn.
         ratio: Time of a turn, as a share of the first arm's in the same round; median of rounds.

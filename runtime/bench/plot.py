@@ -13,6 +13,8 @@ from effbert.runtime.errors import InputError
 def draw(results: Sequence[Measured], path: Path) -> None:
     """Draws milliseconds against tokens, or for texts the median and 95th percentile of each arm.
 
+    A mix of lengths beside fixed ones is left out.
+
     Raises:
         InputError: The file cannot be written.
     """
@@ -37,7 +39,8 @@ def draw(results: Sequence[Measured], path: Path) -> None:
 def _lines(axes: Any, results: Sequence[Measured]) -> None:
     for engine in dict.fromkeys(item.engine for item in results):
         part = sorted(
-            (item for item in results if item.engine == engine), key=lambda item: item.length or 0
+            (item for item in results if item.engine == engine and item.length),
+            key=lambda item: item.length or 0,
         )
         axes.plot([r.length for r in part], [r.p50_ms for r in part], "o-", label=engine)
     axes.set_xlabel("tokens")

@@ -14,8 +14,11 @@ from bundle_edits import at, edit_manifest
 from effbert.runtime import Session
 from effbert.runtime.bench import arms as bench_arms
 from effbert.runtime.bench import measure as bench_measure
+from effbert.runtime.bench.workloads import random_workloads, sentence_lengths
+from effbert.runtime.bundle import open_bundle
 from effbert.runtime.cli import device
 from effbert.runtime.engines import ENGINES
+from effbert.runtime.manifest import Limits
 
 POINTS = [
     {"name": "first exit", "knobs": {"threshold": 2.0}, "data": "none"},
@@ -133,7 +136,27 @@ def test_engines_that_are_not_installed_are_left_out(
 
 def test_lengths_left_out_are_those_the_model_reads(bundle: Path) -> None:
     report = found(bench(bundle, "--batch", 1, "--json"))
-    assert {result["length"] for result in report["results"]} == {16, 32}
+    assert {result["workload"] for result in report["results"]} == {"1 x 16", "1 x 32", "1 x mix"}
+
+
+def test_a_mix_has_the_lengths_of_sentences_padded_within_a_call(bundle: Path) -> None:
+    opened = open_bundle(bundle)
+    (mix,) = (item for item in random_workloads(opened, [5], None) if item.length is None)
+    assert (mix.name, mix.rows, len(mix.calls)) == ("5 x mix", 64, 13)
+    for call in mix.calls:
+        ids, mask = call["input_ids"], call["attention_mask"]
+        assert mask.sum(axis=1).max() == ids.shape[1]
+        assert (ids[mask == 0] == opened.manifest.limits.pad_id).all()
+        assert (np.diff(mask) <= 0).all()
+    lengths = np.concatenate([call["attention_mask"].sum(axis=1) for call in mix.calls])
+    assert lengths.tolist() == sentence_lengths(opened.manifest.limits)
+    assert lengths.max() == opened.manifest.limits.max_length == 32  # the longest are cut
+
+
+def test_sentences_are_mostly_short_and_sometimes_long() -> None:
+    lengths = sentence_lengths(Limits(max_length=512, vocab_size=100))
+    short, median, long = np.percentile(lengths, (5, 50, 95))
+    assert 5 < short < 12 < 20 < median < 28 < 45 < long < 90
 
 
 def broken(text: str) -> Callable[[Path], list[Any]]:

@@ -96,12 +96,16 @@ def test_texts_become_a_report(tmp_path, monkeypatch):
         layers = sum(a.exit_layer for a in answers) / len(answers)
         assert point.cost["mean exit layer"] == pytest.approx(layers, abs=0.001)
 
+    int8 = tmp_path / "int8"
+    export(checkpoint, int8, precision="int8", calibration=train, min_agreement=0.5)
+    run(monkeypatch, "calibrate", int8, heldout, "--loss", 0, 10)
+
     both = tmp_path / "both"
     export(checkpoint, both, length_adaptive=True, verify=False)
     few = Settings(population=4)
     over = ("lengths", "threshold")
     search(Search(both, heldout, tmp_path / "store", over, "flops", generations=0, settings=few))
-    paths = (checkpoint, heldout, test, output, bundle, both)
+    paths = (checkpoint, heldout, test, output, bundle, int8, both)
     run(monkeypatch, "report", *paths, ROUNDS=1, PAUSE=0, WARM_UP=1)
     report = json.loads((output / "report.json").read_text())
     by_name = {result["name"]: result for result in report["results"]}
@@ -112,9 +116,12 @@ def test_texts_become_a_report(tmp_path, monkeypatch):
     assert {by_name[name]["mean_exit_layer"] for name in full} == {3.0}
     assert len({by_name[name]["accuracy"] for name in full}) == 1
     assert by_name["torch, full model"]["accuracy"] > 80  # 50 is guessing
-    assert by_name["effbert exits, loss-10"]["mean_exit_layer"] < 3
+    for name in ("exits", "exits, int8"):
+        assert by_name[f"effbert {name}, none used"]["mean_exit_layer"] == 3
+        assert by_name[f"effbert {name}, loss-10"]["mean_exit_layer"] < 3
+        assert by_name[f"effbert {name}, loss-10"]["in_table"]
     kinds = {result["kind"] for result in report["results"]}
-    assert kinds == {"full model", "truncated texts", "exits", "exits and lengths"}
+    assert kinds == {"full model", "truncated texts", "exits", "exits, int8", "exits and lengths"}
     in_table = [result for result in report["results"] if result["in_table"]]
     for kind in ("truncated texts", "exits and lengths"):
         names = " ".join(result["name"] for result in in_table if result["kind"] == kind)
@@ -227,6 +234,20 @@ def test_of_a_front_the_cheapest_point_within_the_loss_is_reported():
     }
     assert chosen["loss-2"]["threshold"] == -math.inf
     assert [round(10 * knobs["lengths"][0]) for knobs in others] == [1, 3, 5]
+
+
+def test_the_demo_makes_every_bundle_before_it_reports_on_all_of_them(monkeypatch):
+    demo = importlib.import_module("demo")
+    monkeypatch.setattr(demo, "package_folder", Path)
+    steps = demo.steps()
+    made = {name: step[2] for name, step in steps.items() if name.startswith("export ")}
+    assert set(made.values()) < set(steps["report"])
+    assert made["export int8"].endswith("int8_bundle")  # where benchmarks/static.py looks for it
+    names = list(steps)
+    for name, bundle in made.items():
+        uses = [other for other in names if bundle in steps[other] and other != name]
+        assert all(names.index(name) < names.index(other) for other in uses)
+        assert {"report"} < set(uses)  # and a step that chooses operating points
 
 
 class Demo:
