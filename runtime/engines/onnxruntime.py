@@ -15,6 +15,7 @@ from numpy import ndarray
 
 from effbert.runtime.engines.failures import translated
 from effbert.runtime.engines.joined import FIRST, MOST, Names, join_segments
+from effbert.runtime.engines.mapped import give_back
 from effbert.runtime.knobs import Values
 from effbert.runtime.manifest import WEIGHTS_NAME, Manifest
 
@@ -77,6 +78,7 @@ class OnnxRuntime:
                 )
             except Exception as error:
                 raise translated(error, "onnxruntime", "open", "the segments") from error
+            give_back(folder)
         session._model_bytes = None
         return OnnxRuntimeChain(manifest, session)
 
