@@ -148,9 +148,9 @@ class Branch:
 def _stored(tensor: memoryview | bytes, file: BinaryIO, name: str) -> memoryview | bytes:
     parts = list(fields(memoryview(tensor)))
     if any(field.number == LOCATION and field.value == EXTERNAL for field in parts):
-        if written(1, "location") + written(2, WEIGHTS_NAME) not in [
-            bytes(_bytes(field)) for field in parts if field.number == ENTRY
-        ]:
+        entries = [list(fields(_bytes(field))) for field in parts if field.number == ENTRY]
+        pairs = [{part.number: _text(part) for part in entry} for entry in entries]
+        if [pair.get(2) for pair in pairs if pair.get(1) == "location"] != [WEIGHTS_NAME]:
             raise ValueError(f"weights outside of {WEIGHTS_NAME}")
         return tensor
     raw = [_bytes(field) for field in parts if field.number == RAW]
@@ -159,11 +159,11 @@ def _stored(tensor: memoryview | bytes, file: BinaryIO, name: str) -> memoryview
     offset = file.tell() + -file.tell() % ALIGNMENT
     file.write(bytes(offset - file.tell()))
     file.write(raw[0])
-    entries = {"location": name, "offset": str(offset), "length": str(len(raw[0]))}
+    where = {"location": name, "offset": str(offset), "length": str(len(raw[0]))}
     return b"".join(
         [
-            *(field.raw for field in parts if field.number != RAW),
-            *(written(ENTRY, written(1, key) + written(2, text)) for key, text in entries.items()),
+            *(field.raw for field in parts if field.number not in (RAW, ENTRY, LOCATION)),
+            *(written(ENTRY, written(1, key) + written(2, text)) for key, text in where.items()),
             written(LOCATION, EXTERNAL),
         ]
     )
