@@ -14,7 +14,7 @@ Tensors = dict[str, np.ndarray]
 
 def parts(
     batch: Batch, padding_free: bool, max_tokens: int, shortest: int = 2
-) -> Iterator[tuple[np.ndarray, Tensors]]:
+) -> Iterable[tuple[np.ndarray, Tensors]]:
     """Splits a batch into parts that run one after the other.
 
     Args:
@@ -24,15 +24,23 @@ def parts(
         max_tokens: Tokens of a part, padding included; a part has one row at least.
         shortest: Tokens that a row must have where padding is left out.
 
-    Yields:
+    Returns:
         The places of the rows in the batch, and their inputs.
 
     Raises:
         InputError: Padding would be seen and is not at the end of the rows, or a row is too short.
     """
-    groups: Iterable[tuple[np.ndarray, int]] = [(np.arange(batch.rows), batch.length)]
+    every = np.arange(batch.rows)
     if not padding_free:
-        groups = _equal_lengths(batch.tensors[MASK], shortest)
+        return _split(batch, _equal_lengths(batch.tensors[MASK], shortest), max_tokens)
+    if 0 < batch.rows * batch.length <= max_tokens:
+        return [(every, batch.tensors)]
+    return _split(batch, [(every, batch.length)], max_tokens)
+
+
+def _split(
+    batch: Batch, groups: Iterable[tuple[np.ndarray, int]], max_tokens: int
+) -> Iterator[tuple[np.ndarray, Tensors]]:
     for members, length in groups:
         size = max(1, max_tokens // length)
         for start in range(0, len(members), size):

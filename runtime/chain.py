@@ -27,6 +27,7 @@ class Step:
     def __init__(self, index: int, segment: Segment, manifest: Manifest):
         self.index = index
         self.layer = segment.layer
+        self.index_array, self.layer_array = np.array([[index], [segment.layer]])
         knobs = {knob.name for knob in manifest.knobs}
         self.needs = {item.name for item in segment.inputs if item.name not in knobs}
         self.later: set[str] = set()  # what is read after this step
@@ -153,6 +154,8 @@ class Chain:
 
     def _start(self, inputs: Tensors) -> Tensors:
         tensors = dict(inputs)
+        if not self._states:
+            return tensors
         rows, length = inputs[MASK].shape
         extents = {"batch": rows, "sequence": length}
         for state in self._states:

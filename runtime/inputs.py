@@ -15,6 +15,7 @@ from effbert.runtime.errors import InputError
 from effbert.runtime.manifest import Manifest
 
 IDS, MASK, TYPES, WORDS = "input_ids", "attention_mask", "token_type_ids", "word_map"
+INT64 = np.dtype(np.int64)
 FEW = 256  # values that plain Python looks at faster than numpy starts
 NO_WORD = -1  # in a word map: special tokens and padding
 
@@ -83,7 +84,7 @@ class InputCheck:
         shortest, longest = self._limits.min_length, self._limits.max_length
         if (  # nothing to do, as most often
             type(value) is np.ndarray
-            and value.dtype == np.int64
+            and value.dtype == INT64
             and value.ndim == 2
             and value.size
             and shortest <= value.shape[1] <= longest
@@ -120,7 +121,9 @@ class InputCheck:
                 else ""
             )
             raise InputError(f"Input '{name}' is missing{meaning}.")
-        return np.full(ids.shape, missing, dtype=np.int64)
+        filled = np.empty(ids.shape, dtype=np.int64)
+        filled.fill(missing)
+        return filled
 
     def _check_range(self, name: str, values: np.ndarray, count: int, what: str) -> None:
         if _below(values, count):

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from effbert.runtime.chain import Step
 
 
+# Repeating a ready array takes numpy a third of what making a new one does.
+FALSE = np.zeros(1, dtype=bool)
+
+
 class Layout:
     """Which arrays a result of a bundle holds, and their axes."""
 
@@ -45,8 +49,8 @@ class Result:
         self._layout = layout
         self._shape = rows, length
         self._stored = False
-        self.deadline_hit = np.zeros(rows, dtype=bool)
-        self.truncated = np.zeros(rows, dtype=bool)
+        self.deadline_hit = FALSE.repeat(rows)
+        self.truncated = FALSE.repeat(rows)
         if rows == 0:
             self._make_room()
 
@@ -89,9 +93,8 @@ class Result:
         """Takes the arrays of an exit at which all rows stop together, as they are."""
         rows, _ = self._shape
         self.outputs = {name: out[name] for name in self._layout.axes}
-        self.exit_index, self.exit_layer = np.empty((2, rows), np.int64)
-        self.exit_index.fill(step.index)
-        self.exit_layer.fill(step.layer)
+        self.exit_index = step.index_array.repeat(rows)
+        self.exit_layer = step.layer_array.repeat(rows)
         self.signal = out["signal"]
 
     def _make_room(self) -> None:

@@ -18,7 +18,8 @@ ALIGNMENT = 64
 MODEL_IR, MODEL_GRAPH, MODEL_OPSETS, MODEL_FUNCTIONS = 1, 7, 8, 25
 GRAPH_NODE, GRAPH_NAME, GRAPH_WEIGHT, GRAPH_INPUT, GRAPH_OUTPUT = 1, 2, 5, 11, 12
 GRAPH_SPARSE = 15
-NODE_INPUT, NODE_OUTPUT, NODE_OPERATOR, NODE_ATTRIBUTE = 1, 2, 4, 5
+NODE_INPUT, NODE_OUTPUT, NODE_NAME, NODE_OPERATOR, NODE_ATTRIBUTE, NODE_DOMAIN = 1, 2, 3, 4, 5, 7
+NODE_MEANING = (NODE_OPERATOR, NODE_ATTRIBUTE, NODE_DOMAIN)
 NAME, NUMBER, GRAPH, KIND = 1, 3, 6, 20  # of attributes
 KIND_NUMBER, KIND_GRAPH = 2, 5
 DIMS, DATA_TYPE, TENSOR_NAME, RAW, ENTRY, LOCATION = 1, 2, 8, 9, 13, 14  # of tensors
@@ -77,11 +78,36 @@ def model(graph: bytes, versions: bytes) -> bytes:
     return versions + written(MODEL_GRAPH, graph)
 
 
+class Node:
+    """A node of a segment.
+
+    Attributes:
+        inputs, outputs: Names of values.
+        what: Operator, domain and attributes, as bytes.
+    """
+
+    def __init__(self, message: memoryview) -> None:
+        parts = list(fields(message))
+        self.inputs = [_text(part) for part in parts if part.number == NODE_INPUT]
+        self.outputs = [_text(part) for part in parts if part.number == NODE_OUTPUT]
+        self.what = b"".join(part.raw for part in parts if part.number in NODE_MEANING)
+        self._name = b"".join(part.raw for part in parts if part.number == NODE_NAME)
+
+    def written(self, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
+        """The node with other inputs and outputs."""
+        ports = [written(NODE_INPUT, name) for name in inputs]
+        ports += [written(NODE_OUTPUT, name) for name in outputs]
+        return b"".join(ports) + self._name + self.what
+
+
 class Branch:
     """The graph of an ONNX file without inputs, which it takes from around it.
 
     Attributes:
         versions: The fields of the file that say which ONNX it is written in.
+        names: Values that come from around the branch: name inside -> name there.
+        nodes: In the order in which they run.
+        constants: Name -> weight or constant; those in files too.
     """
 
     def __init__(self, data: bytes, names: Mapping[str, str]) -> None:
@@ -94,9 +120,6 @@ class Branch:
         Raises:
             ValueError: It is no ONNX file, or holds functions or sparse tensors.
         """
-        self._names = names
-        self._nodes: list[bytes] = []
-        self._weights: list[memoryview | bytes] = []
         top = list(fields(memoryview(data)))
         if any(field.number == MODEL_FUNCTIONS for field in top):
             raise ValueError("a segment with functions")
@@ -104,13 +127,14 @@ class Branch:
             field.raw for field in top if field.number in (MODEL_IR, MODEL_OPSETS)
         )
         (whole,) = (_bytes(field) for field in top if field.number == MODEL_GRAPH)
-        for field in fields(whole):
-            if field.number == GRAPH_NODE:
-                self._nodes.append(self._renamed(_bytes(field)))
-            elif field.number == GRAPH_WEIGHT:
-                self._weights.append(_bytes(field))
-            elif field.number == GRAPH_SPARSE:
-                raise ValueError("a segment with sparse tensors")
+        parts = list(fields(whole))
+        if any(part.number == GRAPH_SPARSE for part in parts):
+            raise ValueError("a segment with sparse tensors")
+        self.names = dict(names)
+        self.nodes = [Node(_bytes(part)) for part in parts if part.number == GRAPH_NODE]
+        tensors = [_bytes(part) for part in parts if part.number == GRAPH_WEIGHT]
+        self.constants: dict[str, memoryview | bytes] = {_name(each): each for each in tensors}
+        self._passed: list[bytes] = []
 
     def store_weights(self, file: BinaryIO, name: str) -> None:
         """Moves the larger weights into a file, which the graph calls `name`.
@@ -118,31 +142,35 @@ class Branch:
         Raises:
             ValueError: A weight is in a file other than `weights.bin`.
         """
-        self._weights = [_stored(weight, file, name) for weight in self._weights]
+        for key, tensor in self.constants.items():
+            self.constants[key] = bytes(_stored(tensor, file, name))
 
     def pass_on(self, source: str) -> str:
         """Adds an output that is a value from around the branch, and returns its name."""
         name = f"{source}.passed"
-        self._nodes.append(node("Identity", [source], [name]))
+        self._passed.append(node("Identity", [source], [name]))
         return name
 
     def written(self, outputs: Sequence[tuple[str, Tensor]]) -> bytes:
         """The graph; what is an input too, or an output already, is passed on."""
         given: dict[str, str] = {}
         for name, tensor in outputs:
-            source = self._names.get(name, name)
+            source = self.names.get(name, name)
             given[self.pass_on(source) if source != name or name in given else name] = tensor.dtype
+        nodes = [
+            each.written([self.names.get(name, name) for name in each.inputs], each.outputs)
+            for each in self.nodes
+        ]
+        read = {name for each in self.nodes for name in (*each.inputs, *each.outputs)} | {*given}
+        constants = [bytes(tensor) for name, tensor in self.constants.items() if name in read]
         values = [value(name, dtype, None) for name, dtype in given.items()]
-        return graph(self._nodes, [bytes(weight) for weight in self._weights], [], values)
+        return graph([*nodes, *self._passed], constants, [], values)
 
-    def _renamed(self, message: memoryview) -> bytes:
-        """A node that reads the inputs of the file by their names around the branch."""
-        return b"".join(
-            written(NODE_INPUT, self._names.get(name, name))
-            if field.number == NODE_INPUT and (name := _text(field)) in self._names
-            else field.raw
-            for field in fields(message)
-        )
+
+def renamed_constant(tensor: memoryview | bytes, name: str) -> bytes:
+    """A constant by another name."""
+    parts = [part.raw for part in fields(memoryview(tensor)) if part.number != TENSOR_NAME]
+    return b"".join(parts) + written(TENSOR_NAME, name)
 
 
 def _stored(tensor: memoryview | bytes, file: BinaryIO, name: str) -> memoryview | bytes:
@@ -167,6 +195,10 @@ def _stored(tensor: memoryview | bytes, file: BinaryIO, name: str) -> memoryview
             written(LOCATION, EXTERNAL),
         ]
     )
+
+
+def _name(tensor: memoryview) -> str:
+    return next((_text(part) for part in fields(tensor) if part.number == TENSOR_NAME), "")
 
 
 def _bytes(field: Field) -> memoryview:

@@ -29,6 +29,7 @@ from effbert.runtime.engines.graph_bytes import (
     node,
     value,
 )
+from effbert.runtime.engines.shared_nodes import share_nodes
 from effbert.runtime.inputs import MASK
 from effbert.runtime.manifest import Manifest, Segment, Tensor
 
@@ -96,15 +97,20 @@ def join_segments(
     """
     names = Names(manifest)
     branches = []
-    versions = set()
-    for index, (segment, data) in enumerate(zip(manifest.segments, files, strict=True)):
+    for segment, data in zip(manifest.segments, files, strict=True):
         branch = Branch(data, {item.name: f"{OURS}{item.name}" for item in segment.inputs})
         branch.store_weights(weights, name)
-        versions.add(branch.versions)
-        branches.append(_branch(branch, segment, names, names.needed_after(index)))
-    if len(versions) != 1:
+        branches.append(branch)
+    if len({branch.versions for branch in branches}) != 1:
         raise ValueError("segments of different versions of ONNX")
-    return model(_joined(branches, names), versions.pop())
+    # What the last segment reads is fed at every entry.
+    fixed = {names.entries[name] for name in names.data if name in branches[-1].names}
+    first = share_nodes(branches, fixed, f"{OURS}shared.")
+    written = [
+        _branch(branch, segment, names, names.needed_after(index))
+        for index, (branch, segment) in enumerate(zip(branches, manifest.segments, strict=True))
+    ]
+    return model(_joined(written, names, *first), branches[0].versions)
 
 
 def nothing(tensor: Tensor) -> np.ndarray:
@@ -139,7 +145,9 @@ def _branch(branch: Branch, segment: Segment, names: Names, needed: set[str]) ->
     return branch.written(list(zip(outputs, tensors, strict=True)))
 
 
-def _joined(branches: Sequence[bytes], names: Names) -> bytes:
+def _joined(
+    branches: Sequence[bytes], names: Names, shared: Sequence[bytes], constants: Sequence[bytes]
+) -> bytes:
     entries = [names.entries[name] for name in names.carries]
     entries = [FIRST, *entries, *map(_nothing, names.answers)]
     ends = [f"{OURS}last.{name}" for name in ("place", *names.carries, *names.answers)]
@@ -160,6 +168,7 @@ def _joined(branches: Sequence[bytes], names: Names) -> bytes:
         value(end, tensor.dtype, None) for end, tensor in zip(ends[1:], every.values(), strict=True)
     ]
     constants = [
+        *constants,
         constant(_ONE, np.array(1, np.int64)),
         constant(_TRUE, np.array(True)),
         constant(_ZERO, np.array(0, np.float32)),
@@ -167,7 +176,7 @@ def _joined(branches: Sequence[bytes], names: Names) -> bytes:
         *(constant(_nothing(name), nothing(tensor)) for name, tensor in every.items()),
         *(constant(name, nothing(tensor)) for name, tensor in fed.items()),  # if not fed
     ]
-    return graph([loop], constants, inputs, outputs)
+    return graph([*shared, loop], constants, inputs, outputs)
 
 
 def _body(branches: Sequence[bytes], names: Names) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import re
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bundle_edits import edit_segment
-from effbert.runtime import Session
+from effbert.runtime import Session, open_bundle
 from effbert.runtime.engines.graph_bytes import Branch
+from effbert.runtime.engines.joined import join_segments
 from effbert.runtime.engines.mapped import MAPS, give_back
 from effbert.runtime.engines.onnxruntime import OnnxRuntime, OnnxRuntimeChain
 from effbert.runtime.engines.protobuf import fields, written
@@ -205,3 +207,13 @@ def test_damage_is_still_found(tmp_path: Path) -> None:
     path.write_bytes(bytes(data))
     with pytest.raises(BundleError, match=r"segment-02\.onnx is damaged"):
         Session(bundle)
+
+
+def test_what_all_segments_compute_of_the_mask_is_computed_once(bundles: dict[str, Path]) -> None:
+    opened = open_bundle(bundles["entropy"])
+    files = [opened.read(segment.file) for segment in opened.manifest.segments]
+    joined = onnx.ModelProto.FromString(join_segments(opened.manifest, files, BytesIO(), "weights"))
+    outside = [node.op_type for node in joined.graph.node]
+    assert outside == ["Cast", "Unsqueeze", "ReduceSum", "Loop"]
+    bodies = joined.SerializeToString()
+    assert bodies.count(b"Unsqueeze") == 1
