@@ -1,5 +1,6 @@
 """Opens bundles and answers texts or token ids, sample by sample as deep as needed."""
 
+from effbert.runtime.batches import by_length
 from effbert.runtime.bundle import Bundle, open_bundle
 from effbert.runtime.cancel import Cancel
 from effbert.runtime.errors import EffbertError
@@ -19,5 +20,6 @@ __all__ = [
     "Result",
     "Session",
     "TokenLabels",
+    "by_length",
     "open_bundle",
 ]

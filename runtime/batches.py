@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -55,6 +55,26 @@ def _split(
                         for name, value in batch.tensors.items()
                     },
                 )
+
+
+def by_length(lengths: Sequence[int], rows: int) -> Iterator[list[int]]:
+    """Groups rows of similar length into batches, so that little padding is computed.
+
+    Args:
+        lengths: Tokens of each row.
+        rows: How many rows a batch may have.
+
+    Yields:
+        The places of the rows of a batch; the shortest rows come first.
+
+    Raises:
+        InputError: `rows` is below 1.
+    """
+    if rows < 1:
+        raise InputError(f"Rows of a batch: got {rows}, expected 1 or more.")
+    shortest_first = sorted(range(len(lengths)), key=lengths.__getitem__)
+    for start in range(0, len(lengths), rows):
+        yield shortest_first[start : start + rows]
 
 
 def run_halving(

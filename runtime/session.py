@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from effbert.runtime.batches import parts, run_halving
+from effbert.runtime.batches import by_length, parts, run_halving
 from effbert.runtime.bundle import Bundle, open_bundle
 from effbert.runtime.calls import Calls
 from effbert.runtime.cancel import Cancel, Deadline
@@ -199,9 +199,8 @@ class Session:
                 )
             encodings = self._encoder.encode(texts)
             answers: list[Prediction] = [None] * len(encodings)  # type: ignore[list-item]
-            shortest_first = sorted(range(len(encodings)), key=lambda i: len(encodings[i].ids))
-            for start in range(0, len(encodings), ROWS_OF_TEXT):
-                places = shortest_first[start : start + ROWS_OF_TEXT]
+            lengths = [len(item.ids) for item in encodings]
+            for places in by_length(lengths, ROWS_OF_TEXT):
                 part = [encodings[place] for place in places]
                 batch = self._check(self._encoder.padded(part))
                 try:
