@@ -1,4 +1,4 @@
-"""The calls of a session that are running: closing waits for them, a forked process has none."""
+"""The calls of a session that are running; closing waits for them."""
 
 from __future__ import annotations
 
@@ -37,8 +37,15 @@ class Calls:
         if isinstance(error, MemoryError):
             raise ResourceError("Memory ran out; send fewer rows in one call.") from error
 
-    def close(self) -> None:
-        """Waits for the calls that are running; no other can begin."""
+    def close(self) -> bool:
+        """Waits for the calls that are running; no other can begin.
+
+        Returns:
+            Whether there is something to free: a process that was forked has no threads of it.
+        """
+        if self._process != os.getpid():
+            return False
         with self._idle:
             self._closed = True
             self._idle.wait_for(lambda: self._running == 0)
+        return True

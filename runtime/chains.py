@@ -11,7 +11,7 @@ import numpy as np
 from effbert.runtime.bundle import Bundle
 from effbert.runtime.chain import Chain
 from effbert.runtime.engines import Engine, RunnableChain
-from effbert.runtime.errors import EngineError, InputError
+from effbert.runtime.errors import EngineError, InputError, ResourceError
 from effbert.runtime.knobs import Values
 from effbert.runtime.manifest import WEIGHTS_NAME, Manifest
 from effbert.runtime.one_by_one import OneByOne
@@ -86,6 +86,6 @@ class Chains:
             return None
         try:
             joined: RunnableChain = join(manifest, files, weights)
-        except (ValueError, OSError, EngineError):
+        except (ValueError, OSError, MemoryError, EngineError, ResourceError):
             return None
         return joined

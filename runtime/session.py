@@ -216,8 +216,8 @@ class Session:
 
     def close(self) -> None:
         """Waits for the calls that are running, then frees the segments; a second time is fine."""
-        self._calls.close()
-        self._chains.close()
+        if self._calls.close():
+            self._chains.close()
 
     def __enter__(self) -> Session:
         return self

@@ -24,6 +24,7 @@ NAME, NUMBER, GRAPH, KIND = 1, 3, 6, 20  # of attributes
 KIND_NUMBER, KIND_GRAPH = 2, 5
 DIMS, DATA_TYPE, TENSOR_NAME, RAW, ENTRY, LOCATION = 1, 2, 8, 9, 13, 14  # of tensors
 EXTERNAL = 1
+REFERENCE = b"location"  # the key that every reference to a file holds
 
 
 def attribute(name: str, *, number: int | None = None, graph: bytes | None = None) -> bytes:
@@ -86,18 +87,19 @@ class Node:
         what: Operator, domain and attributes, as bytes.
     """
 
-    def __init__(self, message: memoryview) -> None:
+    def __init__(self, message: memoryview, file: str, place: int) -> None:
         parts = list(fields(message))
         self.inputs = [_text(part) for part in parts if part.number == NODE_INPUT]
         self.outputs = [_text(part) for part in parts if part.number == NODE_OUTPUT]
         self.what = b"".join(part.raw for part in parts if part.number in NODE_MEANING)
-        self._name = b"".join(part.raw for part in parts if part.number == NODE_NAME)
+        name = "".join(_text(part) for part in parts if part.number == NODE_NAME)
+        self._name = f"{file}/{name or place}"
 
     def written(self, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
-        """The node with other inputs and outputs."""
+        """The node with other inputs and outputs; messages of engines show its name."""
         ports = [written(NODE_INPUT, name) for name in inputs]
         ports += [written(NODE_OUTPUT, name) for name in outputs]
-        return b"".join(ports) + self._name + self.what
+        return b"".join(ports) + written(NODE_NAME, self._name) + self.what
 
 
 class Branch:
@@ -110,15 +112,17 @@ class Branch:
         constants: Name -> weight or constant; those in files too.
     """
 
-    def __init__(self, data: bytes, names: Mapping[str, str]) -> None:
+    def __init__(self, data: bytes, names: Mapping[str, str], file: str = "") -> None:
         """Takes a file apart.
 
         Args:
-            data: The file.
+            data: Its content.
             names: Its inputs, by the names that they have around it.
+            file: Its name.
 
         Raises:
-            ValueError: It is no ONNX file, or holds functions or sparse tensors.
+            ValueError: It is no ONNX file, holds functions or sparse tensors, or refers to files
+                other than `weights.bin`.
         """
         top = list(fields(memoryview(data)))
         if any(field.number == MODEL_FUNCTIONS for field in top):
@@ -131,23 +135,26 @@ class Branch:
         if any(part.number == GRAPH_SPARSE for part in parts):
             raise ValueError("a segment with sparse tensors")
         self.names = dict(names)
-        self.nodes = [Node(_bytes(part)) for part in parts if part.number == GRAPH_NODE]
+        nodes = [_bytes(part) for part in parts if part.number == GRAPH_NODE]
+        self.nodes = [Node(message, file, place) for place, message in enumerate(nodes)]
         tensors = [_bytes(part) for part in parts if part.number == GRAPH_WEIGHT]
-        self.constants: dict[str, memoryview | bytes] = {_name(each): each for each in tensors}
+        constants = {_name(each): each for each in tensors}
+        # An input may have a default among them, which nobody needs.
+        self.constants: dict[str, memoryview | bytes] = {
+            name: tensor for name, tensor in constants.items() if name not in names
+        }
+        if any(REFERENCE in each.what for each in self.nodes) or any(map(_is_foreign, tensors)):
+            raise ValueError(f"weights outside of {WEIGHTS_NAME}")
         self._passed: list[bytes] = []
 
     def store_weights(self, file: BinaryIO, name: str) -> None:
-        """Moves the larger weights into a file, which the graph calls `name`.
-
-        Raises:
-            ValueError: A weight is in a file other than `weights.bin`.
-        """
+        """Moves the larger weights into a file, which the graph calls `name`."""
         for key, tensor in self.constants.items():
             self.constants[key] = bytes(_stored(tensor, file, name))
 
     def pass_on(self, source: str) -> str:
         """Adds an output that is a value from around the branch, and returns its name."""
-        name = f"{source}.passed"
+        name = f"{source}.passed.{len(self._passed)}"
         self._passed.append(node("Identity", [source], [name]))
         return name
 
@@ -175,11 +182,7 @@ def renamed_constant(tensor: memoryview | bytes, name: str) -> bytes:
 
 def _stored(tensor: memoryview | bytes, file: BinaryIO, name: str) -> memoryview | bytes:
     parts = list(fields(memoryview(tensor)))
-    if any(field.number == LOCATION and field.value == EXTERNAL for field in parts):
-        entries = [list(fields(_bytes(field))) for field in parts if field.number == ENTRY]
-        pairs = [{part.number: _text(part) for part in entry} for entry in entries]
-        if [pair.get(2) for pair in pairs if pair.get(1) == "location"] != [WEIGHTS_NAME]:
-            raise ValueError(f"weights outside of {WEIGHTS_NAME}")
+    if _is_external(parts):
         return tensor
     raw = [_bytes(field) for field in parts if field.number == RAW]
     if len(raw) != 1 or len(raw[0]) < SMALL:
@@ -195,6 +198,20 @@ def _stored(tensor: memoryview | bytes, file: BinaryIO, name: str) -> memoryview
             written(LOCATION, EXTERNAL),
         ]
     )
+
+
+def _is_external(parts: Sequence[Field]) -> bool:
+    return any(part.number == LOCATION and part.value for part in parts)
+
+
+def _is_foreign(tensor: memoryview) -> bool:
+    """Tells whether the numbers of a tensor are in a file other than `weights.bin`."""
+    parts = list(fields(tensor))
+    if not _is_external(parts):
+        return False
+    entries = [list(fields(_bytes(part))) for part in parts if part.number == ENTRY]
+    pairs = [{part.number: _text(part) for part in entry} for entry in entries]
+    return [pair.get(2) for pair in pairs if pair.get(1) == "location"] != [WEIGHTS_NAME]
 
 
 def _name(tensor: memoryview) -> str:

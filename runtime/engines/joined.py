@@ -33,10 +33,15 @@ from effbert.runtime.engines.shared_nodes import share_nodes
 from effbert.runtime.inputs import MASK
 from effbert.runtime.manifest import Manifest, Segment, Tensor
 
-OURS = "effbert."  # names in segments do not start so
-FIRST, MOST, PLACE = f"{OURS}first", f"{OURS}most", f"{OURS}place"
-_ITERATION, _GO, _NEXT_PLACE = f"{OURS}iteration", f"{OURS}go", f"{OURS}next.place"
-_ONE, _TRUE, _ZERO = f"{OURS}one", f"{OURS}true", f"{OURS}zero"
+# What stands for `NAME` of the manifest is called `effbert.NAME` or `effbert.KIND.NAME`; names in a
+# manifest have no dots. A segment that uses such names itself is refused by the engine.
+OURS = "effbert."
+_OWN = f"{OURS}own.of-the-loop."
+FIRST, MOST, PLACE = f"{_OWN}first", f"{_OWN}most", f"{_OWN}place"
+_ITERATION, _GO, _NEXT_PLACE, _LAST = (
+    f"{_OWN}{name}" for name in ("iteration", "go", "next", "last")
+)
+_ONE, _TRUE, _ZERO = f"{_OWN}one", f"{_OWN}true", f"{_OWN}zero"
 _SCALAR: Shape = ()
 
 
@@ -98,7 +103,8 @@ def join_segments(
     names = Names(manifest)
     branches = []
     for segment, data in zip(manifest.segments, files, strict=True):
-        branch = Branch(data, {item.name: f"{OURS}{item.name}" for item in segment.inputs})
+        around = {item.name: f"{OURS}{item.name}" for item in segment.inputs}
+        branch = Branch(data, around, segment.file)
         branch.store_weights(weights, name)
         branches.append(branch)
     if len({branch.versions for branch in branches}) != 1:
@@ -115,7 +121,7 @@ def join_segments(
 
 def nothing(tensor: Tensor) -> np.ndarray:
     """What stands for a carry that no segment has made yet, or that none will read."""
-    return np.zeros([1 if isinstance(axis, str) else axis for axis in tensor.axes], tensor.dtype)
+    return np.zeros([0 if isinstance(axis, str) else axis for axis in tensor.axes], tensor.dtype)
 
 
 def _with_names(manifest: Manifest) -> list[tuple[Tensor, str]]:
@@ -150,7 +156,7 @@ def _joined(
 ) -> bytes:
     entries = [names.entries[name] for name in names.carries]
     entries = [FIRST, *entries, *map(_nothing, names.answers)]
-    ends = [f"{OURS}last.{name}" for name in ("place", *names.carries, *names.answers)]
+    ends = [_LAST, *(f"{OURS}last.{name}" for name in (*names.carries, *names.answers))]
     loop = node(
         "Loop", [MOST, _TRUE, *entries], ends, attribute("body", graph=_body(branches, names))
     )
@@ -196,7 +202,7 @@ def _body(branches: Sequence[bytes], names: Names) -> bytes:
     nodes += _switch(branches, 0, results, tensors)
     nodes += _decision(names)
     nodes.append(node("Add", [PLACE, _ONE], [_NEXT_PLACE]))
-    outputs = [value(f"{OURS}again", "bool", _SCALAR), value(_NEXT_PLACE, "int64", _SCALAR)]
+    outputs = [value(f"{_OWN}again", "bool", _SCALAR), value(_NEXT_PLACE, "int64", _SCALAR)]
     outputs += [
         value(name, tensor.dtype, None) for name, tensor in zip(results, tensors, strict=True)
     ]
@@ -208,7 +214,7 @@ def _switch(
 ) -> list[bytes]:
     """Nodes that run the branch whose place is `PLACE`; halves of halves, not one after another."""
     middle = len(branches) // 2
-    test = f"{OURS}below.{start + middle}"
+    test = f"{_OWN}below.{start + middle}"
 
     def half(part: Sequence[bytes], begin: int) -> bytes:
         if len(part) == 1:
@@ -233,7 +239,7 @@ def _switch(
 
 def _decision(names: Names) -> list[bytes]:
     """Nodes that say whether to go on: nobody leaves, and zero times the answers is zero."""
-    flags, left = f"{OURS}flags", f"{OURS}left"
+    flags, left = f"{_OWN}flags", f"{_OWN}left"
     none = attribute("keepdims", number=0)
     nodes = [
         node("Cast", [_following("exit")], [flags], attribute("to", number=DTYPES["float32"])),
@@ -246,8 +252,8 @@ def _decision(names: Names) -> list[bytes]:
             nodes.append(node("ReduceSum", [_following(name)], [total], none))
             nodes.append(node("Mul", [total, _ZERO], [zero]))
             terms.append(zero)
-    nodes.append(node("Sum", terms, [f"{OURS}sum"]))
-    nodes.append(node("Equal", [f"{OURS}sum", _ZERO], [f"{OURS}again"]))
+    nodes.append(node("Sum", terms, [f"{_OWN}sum"]))
+    nodes.append(node("Equal", [f"{_OWN}sum", _ZERO], [f"{_OWN}again"]))
     return nodes
 
 
@@ -260,4 +266,4 @@ def _nothing(name: str) -> str:
 
 
 def _place(index: int) -> str:
-    return f"{OURS}place.{index}"
+    return f"{_OWN}place.{index}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from pathlib import Path
 
 MAPS = Path("/proc/self/maps")
@@ -19,6 +20,7 @@ def give_back(folder: str) -> None:
         lines = MAPS.read_text().splitlines()
     except OSError:
         return
+    folder = os.path.realpath(folder)  # as the lines name it
     advise = ctypes.CDLL(None).madvise
     for line in lines:
         span, *others = line.split(maxsplit=5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,17 +15,22 @@ import onnxruntime
 from numpy import ndarray
 
 from effbert.runtime.engines.failures import translated
+from effbert.runtime.engines.graph_bytes import REFERENCE, Branch
 from effbert.runtime.engines.joined import FIRST, MOST, Names, join_segments
 from effbert.runtime.engines.mapped import give_back
+from effbert.runtime.errors import UnsafeContentError
 from effbert.runtime.knobs import Values
 from effbert.runtime.manifest import WEIGHTS_NAME, Manifest
 
-ERRORS_ONLY = 3
+ERRORS_ONLY, FATAL_ONLY = 3, 4
+# What a message says of the nodes around the one that failed.
+FRAMES = re.compile(r"Non-zero status code returned while running (?:If|Loop) node\. .*?Message: ")
 BLOCKS = ("int8-weight", "int4-weight")
 EXACT, ROUNDED = "1", "4"  # onnxruntime's accuracy levels
 # External data is looked up in memory first and then in this folder: only `weights.bin` as it was
 # checked can be found, never a file of the current folder, whatever a segment refers to.
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
+FROM_MEMORY = "add_external_initializers_from_files_in_memory"
 NOWHERE = "/effbert/no-external-files"
 JOINED_NAME = "joined.bin"
 
@@ -44,6 +50,8 @@ class OnnxRuntime:
     def load(self, name: str, model: bytes, weights: bytes | None) -> OnnxRuntimeSegment:
         """Opens a segment from its checked bytes; see `Engine.load`."""
         options = self._session_options()
+        if not hasattr(options, FROM_MEMORY) and REFERENCE in model:
+            _refuse_other_files(name, model)
         try:
             with _reachable(weights, options):
                 session = onnxruntime.InferenceSession(
@@ -84,7 +92,7 @@ class OnnxRuntime:
 
     def options(self) -> onnxruntime.RunOptions:
         """Options of one call; setting `terminate` stops it within about a millisecond."""
-        return onnxruntime.RunOptions()
+        return quiet_options()
 
     def _session_options(self) -> onnxruntime.SessionOptions:
         options = onnxruntime.SessionOptions()
@@ -129,8 +137,10 @@ class OnnxRuntimeChain:
         self._knobs = list(names.stacks.items())
         self._carries = list(names.carries)
         self._answers = list(names.answers)
+        self._made = [{item.name for item in segment.outputs} for segment in manifest.segments]
         self._counts = [np.array(count) for count in range(len(manifest.segments) + 1)]
         self._outputs = [output.name for output in session.get_outputs()]
+        self._quiet = quiet_options()
 
     def run(
         self,
@@ -148,12 +158,36 @@ class OnnxRuntimeChain:
         for name, target in self._knobs:
             feeds[target] = knobs.stacked[name]
         try:
-            place, *values = self._session.run(self._outputs, feeds, options)
+            place, *values = self._session.run(self._outputs, feeds, options or self._quiet)
         except Exception as error:
-            raise translated(error, "onnxruntime", "run", "the segments") from error
+            inner = RuntimeError(FRAMES.sub("", str(error)))
+            raise translated(inner, "onnxruntime", "run", "the segments") from error
         count = len(self._carries)
-        answers = dict(zip(self._answers, values[count:], strict=True))
-        return int(place) - 1, answers, dict(zip(self._carries, values[:count], strict=True))
+        last = int(place) - 1
+        answers = {
+            name: value
+            for name, value in zip(self._answers, values[count:], strict=True)
+            if name in self._made[last]
+        }
+        return last, answers, dict(zip(self._carries, values[:count], strict=True))
+
+
+def _refuse_other_files(name: str, model: bytes) -> None:
+    """Onnxruntime 1.23 follows references out of the folder that it is given."""
+    try:
+        Branch(model, {})
+    except ValueError as error:
+        raise UnsafeContentError(
+            f"{name} refers to files that no exporter writes ({error}); get the bundle again from "
+            "where it was made."
+        ) from error
+
+
+def quiet_options() -> onnxruntime.RunOptions:
+    """Options of a call whose failure is told by an exception alone, not on stderr too."""
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = FATAL_ONLY
+    return options
 
 
 @contextmanager
@@ -162,7 +196,7 @@ def _reachable(weights: bytes | None, options: onnxruntime.SessionOptions) -> It
     if weights is None:
         options.add_session_config_entry(EXTERNAL_FOLDER, NOWHERE)
         yield
-    elif hasattr(options, "add_external_initializers_from_files_in_memory"):
+    elif hasattr(options, FROM_MEMORY):
         options.add_session_config_entry(EXTERNAL_FOLDER, NOWHERE)
         options.add_external_initializers_from_files_in_memory(
             [WEIGHTS_NAME], [weights], [len(weights)]

@@ -10,11 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import openvino
 from numpy import ndarray
 from openvino import Tensor
 
+from effbert.runtime.engines.bfloat16 import HALF, narrowed, widened
 from effbert.runtime.engines.failures import translated
 from effbert.runtime.engines.openvino_rounded import prepare_rounded
 from effbert.runtime.errors import EngineError, UnsafeContentError
@@ -169,11 +169,13 @@ class OpenVinoSegment:
         """
         for name, value in feeds.items():
             index = self._inputs[name]
+            # Names other than an exporter's may lead what is narrow to where it is not.
             if index in self._halves:
-                value = value.view(np.uint16)  # of float32, the shape is refused
-                tensor = Tensor(value, openvino.Shape(value.shape), openvino.Type.bf16)
+                halves = value if value.dtype == HALF else narrowed(value)
+                tensor = Tensor(halves, openvino.Shape(halves.shape), openvino.Type.bf16)
             else:
-                tensor = Tensor(value, shared_memory=value.flags.writeable)
+                numbers = widened(value) if value.dtype == HALF else value
+                tensor = Tensor(numbers, shared_memory=numbers.flags.writeable)
             request.set_input_tensor(index, tensor)
         for index, empty in self._large.items():
             request.set_output_tensor(index, Tensor(*empty))
@@ -185,7 +187,7 @@ class OpenVinoSegment:
             tensor = request.get_output_tensor(index)
             value = tensor.data
             if tensor.element_type == openvino.Type.bf16:
-                value = value.view(np.uint16)  # numpy has no bfloat16, and would read float16
+                value = value.view(HALF)  # numpy has no bfloat16, and would read float16
             outputs[name] = value if index in self._large else value.copy()
         return outputs
 

@@ -42,6 +42,8 @@ def _spell_attention(node: Node) -> None:
     if len(inputs) != 5 or node.get_attributes()["causal"]:
         return
     query, key, value, mask, scale = inputs
+    if mask.get_element_type() == openvino.Type.boolean:
+        return
     if mask.get_node().get_type_name() == "Broadcast":  # as the sum does, without the memory
         mask = mask.get_node().input_value(0)
     scores = opset13.multiply(opset13.matmul(query, key, False, True), scale)

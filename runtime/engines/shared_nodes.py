@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Sequence
 
-from effbert.runtime.engines.graph_bytes import Branch, Node, renamed_constant
+from effbert.runtime.engines.graph_bytes import Branch, renamed_constant
 
-Meaning = Hashable  # equal for values that are the same in every run
+Numbers = dict[Hashable, int]  # what a value is, and a number that stands for it
 
 
 def share_nodes(
@@ -25,46 +25,46 @@ def share_nodes(
     Returns:
         Nodes, in order, and the constants that they read.
     """
-    meanings = [_meanings(branch, fixed) for branch in branches]
-    found = Counter(meaning for several in meanings for meaning in set(several.values()))
-    shared = {meaning for meaning, count in found.items() if count > 1}
-    nodes: dict[Meaning, bytes] = {}
-    constants: dict[Meaning, bytes] = {}
-    names: dict[Meaning, str] = {}
-    for branch, known in zip(branches, meanings, strict=True):
-        moved = {id(node) for node in _movable(branch, known) if known[node.outputs[0]] in shared}
+    numbers: Numbers = {}
+    known = [_known(branch, fixed, numbers) for branch in branches]
+    found = Counter(number for several in known for number in {*several.values()})
+    nodes: dict[int, bytes] = {}
+    constants: dict[int, bytes] = {}
+    names: dict[int, str] = {}  # of shared values
+    for branch, here in zip(branches, known, strict=True):
+        kept = []
         for node in branch.nodes:
-            if id(node) not in moved:
+            number = here.get(node.outputs[0], -1) if len(node.outputs) == 1 else -1
+            if found[number] < 2:
+                kept.append(node)
                 continue
             for name in node.inputs:
-                meaning = known[name]
-                if name in branch.constants and meaning not in names:
-                    names[meaning] = f"{prefix}{len(names)}"
-                    constants[meaning] = renamed_constant(branch.constants[name], names[meaning])
-                elif name in branch.names:
-                    names[meaning] = branch.names[name]
-            (output,) = node.outputs
-            meaning = known[output]
-            if meaning not in names:
-                names[meaning] = f"{prefix}{len(names)}"
-                inputs = [names[known[name]] for name in node.inputs]
-                nodes[meaning] = node.written(inputs, [names[meaning]])
-            branch.names[output] = names[meaning]
-        branch.nodes = [node for node in branch.nodes if id(node) not in moved]
+                if name in branch.names:
+                    names[here[name]] = branch.names[name]
+                elif here[name] not in names:
+                    name_there = names[here[name]] = f"{prefix}{len(names)}"
+                    constants[here[name]] = renamed_constant(branch.constants[name], name_there)
+            if number not in names:
+                names[number] = f"{prefix}{len(names)}"
+                inputs = [names[here[name]] for name in node.inputs]
+                nodes[number] = node.written(inputs, [names[number]])
+            branch.names[node.outputs[0]] = names[number]
+        branch.nodes = kept
     return list(nodes.values()), list(constants.values())
 
 
-def _meanings(branch: Branch, fixed: Collection[str]) -> dict[str, Meaning]:
-    """What is known of values that depend on fixed ones and constants only, by name."""
-    known: dict[str, Meaning] = {
-        name: around for name, around in branch.names.items() if around in fixed
-    }
-    known |= {name: renamed_constant(data, "") for name, data in branch.constants.items()}
+def _known(branch: Branch, fixed: Collection[str], numbers: Numbers) -> dict[str, int]:
+    """The values that follow from fixed ones, by name; equal numbers mean equal values."""
+    fed = {name: around for name, around in branch.names.items() if around in fixed}
+    known = {name: numbers.setdefault(around, len(numbers)) for name, around in fed.items()}
+    varying = set(known)
+    for name, data in branch.constants.items():
+        known[name] = numbers.setdefault(renamed_constant(data, ""), len(numbers))
     for node in branch.nodes:
-        if len(node.outputs) == 1 and all(name in known for name in node.inputs):
-            known[node.outputs[0]] = (node.what, *(known[name] for name in node.inputs))
+        follows = len(node.outputs) == 1 and all(name in known for name in node.inputs)
+        # What is made of constants alone stays: engines fuse weights with what reads them.
+        if follows and not varying.isdisjoint(node.inputs):
+            what = (node.what, *(known[name] for name in node.inputs))
+            known[node.outputs[0]] = numbers.setdefault(what, len(numbers))
+            varying.add(node.outputs[0])
     return known
-
-
-def _movable(branch: Branch, known: dict[str, Meaning]) -> Iterator[Node]:
-    return (node for node in branch.nodes if len(node.outputs) == 1 and node.outputs[0] in known)

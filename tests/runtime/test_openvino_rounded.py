@@ -1,16 +1,21 @@
 """What OpenVINO gets for bfloat16 and int8: rewritten graphs that mean the same."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import openvino
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from bundle_edits import at, edit_manifest, edit_segment
+from effbert.runtime import Session
 from effbert.runtime.bundle import open_bundle
 from effbert.runtime.engines import open_engine
+from effbert.runtime.engines.bfloat16 import narrowed, widened
 from effbert.runtime.engines.openvino_rounded import prepare_rounded
-from effbert.runtime.errors import EngineError
 from tiny_bundle import MAX_LENGTH, VOCABULARY, build_tiny_bundle
 
 RNG = np.random.default_rng(0)
@@ -134,17 +139,39 @@ def test_hidden_states_cross_in_16_bits_and_answers_in_float32(
     np.testing.assert_allclose(wide.view(np.float32), exact["hidden_out"], atol=0.05)
 
 
-def test_hidden_states_in_float32_are_refused(tmp_path: Path) -> None:
-    read_file = open_bundle(build_tiny_bundle(tmp_path / "bundle")).read
-    name = files(2)[1]
-    segment = open_engine("openvino", 1, "bf16").load(name, read_file(name), None)
-    feeds = {
-        "hidden": np.zeros((1, 4, 8), np.float32),
-        "attention_mask": np.ones((1, 4), np.int64),
-        "threshold": np.array(0.5, np.float32),
-    }
-    with pytest.raises(EngineError, match=name):
-        segment.run(feeds)
+@pytest.mark.parametrize("output", ["hidden_out", "others"])
+def test_carries_may_have_any_name(tmp_path: Path, output: str) -> None:
+    bundle = build_tiny_bundle(tmp_path / "bundle")
+    with Session(bundle, "openvino") as session:
+        expected = session.run_exits({"input_ids": [[2, 7, 8, 3]]})["logits"]
+    edit_segment(bundle, lambda model: rename(model, "hidden_out", output))
+    edit_manifest(bundle, at("segments.0.carries.hidden", output))
+    edit_manifest(bundle, lambda manifest: name_output(manifest, output))
+    edit_manifest(bundle, at("precision", "bf16"))
+    with Session(bundle, "openvino") as session:
+        found = session.run_exits({"input_ids": [[2, 7, 8, 3]]})["logits"]
+    np.testing.assert_allclose(found, expected, atol=0.05)
+
+
+def rename(model: onnx.ModelProto, old: str, new: str) -> None:
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [new if name == old else name for name in names]
+    for value in model.graph.output:
+        value.name = new if value.name == old else value.name
+
+
+def name_output(manifest: dict[str, Any], name: str) -> None:
+    outputs = manifest["segments"][0]["outputs"]
+    next(item for item in outputs if item["name"] == "hidden_out")["name"] = name
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False, max_value=2.0**126)))
+def test_halves_are_as_near_as_they_can_be(values: list[float]) -> None:
+    exact = np.array(values, np.float32)
+    found = widened(narrowed(exact))
+    assert np.all(np.abs(found - exact) <= np.abs(exact) * 2.0**-8 + 1e-38)
+    np.testing.assert_array_equal(widened(narrowed(found)), found)
 
 
 def files(count: int) -> list[str]:
