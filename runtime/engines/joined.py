@@ -90,7 +90,7 @@ def join_segments(
 
     Args:
         manifest: Of one variant.
-        files: The ONNX files of its segments, in order; each is read once and let go.
+        files: The ONNX files of its segments, in order; each is let go once it is taken apart.
         weights: Where larger weights are written.
         name: What the graph calls that file.
 

@@ -69,7 +69,7 @@ class OnnxRuntime:
     ) -> OnnxRuntimeChain:
         """Opens all segments as one graph; see `Engine`.
 
-        onnxruntime wants the weights of branches in a file, which goes as soon as it is read.
+        onnxruntime wants the weights of branches in a file; its name is gone when this returns.
         """
         if os.name == "nt":
             raise ValueError("a file that is mapped cannot be removed on Windows")

@@ -134,6 +134,7 @@ if (pid := os.fork()) == 0:
         session(["good"])
     except Exception as error:
         print(type(error).__name__, error, flush=True)
+    session.close()
     os._exit(0)
 os.waitpid(pid, 0)
 print(len(session(["good"])))

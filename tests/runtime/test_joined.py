@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import mmap
-import re
 from collections.abc import Callable
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bundle_edits import edit_segment
+from bundle_edits import edit_manifest, edit_segment, write_listed
 from effbert.runtime import Session, open_bundle
-from effbert.runtime.engines.graph_bytes import Branch
 from effbert.runtime.engines.joined import join_segments
-from effbert.runtime.engines.mapped import MAPS, give_back
 from effbert.runtime.engines.onnxruntime import OnnxRuntime, OnnxRuntimeChain
-from effbert.runtime.engines.protobuf import fields, written
-from effbert.runtime.errors import BundleError, NumericalError
+from effbert.runtime.errors import BundleError, EffbertError, EngineError, NumericalError
 from effbert.runtime.one_by_one import OneByOne
 from tiny_bundle import EXITS, MAX_LENGTH, VOCABULARY, build_tiny_bundle
 
@@ -152,53 +148,6 @@ def test_no_file_is_left_behind(
         assert list(tmp_path.iterdir()) == []
 
 
-@settings(max_examples=200, deadline=None)
-@given(data=st.binary(max_size=60))
-def test_bytes_that_are_no_message_are_a_value_error(data: bytes) -> None:
-    try:
-        parts = list(fields(memoryview(data)))
-    except ValueError:
-        return
-    assert b"".join(bytes(part.raw) for part in parts) == data
-
-
-@pytest.mark.parametrize("value", [0, 1, 127, 128, 1 << 40, "name", b"", b"\x00" * 300])
-def test_what_is_written_is_read(value: int | str | bytes) -> None:
-    (field,) = fields(memoryview(written(13, value)))
-    found = field.value if isinstance(field.value, int) else bytes(field.value)
-    assert (field.number, found) == (13, value.encode() if isinstance(value, str) else value)
-
-
-@pytest.mark.parametrize("data", [b"", b"\x3a\x05abc", written(7, 3), b"\x08" + b"\xff" * 12])
-def test_files_that_are_no_models_are_not_taken_apart(data: bytes) -> None:
-    with pytest.raises(ValueError, match=r"."):
-        Branch(data, {})
-
-
-@pytest.mark.skipif(not MAPS.exists(), reason="Linux only")
-def test_mapped_pages_are_given_back_and_can_be_read_again(tmp_path: Path) -> None:
-    content = bytes(range(256)) * 4096
-    path = tmp_path / "weights"
-    path.write_bytes(content)
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
-        assert mapped[:] == content
-        before = resident(path)
-        give_back(str(tmp_path))
-        assert resident(path) == 0 < before
-        assert mapped[:] == content
-
-
-def resident(path: Path) -> int:
-    """Kilobytes of a mapped file that are in memory."""
-    total, here = 0, False
-    for line in Path("/proc/self/smaps").read_text().splitlines():
-        if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
-            here = line.endswith(str(path))
-        elif here and line.startswith("Rss:"):
-            total += int(line.split()[1])
-    return total
-
-
 def test_damage_is_still_found(tmp_path: Path) -> None:
     bundle = build_tiny_bundle(tmp_path / "bundle")
     path = bundle / "segment-02.onnx"
@@ -217,3 +166,152 @@ def test_what_all_segments_compute_of_the_mask_is_computed_once(bundles: dict[st
     assert outside == ["Cast", "Unsqueeze", "ReduceSum", "Loop"]
     bodies = joined.SerializeToString()
     assert bodies.count(b"Unsqueeze") == 1
+
+
+IDS = {"input_ids": [[2, 5, 6, 3, 0], [2, 7, 8, 9, 3]], "attention_mask": [[1] * 4 + [0], [1] * 5]}
+SEGMENTS = [f"segment-0{place}.onnx" for place in range(EXITS)]
+
+
+def edit_all(bundle: Path, change: Callable[[onnx.ModelProto], object]) -> None:
+    for name in SEGMENTS:
+        model = onnx.ModelProto.FromString((bundle / name).read_bytes())
+        change(model)
+        write_listed(bundle, name, model.SerializeToString())
+
+
+def compare(bundle: Path, knobs: dict[str, Any] | None = None) -> None:
+    """Asserts that the bundle is joined and answers as its segments one by one."""
+    with Session(bundle) as session:
+        assert isinstance(session._chains.default._segments, OnnxRuntimeChain)
+        found = session.run(IDS, knobs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delattr(OnnxRuntime, "join")
+        with Session(bundle) as session:
+            expected = session.run(IDS, knobs)
+    for name in ("logits", "signal", "exit_index", "exit_layer"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+def give_default(model: onnx.ModelProto) -> None:
+    default = onnx.numpy_helper.from_array(np.ones((1, 1), np.int64), "attention_mask")
+    model.graph.initializer.append(default)
+
+
+def use_our_words(model: onnx.ModelProto) -> None:
+    """Values of a segment called as something in the loop is, without our prefix."""
+    words = {"column": "place", "total": "most", "masked": "go", "mixed": "again", "moved": "sum"}
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [words.get(name, name) for name in names]
+
+
+def double_the_mask(model: onnx.ModelProto) -> None:
+    names = ["attention_mask", *(f"doubled_{place}" for place in range(40))]
+    for before, after in reversed(list(pairwise(names))):
+        model.graph.node.insert(0, onnx.helper.make_node("Mul", [before, before], [after]))
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("change", [give_default, use_our_words, double_the_mask])
+def test_unusual_segments_are_joined_too(
+    tmp_path: Path, change: Callable[[onnx.ModelProto], object]
+) -> None:
+    bundle = build_tiny_bundle(tmp_path / "bundle")
+    edit_all(bundle, change)
+    compare(bundle, {"threshold": 0.8})
+
+
+@pytest.mark.parametrize("thresholds", [[0, 0, 0], [2, 0, 0], [0.7, 0, 0], [0, 2, 0]])
+def test_layers_of_tokens_that_one_segment_tells(tmp_path: Path, thresholds: list[float]) -> None:
+    bundle = build_tiny_bundle(tmp_path / "bundle")
+    name, axes = "exit_layer", ["batch", "sequence"]
+    model = onnx.ModelProto.FromString((bundle / SEGMENTS[1]).read_bytes())
+    model.graph.node.append(onnx.helper.make_node("Neg", ["attention_mask"], [name]))
+    kind = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, axes)
+    model.graph.output.append(kind)
+    write_listed(bundle, SEGMENTS[1], model.SerializeToString())
+    output = {"name": name, "dtype": "int64", "axes": axes}
+    edit_manifest(bundle, lambda manifest: manifest["segments"][1]["outputs"].append(output))
+    compare(bundle, {"threshold": thresholds})
+
+
+def test_a_knob_may_have_a_name_that_the_loop_uses_too(tmp_path: Path) -> None:
+    bundle = build_tiny_bundle(tmp_path / "bundle")
+
+    def rename(model: onnx.ModelProto) -> None:
+        for value in model.graph.input:
+            value.name = "place" if value.name == "threshold" else value.name
+        for node in model.graph.node:
+            node.input[:] = ["place" if name == "threshold" else name for name in node.input]
+
+    edit_all(bundle, rename)
+    path = bundle / "effbert.json"
+    path.write_text(path.read_text().replace('"threshold"', '"place"'))
+    compare(bundle, {"place": 0.8})
+
+
+def test_what_is_made_of_constants_stays_with_its_reader(tmp_path: Path) -> None:
+    bundle = build_tiny_bundle(tmp_path / "bundle", shared_weights=True)
+
+    def negate(model: onnx.ModelProto) -> None:
+        product = next(node for node in model.graph.node if node.output[0] == "mixed")
+        weight, product.input[1] = product.input[1], "negative"
+        model.graph.node.insert(0, onnx.helper.make_node("Neg", [weight], ["negative"]))
+
+    edit_all(bundle, negate)
+    compare(bundle)
+    opened = open_bundle(bundle)
+    files = [opened.read(name) for name in SEGMENTS]
+    joined = onnx.ModelProto.FromString(join_segments(opened.manifest, files, BytesIO(), "weights"))
+    assert "Neg" not in [node.op_type for node in joined.graph.node]
+
+
+def test_a_huge_state_takes_no_memory_to_open(tmp_path: Path) -> None:
+    bundle = build_tiny_bundle(tmp_path / "bundle")
+    state = {"name": "huge", "dtype": "float32", "axes": ["batch", 1 << 20, 1 << 20], "initial": 0}
+    edit_manifest(bundle, lambda manifest: manifest["states"].append(state))
+    with Session(bundle) as session:
+        assert isinstance(session._chains.default._segments, OnnxRuntimeChain)
+
+
+def test_a_failing_run_names_the_segment_and_the_operator(tmp_path: Path) -> None:
+    bundle = build_tiny_bundle(tmp_path / "bundle")
+    model = onnx.ModelProto.FromString((bundle / SEGMENTS[1]).read_bytes())
+    shape = onnx.numpy_helper.from_array(np.array([7, 7], np.int64), "seven")
+    model.graph.initializer.append(shape)
+    last = next(node for node in model.graph.node if node.output[0] == "logits")
+    last.output[0] = "scored"
+    model.graph.node.insert(
+        [*model.graph.node].index(last) + 1,
+        onnx.helper.make_node("Reshape", ["scored", "seven"], ["logits"]),
+    )
+    write_listed(bundle, SEGMENTS[1], model.SerializeToString())
+    with Session(bundle) as session, pytest.raises(EngineError) as caught:
+        session.run(IDS)
+    assert "segment-01.onnx" in str(caught.value)
+    assert "Reshape" in str(caught.value)
+
+
+@pytest.mark.parametrize("where", ["attribute", "initializer"])
+def test_references_to_other_files_are_not_joined(tmp_path: Path, where: str) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(np.array([11, 22, 33], np.float32).tobytes())
+    bundle = build_tiny_bundle(tmp_path / "bundle")
+
+    def refer(model: onnx.ModelProto) -> None:
+        tensor = constant_of(model, "bias")
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in {"location": "../secret", "offset": "0", "length": "12"}.items():
+            tensor.external_data.add(key=key, value=value)
+        if where == "attribute":
+            node = onnx.helper.make_node("Constant", [], ["bias"], value=tensor)
+            model.graph.node.insert(0, node)
+            model.graph.initializer.remove(tensor)
+
+    edit_all(bundle, refer)
+    opened = open_bundle(bundle)
+    with pytest.raises(ValueError, match="outside"):
+        OnnxRuntime(1).join(opened.manifest, map(opened.read, SEGMENTS), None)
+    with pytest.raises(EffbertError, match=r"segment-00\.onnx"):
+        Session(bundle)
