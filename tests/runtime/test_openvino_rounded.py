@@ -166,7 +166,17 @@ def name_output(manifest: dict[str, Any], name: str) -> None:
     next(item for item in outputs if item["name"] == "hidden_out")["name"] = name
 
 
-@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False, max_value=2.0**126)))
+@given(
+    st.lists(
+        st.floats(
+            width=32,
+            allow_nan=False,
+            allow_infinity=False,
+            min_value=-(2.0**126),
+            max_value=2.0**126,
+        )
+    )
+)
 def test_halves_are_as_near_as_they_can_be(values: list[float]) -> None:
     exact = np.array(values, np.float32)
     found = widened(narrowed(exact))
