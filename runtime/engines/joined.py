@@ -212,8 +212,8 @@ def _body(branches: Sequence[bytes], names: Names) -> bytes:
 def _switch(
     branches: Sequence[bytes], start: int, results: Sequence[str], tensors: Sequence[Tensor]
 ) -> list[bytes]:
-    """Nodes that run the branch whose place is `PLACE`; halves of halves, not one after another."""
-    middle = len(branches) // 2
+    """Nodes that run the branch whose place is `PLACE`; the first, which run most, come first."""
+    middle = max(1, len(branches) // 4)
     test = f"{_OWN}below.{start + middle}"
 
     def half(part: Sequence[bytes], begin: int) -> bytes:
@@ -247,13 +247,15 @@ def _decision(names: Names) -> list[bytes]:
     ]
     terms = [left]
     for name, tensor in names.answers.items():
-        if tensor.dtype == "float32":
+        if tensor.dtype == "float32" and name != "signal":  # which may well be NaN
             total, zero = f"{OURS}total.{name}", f"{OURS}zero.{name}"
             nodes.append(node("ReduceSum", [_following(name)], [total], none))
             nodes.append(node("Mul", [total, _ZERO], [zero]))
             terms.append(zero)
-    nodes.append(node("Sum", terms, [f"{_OWN}sum"]))
-    nodes.append(node("Equal", [f"{_OWN}sum", _ZERO], [f"{_OWN}again"]))
+    if len(terms) > 2:
+        nodes.append(node("Sum", terms[1:], [f"{_OWN}sum"]))
+        terms[1:] = [f"{_OWN}sum"]
+    nodes.append(node("Equal", terms, [f"{_OWN}again"]))
     return nodes
 
 
