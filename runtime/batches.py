@@ -30,9 +30,9 @@ def parts(
     Raises:
         InputError: Padding would be seen and is not at the end of the rows, or a row is too short.
     """
-    every = np.arange(batch.rows)
     if not padding_free:
         return _split(batch, _equal_lengths(batch.tensors[MASK], shortest), max_tokens)
+    every = np.arange(batch.rows)
     if 0 < batch.rows * batch.length <= max_tokens:
         return [(every, batch.tensors)]
     return _split(batch, [(every, batch.length)], max_tokens)

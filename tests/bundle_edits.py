@@ -46,8 +46,10 @@ def write_listed(folder: Path, name: str, data: bytes) -> None:
     edit_manifest(folder, lambda manifest: manifest["files"].update({name: entry}))
 
 
-def edit_segment(folder: Path, change: Callable[[onnx.ModelProto], object]) -> None:
-    """Applies `change` to the first segment and lists it with its new hash."""
-    model = onnx.ModelProto.FromString((folder / SEGMENT).read_bytes())
+def edit_segment(
+    folder: Path, change: Callable[[onnx.ModelProto], object], name: str = SEGMENT
+) -> None:
+    """Applies `change` to a segment, the first if not said, and lists it with its new hash."""
+    model = onnx.ModelProto.FromString((folder / name).read_bytes())
     change(model)
-    write_listed(folder, SEGMENT, model.SerializeToString())
+    write_listed(folder, name, model.SerializeToString())

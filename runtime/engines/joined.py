@@ -61,13 +61,10 @@ class Names:
     def __init__(self, manifest: Manifest) -> None:
         segments = manifest.segments
         carried = {name for segment in segments for name in segment.carries}
-        self.carries = {
-            name: tensor
-            for tensor, name in _with_names(manifest)
-            if name in carried or name in {state.name for state in manifest.states}
-        }
+        carried |= {state.name for state in manifest.states}
+        self.carries = {name: each for each, name in _with_names(manifest) if name in carried}
         self.data = {item.name: item for item in manifest.inputs if item.name not in self.carries}
-        self.entries = {name: f"{OURS}{name}" for name in self.data}
+        self.entries = {name: _around(name) for name in self.data}
         self.entries |= {name: f"{OURS}first.{name}" for name in self.carries}
         read = {item.name: item for segment in segments for item in segment.inputs}
         self.knobs = {knob.name: read[knob.name] for knob in manifest.knobs if knob.name in read}
@@ -103,7 +100,7 @@ def join_segments(
     names = Names(manifest)
     branches = []
     for segment, data in zip(manifest.segments, files, strict=True):
-        around = {item.name: f"{OURS}{item.name}" for item in segment.inputs}
+        around = {item.name: _around(item.name) for item in segment.inputs}
         branch = Branch(data, around, segment.file)
         branch.store_weights(weights, name)
         branches.append(branch)
@@ -143,7 +140,7 @@ def _branch(branch: Branch, segment: Segment, names: Names, needed: set[str]) ->
         if name in segment.carries:
             outputs.append(segment.carries[name])
         else:
-            source = f"{OURS}{name}" if name in needed else _nothing(name)
+            source = _around(name) if name in needed else _nothing(name)
             outputs.append(branch.pass_on(source))
     made = {item.name for item in segment.outputs}
     outputs += [each if each in made else branch.pass_on(_nothing(each)) for each in names.answers]
@@ -169,10 +166,7 @@ def _joined(
         for name, item in names.knobs.items()
     ]
     every = names.carries | names.answers
-    outputs = [value(ends[0], "int64", _SCALAR)]
-    outputs += [
-        value(end, tensor.dtype, None) for end, tensor in zip(ends[1:], every.values(), strict=True)
-    ]
+    outputs = [value(ends[0], "int64", _SCALAR), *_values(ends[1:], every.values())]
     constants = [
         *constants,
         constant(_ONE, np.array(1, np.int64)),
@@ -192,10 +186,10 @@ def _body(branches: Sequence[bytes], names: Names) -> bytes:
         value(_ITERATION, "int64", _SCALAR),
         value(_GO, "bool", _SCALAR),
         value(PLACE, "int64", _SCALAR),
-        *(value(f"{OURS}{name}", tensor.dtype, tensor.axes) for name, tensor in every),
+        *(value(_around(name), tensor.dtype, tensor.axes) for name, tensor in every),
     ]
     nodes = [
-        node("Gather", [stack, PLACE], [f"{OURS}{name}"]) for name, stack in names.stacks.items()
+        node("Gather", [stack, PLACE], [_around(name)]) for name, stack in names.stacks.items()
     ]
     results = [_following(name) for name, _ in every]
     tensors = [tensor for _, tensor in every]
@@ -203,10 +197,7 @@ def _body(branches: Sequence[bytes], names: Names) -> bytes:
     nodes += _decision(names)
     nodes.append(node("Add", [PLACE, _ONE], [_NEXT_PLACE]))
     outputs = [value(f"{_OWN}again", "bool", _SCALAR), value(_NEXT_PLACE, "int64", _SCALAR)]
-    outputs += [
-        value(name, tensor.dtype, None) for name, tensor in zip(results, tensors, strict=True)
-    ]
-    return graph(nodes, [], inputs, outputs)
+    return graph(nodes, [], inputs, [*outputs, *_values(results, tensors)])
 
 
 def _switch(
@@ -216,14 +207,11 @@ def _switch(
     middle = max(1, len(branches) // 4)
     test = f"{_OWN}below.{start + middle}"
 
-    def half(part: Sequence[bytes], begin: int) -> bytes:
+    def side(part: Sequence[bytes], begin: int) -> bytes:
         if len(part) == 1:
             return part[0]
         inner = [f"{name}.{begin}.{len(part)}" for name in results]
-        outputs = [
-            value(name, tensor.dtype, None) for name, tensor in zip(inner, tensors, strict=True)
-        ]
-        return graph(_switch(part, begin, inner, tensors), [], [], outputs)
+        return graph(_switch(part, begin, inner, tensors), [], [], _values(inner, tensors))
 
     return [
         node("Less", [PLACE, _place(start + middle)], [test]),
@@ -231,8 +219,8 @@ def _switch(
             "If",
             [test],
             results,
-            attribute("then_branch", graph=half(branches[:middle], start)),
-            attribute("else_branch", graph=half(branches[middle:], start + middle)),
+            attribute("then_branch", graph=side(branches[:middle], start)),
+            attribute("else_branch", graph=side(branches[middle:], start + middle)),
         ),
     ]
 
@@ -257,6 +245,16 @@ def _decision(names: Names) -> list[bytes]:
         terms[1:] = [f"{_OWN}sum"]
     nodes.append(node("Equal", terms, [f"{_OWN}again"]))
     return nodes
+
+
+def _values(names: Iterable[str], tensors: Iterable[Tensor]) -> list[bytes]:
+    """Outputs whose shapes stay open."""
+    return [value(name, each.dtype, None) for name, each in zip(names, tensors, strict=True)]
+
+
+def _around(name: str) -> str:
+    """What a segment's input is called around it."""
+    return f"{OURS}{name}"
 
 
 def _following(name: str) -> str:

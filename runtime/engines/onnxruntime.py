@@ -17,8 +17,9 @@ from numpy import ndarray
 from effbert.runtime.engines.failures import translated
 from effbert.runtime.engines.graph_bytes import REFERENCE, Branch
 from effbert.runtime.engines.joined import FIRST, MOST, Names, join_segments
-from effbert.runtime.engines.mapped import give_back
+from effbert.runtime.engines.mapped import give_back, trim
 from effbert.runtime.errors import UnsafeContentError
+from effbert.runtime.inputs import MASK
 from effbert.runtime.knobs import Values
 from effbert.runtime.manifest import WEIGHTS_NAME, Manifest
 
@@ -33,6 +34,7 @@ EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 FROM_MEMORY = "add_external_initializers_from_files_in_memory"
 NOWHERE = "/effbert/no-external-files"
 JOINED_NAME = "joined.bin"
+LARGE = 1 << 13  # tokens; a run of more takes far longer than to tidy up after it
 
 
 class OnnxRuntime:
@@ -54,15 +56,9 @@ class OnnxRuntime:
             _refuse_other_files(name, model)
         try:
             with _reachable(weights, options):
-                session = onnxruntime.InferenceSession(
-                    model, options, providers=["CPUExecutionProvider"], enable_fallback=0
-                )
+                return OnnxRuntimeSegment(name, _opened(model, options))
         except Exception as error:
             raise translated(error, "onnxruntime", "open", name) from error
-        # The Python object keeps the model for a fallback that is switched off; without this line
-        # every segment would be in memory twice.
-        session._model_bytes = None
-        return OnnxRuntimeSegment(name, session)
 
     def join(
         self, manifest: Manifest, files: Iterable[bytes], weights: bytes | None
@@ -81,13 +77,10 @@ class OnnxRuntime:
             options = self._session_options()
             options.add_session_config_entry(EXTERNAL_FOLDER, folder)
             try:
-                session = onnxruntime.InferenceSession(
-                    model, options, providers=["CPUExecutionProvider"], enable_fallback=0
-                )
+                session = _opened(model, options)
             except Exception as error:
                 raise translated(error, "onnxruntime", "open", "the segments") from error
             give_back(folder)
-        session._model_bytes = None
         return OnnxRuntimeChain(manifest, session)
 
     def options(self) -> onnxruntime.RunOptions:
@@ -99,8 +92,8 @@ class OnnxRuntime:
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.log_severity_level = ERRORS_ONLY
-        # An arena keeps the peak of the largest batch ever seen, once for every segment (20 times
-        # the resident memory after one large batch), and saves no time that could be measured.
+        # An arena saves a few percent, but keeps the peak of the largest batch ever seen, for
+        # segments that are opened one by one even once each.
         options.enable_cpu_mem_arena = False
         options.enable_mem_pattern = False
         options.add_session_config_entry("session.force_spinning_stop", "1")
@@ -162,6 +155,8 @@ class OnnxRuntimeChain:
         except Exception as error:
             inner = RuntimeError(FRAMES.sub("", str(error)))
             raise translated(inner, "onnxruntime", "run", "the segments") from error
+        if tensors[MASK].size > LARGE:
+            trim()
         count = len(self._carries)
         last = int(place) - 1
         answers = {
@@ -170,6 +165,16 @@ class OnnxRuntimeChain:
             if name in self._made[last]
         }
         return last, answers, dict(zip(self._carries, values[:count], strict=True))
+
+
+def _opened(model: bytes, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    session = onnxruntime.InferenceSession(
+        model, options, providers=["CPUExecutionProvider"], enable_fallback=0
+    )
+    # The Python object keeps the model for a fallback that is switched off; without this line
+    # every segment would be in memory twice.
+    session._model_bytes = None
+    return session
 
 
 def _refuse_other_files(name: str, model: bytes) -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bundle_edits import edit_manifest, edit_segment, write_listed
+from bundle_edits import edit_manifest, edit_segment
 from effbert.runtime import Session, open_bundle
 from effbert.runtime.engines.joined import join_segments
 from effbert.runtime.engines.onnxruntime import OnnxRuntime, OnnxRuntimeChain
@@ -174,9 +174,7 @@ SEGMENTS = [f"segment-0{place}.onnx" for place in range(EXITS)]
 
 def edit_all(bundle: Path, change: Callable[[onnx.ModelProto], object]) -> None:
     for name in SEGMENTS:
-        model = onnx.ModelProto.FromString((bundle / name).read_bytes())
-        change(model)
-        write_listed(bundle, name, model.SerializeToString())
+        edit_segment(bundle, change, name)
 
 
 def compare(bundle: Path, knobs: dict[str, Any] | None = None) -> None:
@@ -225,11 +223,13 @@ def test_unusual_segments_are_joined_too(
 def test_layers_of_tokens_that_one_segment_tells(tmp_path: Path, thresholds: list[float]) -> None:
     bundle = build_tiny_bundle(tmp_path / "bundle")
     name, axes = "exit_layer", ["batch", "sequence"]
-    model = onnx.ModelProto.FromString((bundle / SEGMENTS[1]).read_bytes())
-    model.graph.node.append(onnx.helper.make_node("Neg", ["attention_mask"], [name]))
-    kind = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, axes)
-    model.graph.output.append(kind)
-    write_listed(bundle, SEGMENTS[1], model.SerializeToString())
+
+    def tell(model: onnx.ModelProto) -> None:
+        model.graph.node.append(onnx.helper.make_node("Neg", ["attention_mask"], [name]))
+        kind = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, axes)
+        model.graph.output.append(kind)
+
+    edit_segment(bundle, tell, SEGMENTS[1])
     output = {"name": name, "dtype": "int64", "axes": axes}
     edit_manifest(bundle, lambda manifest: manifest["segments"][1]["outputs"].append(output))
     compare(bundle, {"threshold": thresholds})
@@ -276,16 +276,16 @@ def test_a_huge_state_takes_no_memory_to_open(tmp_path: Path) -> None:
 
 def test_a_failing_run_names_the_segment_and_the_operator(tmp_path: Path) -> None:
     bundle = build_tiny_bundle(tmp_path / "bundle")
-    model = onnx.ModelProto.FromString((bundle / SEGMENTS[1]).read_bytes())
-    shape = onnx.numpy_helper.from_array(np.array([7, 7], np.int64), "seven")
-    model.graph.initializer.append(shape)
-    last = next(node for node in model.graph.node if node.output[0] == "logits")
-    last.output[0] = "scored"
-    model.graph.node.insert(
-        [*model.graph.node].index(last) + 1,
-        onnx.helper.make_node("Reshape", ["scored", "seven"], ["logits"]),
-    )
-    write_listed(bundle, SEGMENTS[1], model.SerializeToString())
+
+    def fail(model: onnx.ModelProto) -> None:
+        shape = onnx.numpy_helper.from_array(np.array([7, 7], np.int64), "seven")
+        model.graph.initializer.append(shape)
+        last = next(node for node in model.graph.node if node.output[0] == "logits")
+        last.output[0] = "scored"
+        reshape = onnx.helper.make_node("Reshape", ["scored", "seven"], ["logits"])
+        model.graph.node.insert([*model.graph.node].index(last) + 1, reshape)
+
+    edit_segment(bundle, fail, SEGMENTS[1])
     with Session(bundle) as session, pytest.raises(EngineError) as caught:
         session.run(IDS)
     assert "segment-01.onnx" in str(caught.value)
