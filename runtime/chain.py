@@ -6,6 +6,7 @@ This file is the meaning of a bundle; `docs/bundle.md` says the same in words.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,6 @@ class Step:
     def __init__(self, index: int, segment: Segment, manifest: Manifest):
         self.index = index
         self.layer = segment.layer
-        self.index_array, self.layer_array = np.array([[index], [segment.layer]])
         knobs = {knob.name for knob in manifest.knobs}
         self.needs = {item.name for item in segment.inputs if item.name not in knobs}
         self.later: set[str] = set()  # what is read after this step
@@ -37,6 +37,12 @@ class Step:
             for item in segment.outputs
             if item.name in manifest.outputs
         ]
+        kept = (*manifest.outputs, "signal", "exit_layer")
+        self._kept = [item.name for item in segment.outputs if item.name in kept]
+
+    def of_rows(self, out: Tensors, chosen: np.ndarray) -> Tensors:
+        """What is kept of some rows when they leave."""
+        return {name: out[name][chosen] for name in self._kept}
 
     def check_finite(self, out: Tensors, mask: np.ndarray, rows: np.ndarray) -> None:
         """Raises NumericalError if an answer of a row holds NaN or infinity (padding aside)."""
@@ -101,7 +107,49 @@ class Chain:
             deadline: Once passed, the rows left get the answer of the exit just run.
             cancel: Checked between segments.
             options: Handed to the engine.
+
+        Raises:
+            NumericalError: A row leaves with an answer that is not finite; names the first exit
+                with such answers.
         """
+        try:
+            self._run(inputs, rows, knobs, result, deadline, cancel, options)
+        except NumericalError:
+            for step, out, mask in self._every_step(inputs, knobs):
+                step.check_finite(out, mask, rows)
+            raise
+
+    def run_all(
+        self, inputs: Tensors, rows: np.ndarray, knobs: Values, outputs: ExitOutputs
+    ) -> None:
+        """Runs every segment on all rows, whatever the exits say, and keeps every answer."""
+        for step, out, mask in self._every_step(inputs, knobs):
+            step.check_finite(out, mask, rows)
+            outputs.put(rows, step, out)
+
+    def close(self) -> None:
+        """Frees the segments."""
+        self._segments = None
+
+    def _every_step(
+        self, inputs: Tensors, knobs: Values
+    ) -> Iterator[tuple[Step, Tensors, np.ndarray]]:
+        """Runs one segment after the other, and yields what it made and the mask after it."""
+        tensors = self._start(inputs)
+        for place in range(len(self.steps)):
+            step, out = self._advance(place, 1, tensors, knobs, None)
+            yield step, out, tensors[MASK]
+
+    def _run(
+        self,
+        inputs: Tensors,
+        rows: np.ndarray,
+        knobs: Values,
+        result: Result,
+        deadline: Deadline,
+        cancel: Cancel | None,
+        options: Any,
+    ) -> None:
         tensors = self._start(inputs)
         if self._trim_first and not any(inputs[MASK][:, -1].tolist()):
             tensors = self._narrowed(tensors, slice(None), set(tensors))
@@ -111,35 +159,22 @@ class Chain:
                 cancel.check()
             most = end - place if deadline.never else 1
             step, out = self._advance(place, most, tensors, knobs, options)
-            step.check_finite(out, tensors[MASK], rows)
             done = out["exit"]
             leaving = done.tolist()  # a list: numpy's machinery costs more than these few flags
             place = step.index + 1
-            if place == end or all(leaving):
+            late = deadline.passed()
+            if place == end or late or all(leaving):
+                step.check_finite(out, tensors[MASK], rows)
                 result.put(rows, step, out)
-                return
-            if deadline.passed():
-                result.put(rows, step, out)
-                result.deadline_hit[rows[~done]] = True
+                if late and place < end:
+                    result.deadline_hit[rows[~done]] = True
                 return
             if any(leaving):
-                result.put(rows[done], step, out, done)
+                left = step.of_rows(out, done)
+                step.check_finite(left, tensors[MASK][done], rows[done])
+                result.put(rows[done], step, left)
                 rows = rows[~done]
                 tensors = self._narrowed(tensors, ~done, step.later)
-
-    def run_all(
-        self, inputs: Tensors, rows: np.ndarray, knobs: Values, outputs: ExitOutputs
-    ) -> None:
-        """Runs every segment on all rows, whatever the exits say, and keeps every answer."""
-        tensors = self._start(inputs)
-        for place in range(len(self.steps)):
-            step, out = self._advance(place, 1, tensors, knobs, None)
-            step.check_finite(out, tensors[MASK], rows)
-            outputs.put(rows, step, out)
-
-    def close(self) -> None:
-        """Frees the segments."""
-        self._segments = None
 
     def _advance(
         self, place: int, most: int, tensors: Tensors, knobs: Values, options: Any

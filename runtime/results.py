@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,10 +12,6 @@ from effbert.runtime.manifest import Axis, Manifest
 
 if TYPE_CHECKING:
     from effbert.runtime.chain import Step
-
-
-# Repeating a ready array takes numpy a third of what making a new one does.
-FALSE = np.zeros(1, dtype=bool)
 
 
 class Layout:
@@ -32,27 +29,43 @@ class Result:
 
     Attributes:
         outputs: Output name -> float32 [batch, ...]; columns that are padding may be zeros.
-        exit_index: int64 [batch], 0-based place of the exit in the chain.
-        exit_layer: int64 [batch], 1-based encoder layer; [batch, sequence] for bundles whose
-            tokens exit on their own.
         signal: float32 [batch], what the exit policy compared.
-        deadline_hit: bool [batch], the answer is the last one before the deadline.
-        truncated: bool [batch], the text was longer than the model reads.
     """
 
     outputs: dict[str, np.ndarray]
-    exit_index: np.ndarray
-    exit_layer: np.ndarray
     signal: np.ndarray
 
     def __init__(self, layout: Layout, rows: int, length: int) -> None:
         self._layout = layout
         self._shape = rows, length
+        self._only: Step | None = None  # the exit that all rows took together
         self._stored = False
-        self.deadline_hit = FALSE.repeat(rows)
-        self.truncated = FALSE.repeat(rows)
         if rows == 0:
             self._make_room()
+
+    # Arrays that many callers never look at are made when they do.
+
+    @cached_property
+    def exit_index(self) -> np.ndarray:
+        """The 0-based place of the exit in the chain, int64 [batch]."""
+        assert self._only is not None
+        return np.full(self._shape[0], self._only.index)
+
+    @cached_property
+    def exit_layer(self) -> np.ndarray:
+        """The 1-based encoder layer, int64 [batch]; [batch, sequence] if tokens exit alone."""
+        assert self._only is not None
+        return np.full(self._shape[0], self._only.layer)
+
+    @cached_property
+    def deadline_hit(self) -> np.ndarray:
+        """Whether the answer is the last one before the deadline, bool [batch]."""
+        return np.zeros(self._shape[0], dtype=bool)
+
+    @cached_property
+    def truncated(self) -> np.ndarray:
+        """Whether the text was longer than the model reads, bool [batch]."""
+        return np.zeros(self._shape[0], dtype=bool)
 
     @property
     def logits(self) -> np.ndarray:
@@ -61,25 +74,13 @@ class Result:
             raise InputError(f"This bundle has no logits; its outputs are {list(self.outputs)}.")
         return self.outputs["logits"]
 
-    def put(
-        self,
-        rows: np.ndarray,
-        step: Step,
-        out: dict[str, np.ndarray],
-        chosen: np.ndarray | None = None,
-    ) -> None:
-        """Stores the answers of one exit; `chosen` marks the rows of `out` that stop there."""
-        if len(rows) == self._shape[0] and chosen is None and not self._layout.has_sequence:
+    def put(self, rows: np.ndarray, step: Step, out: dict[str, np.ndarray]) -> None:
+        """Stores the answers of the rows that leave at an exit."""
+        if len(rows) == self._shape[0] and not self._layout.has_sequence:
             self._keep_all(step, out)
             return
         if not self._stored:
             self._make_room()
-        if chosen is not None:
-            out = {
-                name: out[name][chosen]
-                for name in (*self.outputs, "signal", "exit_layer")
-                if name in out
-            }
         for name, target in self.outputs.items():
             _store(target, rows, out[name])
         self.exit_index[rows] = step.index
@@ -91,11 +92,9 @@ class Result:
 
     def _keep_all(self, step: Step, out: dict[str, np.ndarray]) -> None:
         """Takes the arrays of an exit at which all rows stop together, as they are."""
-        rows, _ = self._shape
         self.outputs = {name: out[name] for name in self._layout.axes}
-        self.exit_index = step.index_array.repeat(rows)
-        self.exit_layer = step.layer_array.repeat(rows)
         self.signal = out["signal"]
+        self._only = step
 
     def _make_room(self) -> None:
         rows, length = self._shape

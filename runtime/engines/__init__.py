@@ -45,8 +45,8 @@ class RunnableChain(Protocol):
 
         Returns:
             The place of the last segment that ran, its outputs by name, and the carries that were
-            replaced by the names that segments read. The segments before it let no row leave and
-            gave finite answers.
+            replaced by the names that segments read, for rows that go on. The segments before it
+            let no row leave.
         """
 
 

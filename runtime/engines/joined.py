@@ -6,7 +6,7 @@ row leaves:
 
     Loop(most, place = first, carries):
         If(place):  segment 0 | segment 1 | ...
-        go on while no row leaves and every answer is finite
+        go on while no row leaves
 
 The host still takes the rows that left and packs the others; it then enters at the next segment.
 """
@@ -37,10 +37,8 @@ from effbert.runtime.manifest import Manifest, Segment, Tensor
 # manifest have no dots. A segment that uses such names itself is refused by the engine.
 OURS = "effbert."
 _OWN = f"{OURS}own.of-the-loop."
-FIRST, MOST, PLACE = f"{_OWN}first", f"{_OWN}most", f"{_OWN}place"
-_ITERATION, _GO, _NEXT_PLACE, _LAST = (
-    f"{_OWN}{name}" for name in ("iteration", "go", "next", "last")
-)
+FIRST, MOST, PLACE, LAST = (f"{_OWN}{name}" for name in ("first", "most", "place", "last"))
+_ITERATION, _GO, _NEXT_PLACE = (f"{_OWN}{name}" for name in ("iteration", "go", "next"))
 _ONE, _TRUE, _ZERO = f"{_OWN}one", f"{_OWN}true", f"{_OWN}zero"
 _SCALAR: Shape = ()
 
@@ -56,6 +54,7 @@ class Names:
         knobs: Those that graphs read.
         stacks: The inputs of the joined graph for knobs: values of all segments.
         answers: Outputs that every segment may have, carries aside.
+        ends: The outputs of the joined graph for carries and answers.
     """
 
     def __init__(self, manifest: Manifest) -> None:
@@ -72,6 +71,7 @@ class Names:
         wanted = ("exit", "signal", *manifest.outputs, "exit_layer")
         known = {item.name: item for segment in segments for item in segment.outputs}
         self.answers = {name: known[name] for name in wanted if name in known}
+        self.ends = {name: f"{OURS}last.{name}" for name in (*self.carries, *self.answers)}
         self._segments = segments
 
     def needed_after(self, index: int) -> set[str]:
@@ -153,7 +153,7 @@ def _joined(
 ) -> bytes:
     entries = [names.entries[name] for name in names.carries]
     entries = [FIRST, *entries, *map(_nothing, names.answers)]
-    ends = [_LAST, *(f"{OURS}last.{name}" for name in (*names.carries, *names.answers))]
+    ends = [LAST, *names.ends.values()]
     loop = node(
         "Loop", [MOST, _TRUE, *entries], ends, attribute("body", graph=_body(branches, names))
     )
@@ -194,7 +194,7 @@ def _body(branches: Sequence[bytes], names: Names) -> bytes:
     results = [_following(name) for name, _ in every]
     tensors = [tensor for _, tensor in every]
     nodes += _switch(branches, 0, results, tensors)
-    nodes += _decision(names)
+    nodes += _decision()
     nodes.append(node("Add", [PLACE, _ONE], [_NEXT_PLACE]))
     outputs = [value(f"{_OWN}again", "bool", _SCALAR), value(_NEXT_PLACE, "int64", _SCALAR)]
     return graph(nodes, [], inputs, [*outputs, *_values(results, tensors)])
@@ -225,26 +225,14 @@ def _switch(
     ]
 
 
-def _decision(names: Names) -> list[bytes]:
-    """Nodes that say whether to go on: nobody leaves, and zero times the answers is zero."""
-    flags, left = f"{_OWN}flags", f"{_OWN}left"
-    none = attribute("keepdims", number=0)
-    nodes = [
+def _decision() -> list[bytes]:
+    """Nodes that say whether to go on: nobody leaves."""
+    flags, most = f"{_OWN}flags", f"{_OWN}largest"
+    return [  # the largest of bools needs opset 20
         node("Cast", [_following("exit")], [flags], attribute("to", number=DTYPES["float32"])),
-        node("ReduceSum", [flags], [left], none),
+        node("ReduceMax", [flags], [most], attribute("keepdims", number=0)),
+        node("Equal", [most, _ZERO], [f"{_OWN}again"]),
     ]
-    terms = [left]
-    for name, tensor in names.answers.items():
-        if tensor.dtype == "float32" and name != "signal":  # which may well be NaN
-            total, zero = f"{OURS}total.{name}", f"{OURS}zero.{name}"
-            nodes.append(node("ReduceSum", [_following(name)], [total], none))
-            nodes.append(node("Mul", [total, _ZERO], [zero]))
-            terms.append(zero)
-    if len(terms) > 2:
-        nodes.append(node("Sum", terms[1:], [f"{_OWN}sum"]))
-        terms[1:] = [f"{_OWN}sum"]
-    nodes.append(node("Equal", terms, [f"{_OWN}again"]))
-    return nodes
 
 
 def _values(names: Iterable[str], tensors: Iterable[Tensor]) -> list[bytes]:

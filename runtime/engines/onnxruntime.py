@@ -16,7 +16,7 @@ from numpy import ndarray
 
 from effbert.runtime.engines.failures import translated
 from effbert.runtime.engines.graph_bytes import REFERENCE, Branch
-from effbert.runtime.engines.joined import FIRST, MOST, Names, join_segments
+from effbert.runtime.engines.joined import FIRST, LAST, MOST, Names, join_segments
 from effbert.runtime.engines.mapped import give_back, trim
 from effbert.runtime.errors import UnsafeContentError
 from effbert.runtime.inputs import MASK
@@ -34,15 +34,20 @@ EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 FROM_MEMORY = "add_external_initializers_from_files_in_memory"
 NOWHERE = "/effbert/no-external-files"
 JOINED_NAME = "joined.bin"
-LARGE = 1 << 13  # tokens; a run of more takes far longer than to tidy up after it
+AWAKE = "200"  # microseconds; onnxruntime's own default is some 50,000
+# Older ones ignore the setting.
+MAY_SPIN_BRIEFLY = tuple(map(int, onnxruntime.__version__.split(".")[:2])) >= (1, 31)
+LARGE = 1 << 12  # tokens; a run of more takes far longer than to tidy up after it
+SHRINK = ("memory.enable_memory_arena_shrinkage", "cpu:0")  # what it takes to do so
 
 
 class OnnxRuntime:
     """Opens segments with thread pools of their own.
 
-    The pools must not spin: with default settings every segment's idle pool keeps the cores busy
-    while the next segment runs, which costs a factor of 4 to 6. The global pool of onnxruntime
-    would avoid that too, but it breaks every other session of the host process.
+    Pools of segments must not spin: with default settings every segment's idle pool keeps the cores
+    busy while the next segment runs, which costs a factor of 4 to 6. The global pool of onnxruntime
+    would avoid that too, but it breaks every other session of the host process. The pool of a
+    joined graph looks for work a moment longer, to be awake for a call that follows at once.
     """
 
     def __init__(self, threads: int | None, precision: str = "fp32") -> None:
@@ -74,7 +79,7 @@ class OnnxRuntime:
                 model = join_segments(manifest, files, file, JOINED_NAME)
             if weights is not None:
                 Path(folder, WEIGHTS_NAME).write_bytes(weights)
-            options = self._session_options()
+            options = self._session_options(joined=True)
             options.add_session_config_entry(EXTERNAL_FOLDER, folder)
             try:
                 session = _opened(model, options)
@@ -87,16 +92,19 @@ class OnnxRuntime:
         """Options of one call; setting `terminate` stops it within about a millisecond."""
         return quiet_options()
 
-    def _session_options(self) -> onnxruntime.SessionOptions:
+    def _session_options(self, joined: bool = False) -> onnxruntime.SessionOptions:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.log_severity_level = ERRORS_ONLY
-        # An arena saves a few percent, but keeps the peak of the largest batch ever seen, for
-        # segments that are opened one by one even once each.
-        options.enable_cpu_mem_arena = False
+        # An arena saves up to a tenth in large batches, but keeps the peak of the largest one, and
+        # segments that are opened one by one would have one each.
+        options.enable_cpu_mem_arena = joined
         options.enable_mem_pattern = False
-        options.add_session_config_entry("session.force_spinning_stop", "1")
+        if joined and MAY_SPIN_BRIEFLY:
+            options.add_session_config_entry("session.intra_op.spin_duration_us", AWAKE)
+        else:
+            options.add_session_config_entry("session.force_spinning_stop", "1")
         # Blocks of weights meet activations that are rounded to int8 block by block, row by row.
         level = ROUNDED if self._precision in BLOCKS else EXACT
         options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", level)
@@ -129,11 +137,15 @@ class OnnxRuntimeChain:
         self._inputs = list(names.entries.items())
         self._knobs = list(names.stacks.items())
         self._carries = list(names.carries)
-        self._answers = list(names.answers)
-        self._made = [{item.name for item in segment.outputs} for segment in manifest.segments]
+        self._answers = [
+            [(place, name) for place, name in enumerate(names.answers, 1) if name in made]
+            for made in ({item.name for item in segment.outputs} for segment in manifest.segments)
+        ]
         self._counts = [np.array(count) for count in range(len(manifest.segments) + 1)]
-        self._outputs = [output.name for output in session.get_outputs()]
-        self._quiet = quiet_options()
+        self._ends = [LAST, *(names.ends[name] for name in names.answers)]
+        self._all_ends = self._ends + [names.ends[name] for name in names.carries]
+        self._quiet, self._tidy = quiet_options(), quiet_options()
+        self._tidy.add_run_config_entry(*SHRINK)
 
     def run(
         self,
@@ -144,27 +156,40 @@ class OnnxRuntimeChain:
         options: Any = None,
     ) -> tuple[int, dict[str, ndarray], dict[str, ndarray]]:
         """Runs segments until a row leaves."""
+        rows, length = tensors[MASK].shape
         feeds = {FIRST: self._counts[first], MOST: self._counts[most]}
         for name, target in self._inputs:
             if name in tensors:
                 feeds[target] = tensors[name]
         for name, target in self._knobs:
             feeds[target] = knobs.stacked[name]
+        # A row that is alone at the end of the chain has left.
+        alone = rows == 1 and first + most == len(self._answers)
+        values = self._run(self._ends if alone else self._all_ends, feeds, options, rows * length)
+        last = int(values[0]) - 1
+        answers = {name: values[place] for place, name in self._answers[last]}
+        return last, answers, dict(zip(self._carries, values[len(self._ends) :], strict=not alone))
+
+    def _run(
+        self, outputs: list[str], feeds: Mapping[str, ndarray], options: Any, tokens: int
+    ) -> list[ndarray]:
         try:
-            place, *values = self._session.run(self._outputs, feeds, options or self._quiet)
+            values: list[ndarray] = self._session.run(outputs, feeds, options or self._quiet)
+            if tokens > LARGE:
+                values = [value.copy() for value in values]  # they lie in the arena
         except Exception as error:
             inner = RuntimeError(FRAMES.sub("", str(error)))
             raise translated(inner, "onnxruntime", "run", "the segments") from error
-        if tensors[MASK].size > LARGE:
-            trim()
-        count = len(self._carries)
-        last = int(place) - 1
-        answers = {
-            name: value
-            for name, value in zip(self._answers, values[count:], strict=True)
-            if name in self._made[last]
-        }
-        return last, answers, dict(zip(self._carries, values[:count], strict=True))
+        finally:
+            if tokens > LARGE:
+                self._tidy_up(feeds)
+        return values
+
+    def _tidy_up(self, feeds: Mapping[str, ndarray]) -> None:
+        """Gives back memory, by a run of no segment; what a run before it left is free by now."""
+        feeds = {name: feeds[name] for name in (FIRST, *(target for _, target in self._knobs))}
+        self._session.run([LAST], feeds | {MOST: self._counts[0]}, self._tidy)
+        trim()
 
 
 def _opened(model: bytes, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:

@@ -90,19 +90,15 @@ def fill(name: str, value: float) -> Callable[[onnx.ModelProto], None]:
     return change
 
 
-def test_an_answer_that_is_not_finite_is_found_at_its_exit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("bias", [np.nan, np.inf])
+def test_no_row_leaves_with_an_answer_that_is_not_finite(tmp_path: Path, bias: float) -> None:
     bundle = build_tiny_bundle(tmp_path / "bundle")
-    edit_segment(bundle, fill("bias", np.nan))
-    with Session(bundle) as session, pytest.raises(NumericalError, match="exit 0"):
-        session.run({"input_ids": [[2, 5, 6, 3]]})
-
-
-def test_finite_answers_whose_sum_is_not_go_on(tmp_path: Path) -> None:
-    bundle = build_tiny_bundle(tmp_path / "bundle")
-    edit_segment(bundle, fill("bias", 3e38))
-    ids = {"input_ids": [[2, 5, 6, 3]]}
+    edit_segment(bundle, fill("bias", bias))
+    ids, eager = {"input_ids": [[2, 5, 6, 3]]}, {"threshold": [2.0, *[0.0] * (EXITS - 1)]}
     with Session(bundle) as session:
-        answer = session.run(ids)
+        answer = session.run(ids, eager)
+        with pytest.raises(NumericalError, match="exit 0"):
+            session.run_exits(ids)
     with Session(build_tiny_bundle(tmp_path / "plain")) as session:
         expected = session.run(ids)
     assert answer.exit_index.tolist() == [EXITS - 1]
