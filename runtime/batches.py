@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -30,12 +31,13 @@ def parts(
     Raises:
         InputError: Padding would be seen and is not at the end of the rows, or a row is too short.
     """
+    tensors, rows, length = batch
     if not padding_free:
-        return _split(batch, _equal_lengths(batch.tensors[MASK], shortest), max_tokens)
-    every = np.arange(batch.rows)
-    if 0 < batch.rows * batch.length <= max_tokens:
-        return [(every, batch.tensors)]
-    return _split(batch, [(every, batch.length)], max_tokens)
+        return _split(batch, _equal_lengths(tensors[MASK], shortest), max_tokens)
+    every = np.arange(rows)
+    if 0 < rows * length <= max_tokens:
+        return [(every, tensors)]
+    return _split(batch, [(every, length)], max_tokens)
 
 
 def _split(
@@ -78,22 +80,28 @@ def by_length(lengths: Sequence[int], rows: int) -> Iterator[list[int]]:
 
 
 def run_halving(
-    run: Callable[[Tensors, np.ndarray], None], tensors: Tensors, rows: np.ndarray
+    run: Callable[..., None], tensors: Tensors, rows: np.ndarray, *others: Any
 ) -> None:
     """Runs the rows together, or in halves if the memory does not suffice for all of them.
+
+    Args:
+        run: Called with tensors, rows and the others.
+        tensors: Inputs of the rows.
+        rows: Their places.
+        others: What else `run` wants.
 
     Raises:
         ResourceError: It does not suffice for a single row.
     """
     try:
-        run(tensors, rows)
+        run(tensors, rows, *others)
     except (ResourceError, MemoryError):
         if len(rows) == 1:
             raise
         middle = len(rows) // 2
         for part in (slice(middle), slice(middle, None)):
             half = {name: value[part] for name, value in tensors.items()}
-            run_halving(run, half, rows[part])
+            run_halving(run, half, rows[part], *others)
 
 
 def _equal_lengths(mask: np.ndarray, shortest: int) -> Iterator[tuple[np.ndarray, int]]:

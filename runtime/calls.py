@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 
 from effbert.runtime.errors import ResourceError, RunError
 
@@ -12,9 +13,8 @@ class Calls:
     """A context that every call of a session runs in."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._idle = threading.Condition(self._lock)
-        self._running = 0
+        self._running: deque[None] = deque()  # appends and pops need no lock
+        self._closing = threading.Condition()
         self._closed = False
         self._process = os.getpid()
 
@@ -24,18 +24,21 @@ class Calls:
                 "This session was opened before the process forked, and its threads stayed there; "
                 "open the bundle in the child, or start the child with spawn."
             )
-        with self._lock:
-            if self._closed:
-                raise RunError("This session is closed; open the bundle again.")
-            self._running += 1
+        self._running.append(None)  # first, so that `close` waits or is seen here
+        if self._closed:
+            self._leave()
+            raise RunError("This session is closed; open the bundle again.")
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        with self._lock:
-            self._running -= 1
-            if self._closed:
-                self._idle.notify_all()
+        self._leave()
         if isinstance(error, MemoryError):
             raise ResourceError("Memory ran out; send fewer rows in one call.") from error
+
+    def _leave(self) -> None:
+        self._running.pop()
+        if self._closed:
+            with self._closing:
+                self._closing.notify_all()
 
     def close(self) -> bool:
         """Waits for the calls that are running; no other can begin.
@@ -45,7 +48,7 @@ class Calls:
         """
         if self._process != os.getpid():
             return False
-        with self._idle:
+        with self._closing:
             self._closed = True
-            self._idle.wait_for(lambda: self._running == 0)
+            self._closing.wait_for(lambda: not self._running)
         return True

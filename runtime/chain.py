@@ -162,11 +162,11 @@ class Chain:
             done = out["exit"]
             leaving = done.tolist()  # a list: numpy's machinery costs more than these few flags
             place = step.index + 1
-            late = deadline.passed()
-            if place == end or late or all(leaving):
+            finished = place == end or all(leaving)
+            if finished or deadline.passed():
                 step.check_finite(out, tensors[MASK], rows)
                 result.put(rows, step, out)
-                if late and place < end:
+                if not finished:
                     result.deadline_hit[rows[~done]] = True
                 return
             if any(leaving):
@@ -183,8 +183,8 @@ class Chain:
         assert self._segments is not None
         place, out, carried = self._segments.run(place, most, tensors, knobs, options)
         step = self.steps[place]
-        for name in carried.keys() & step.later:
-            tensors[name] = carried[name]
+        if carried:
+            tensors |= {name: carried[name] for name in carried.keys() & step.later}
         return step, out
 
     def _start(self, inputs: Tensors) -> Tensors:

@@ -33,6 +33,7 @@ class InputCheck:
 
     def __init__(self, manifest: Manifest) -> None:
         self._limits = manifest.limits
+        self._shortest, self._longest = manifest.limits.min_length, manifest.limits.max_length
         self._missing = {item.name: item.missing for item in manifest.inputs}
         self._missing.setdefault(MASK, 1)
         types = max(1, self._limits.type_vocab_size)
@@ -88,30 +89,26 @@ class InputCheck:
         """Tells quickly that these are a few rows and all is well; False: look closer."""
         if inputs.keys() != self._missing.keys():
             return False
-        shape: tuple[int, ...] = inputs[IDS].shape if type(inputs[IDS]) is np.ndarray else ()
-        if len(shape) != 2 or not self._limits.min_length <= shape[1] <= self._limits.max_length:
+        ids = inputs[IDS]
+        if type(ids) is not np.ndarray or ids.ndim != 2 or not 0 < ids.size <= FEW:
+            return False
+        shape = ids.shape
+        if not self._shortest <= shape[1] <= self._longest:
             return False
         for name, value in inputs.items():
-            count = self._counts.get(name)
-            if (
-                count is None
-                or type(value) is not np.ndarray
-                or value.dtype is not INT64
-                or value.shape != shape
-                or not 0 < value.size <= FEW
-                or not value.flags.c_contiguous
-            ):
+            if type(value) is not np.ndarray or value.dtype is not INT64 or value.shape != shape:
                 return False
-            rows = value.tolist()
-            for row in rows:
-                if min(row) < 0 or max(row) >= count:
+            count = self._counts.get(name, 0)
+            for row in value.tolist():
+                least, most = min(row), max(row)
+                if least < 0 or most >= count or (name == MASK and most == 0):
                     return False
-            if name == MASK and not all(1 in row for row in rows):
+            if not value.flags.c_contiguous:
                 return False
         return True
 
     def _integers(self, name: str, value: Any) -> np.ndarray:
-        shortest, longest = self._limits.min_length, self._limits.max_length
+        shortest, longest = self._shortest, self._longest
         if (  # nothing to do, as most often
             type(value) is np.ndarray
             and value.dtype == INT64

@@ -25,6 +25,7 @@ from effbert.runtime.predictions import Prediction, predictions
 from effbert.runtime.results import ExitOutputs, Layout, Result
 from effbert.runtime.tokenization import Text, TextEncoder
 
+UNSTOPPED = nullcontext()
 ROWS_OF_TEXT = 32  # texts are run in batches of at most this many rows
 
 
@@ -233,15 +234,8 @@ class Session:
     ) -> Result:
         result = Result(self._layout, batch.rows, batch.length)
         options = None if cancel is None else self._engine.options()
-        run = partial(
-            self._chains.chosen(knobs).run,
-            knobs=knobs,
-            result=result,
-            deadline=deadline,
-            cancel=cancel,
-            options=options,
-        )
-        with nullcontext() if cancel is None else cancel.stopping(options):
+        run = self._chains.chosen(knobs).run
+        with UNSTOPPED if cancel is None else cancel.stopping(options):
             for rows, part in self._split(batch):
-                run_halving(run, part, rows)
+                run_halving(run, part, rows, knobs, result, deadline, cancel, options)
         return result
