@@ -79,9 +79,7 @@ def by_length(lengths: Sequence[int], rows: int) -> Iterator[list[int]]:
         yield shortest_first[start : start + rows]
 
 
-def run_halving(
-    run: Callable[..., None], tensors: Tensors, rows: np.ndarray, *others: Any
-) -> None:
+def run_halving(run: Callable[..., None], tensors: Tensors, rows: np.ndarray, *others: Any) -> None:
     """Runs the rows together, or in halves if the memory does not suffice for all of them.
 
     Args:
