@@ -95,7 +95,7 @@ class RunError(EffbertError):
 
 
 class NumericalError(RunError):
-    """An exit produced logits that are not finite, for `rows` of the caller's batch."""
+    """Answers that are not finite, for `rows` of the caller's batch."""
 
     def __init__(self, rows: Sequence[int], what: str) -> None:
         self.rows = list(rows)

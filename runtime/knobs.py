@@ -13,6 +13,7 @@ import numpy as np
 from effbert.runtime.errors import InputError
 from effbert.runtime.manifest import Knob, Manifest, numbers
 
+PLAIN = frozenset({int, float})
 RECENT = 64  # sets of values that are kept ready
 KnobValue = float | int | Sequence[float | int]
 
@@ -116,10 +117,10 @@ def _signature(values: Any) -> tuple[Any, ...] | None:
     parts: list[Any] = []
     for name, value in values.items():
         items = value if type(value) in (list, tuple) else (value,)
-        kinds = [type(item) for item in items]
-        if not set(kinds) <= {int, float}:
+        kinds = (*map(type, items),)
+        if not PLAIN.issuperset(kinds):
             return None
-        parts += (name, type(value), *items, *kinds)
+        parts += (name, type(value), kinds, *items)
     return tuple(parts)
 
 

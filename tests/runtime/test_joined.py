@@ -77,6 +77,18 @@ def test_a_row_alone_is_answered_in_one_run(
     assert len(calls) == runs
 
 
+@pytest.mark.parametrize("rows", [1, 4097])  # the second is more than memory is kept for
+def test_answers_stay_whatever_runs_later(bundles: dict[str, Path], rows: int) -> None:
+    ids = np.random.default_rng(rows).integers(5, len(VOCABULARY), (rows, 4))
+    with Session(bundles["entropy"]) as session:
+        result = session.run({"input_ids": ids})
+        kept = result.logits.copy(), result.signal.copy()
+        for other in range(20):
+            session.run({"input_ids": np.roll(ids, other, axis=1)})
+    np.testing.assert_array_equal(result.logits, kept[0])
+    np.testing.assert_array_equal(result.signal, kept[1])
+
+
 def constant_of(model: onnx.ModelProto, name: str) -> Any:
     return next(item for item in model.graph.initializer if item.name == name)
 
