@@ -78,6 +78,8 @@ def compare(subject: Subject, work: Path, rounds: int) -> list[dict[str, Any]]:
         in_fresh_process(make_uncut, subject.checkpoint, work / "uncut.onnx")
     arms |= {UNCUT: Arm(partial(open_onnxruntime, THREADS), work / "uncut.onnx")}
     typical = medians(arms, calls, rounds)
+    for arm in arms.values():
+        arm.close()
     lengths = np.array([inputs["input_ids"].shape[1] for inputs in calls])
     below = [row_flops(open_bundle(depth).manifest, None, lengths)[0] for depth in depths]
     done = in_fresh_process(executions, "onnxruntime", points, bundle, subject.workloads)

@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import time
 from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
@@ -41,7 +40,6 @@ from static_report import draw, show
 from subjects import Subject, demo_subject, named_folder, random_subject
 
 TRIALS, EQUALLY_FAST = 3, 1.03
-CALM = 0.1  # seconds; the threads of onnxruntime's default settings spin for half of that
 
 
 class Point(NamedTuple):
@@ -124,7 +122,6 @@ def compare(
     times = {name: np.empty((rounds, passes, len(calls))) for name in arms}
     for turns in range(rounds):
         for name, arm in arms.items():
-            time.sleep(CALM)
             times[name][turns].flat = arm.measure(calls, passes).whole
     results = []
     for name in arms:
