@@ -113,18 +113,41 @@ class Chain:
                 with such answers.
         """
         try:
-            self._run(inputs, rows, knobs, result, deadline, cancel, options)
+            tensors = self._start(inputs)
+            if self._trim_first and not any(inputs[MASK][:, -1].tolist()):
+                tensors = self._narrowed(tensors, slice(None), set(tensors))
+            place, end = 0, len(self.steps)
+            while True:
+                if cancel is not None:
+                    cancel.check()
+                most = end - place if deadline.never else 1
+                step, out = self._advance(place, most, tensors, knobs, options)
+                done = out["exit"]
+                leaving = done.tolist()  # a list: numpy's machinery costs more than these few flags
+                place = step.index + 1
+                finished = place == end or all(leaving)
+                if finished or deadline.passed():
+                    step.check_finite(out, tensors[MASK], rows)
+                    result.put(rows, step, out)
+                    if not finished:
+                        result.deadline_hit[rows[~done]] = True
+                    return
+                if any(leaving):
+                    left = step.of_rows(out, done)
+                    step.check_finite(left, tensors[MASK][done], rows[done])
+                    result.put(rows[done], step, left)
+                    rows = rows[~done]
+                    tensors = self._narrowed(tensors, ~done, step.later)
         except NumericalError:
-            for step, out, mask in self._every_step(inputs, knobs):
-                step.check_finite(out, mask, rows)
+            for _ in self._every_step(inputs, rows, knobs):
+                pass
             raise
 
     def run_all(
         self, inputs: Tensors, rows: np.ndarray, knobs: Values, outputs: ExitOutputs
     ) -> None:
         """Runs every segment on all rows, whatever the exits say, and keeps every answer."""
-        for step, out, mask in self._every_step(inputs, knobs):
-            step.check_finite(out, mask, rows)
+        for step, out in self._every_step(inputs, rows, knobs):
             outputs.put(rows, step, out)
 
     def close(self) -> None:
@@ -132,49 +155,14 @@ class Chain:
         self._segments = None
 
     def _every_step(
-        self, inputs: Tensors, knobs: Values
-    ) -> Iterator[tuple[Step, Tensors, np.ndarray]]:
-        """Runs one segment after the other, and yields what it made and the mask after it."""
+        self, inputs: Tensors, rows: np.ndarray, knobs: Values
+    ) -> Iterator[tuple[Step, Tensors]]:
+        """Runs one segment after the other, and yields what it made, which is finite."""
         tensors = self._start(inputs)
         for place in range(len(self.steps)):
             step, out = self._advance(place, 1, tensors, knobs, None)
-            yield step, out, tensors[MASK]
-
-    def _run(
-        self,
-        inputs: Tensors,
-        rows: np.ndarray,
-        knobs: Values,
-        result: Result,
-        deadline: Deadline,
-        cancel: Cancel | None,
-        options: Any,
-    ) -> None:
-        tensors = self._start(inputs)
-        if self._trim_first and not any(inputs[MASK][:, -1].tolist()):
-            tensors = self._narrowed(tensors, slice(None), set(tensors))
-        place, end = 0, len(self.steps)
-        while True:
-            if cancel is not None:
-                cancel.check()
-            most = end - place if deadline.never else 1
-            step, out = self._advance(place, most, tensors, knobs, options)
-            done = out["exit"]
-            leaving = done.tolist()  # a list: numpy's machinery costs more than these few flags
-            place = step.index + 1
-            finished = place == end or all(leaving)
-            if finished or deadline.passed():
-                step.check_finite(out, tensors[MASK], rows)
-                result.put(rows, step, out)
-                if not finished:
-                    result.deadline_hit[rows[~done]] = True
-                return
-            if any(leaving):
-                left = step.of_rows(out, done)
-                step.check_finite(left, tensors[MASK][done], rows[done])
-                result.put(rows[done], step, left)
-                rows = rows[~done]
-                tensors = self._narrowed(tensors, ~done, step.later)
+            step.check_finite(out, tensors[MASK], rows)
+            yield step, out
 
     def _advance(
         self, place: int, most: int, tensors: Tensors, knobs: Values, options: Any

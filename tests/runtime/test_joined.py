@@ -117,6 +117,19 @@ def test_no_row_leaves_with_an_answer_that_is_not_finite(tmp_path: Path, bias: f
     np.testing.assert_array_equal(answer.logits, expected.logits)
 
 
+def test_finite_answers_whose_sum_is_not_go_on(tmp_path: Path) -> None:
+    bundle = build_tiny_bundle(tmp_path / "bundle")
+    edit_segment(bundle, fill("bias", 3e38))
+    ids = {"input_ids": [[2, 5, 6, 3]]}
+    with Session(bundle) as session:
+        answer = session.run(ids)
+        session.run_exits(ids)
+    with Session(build_tiny_bundle(tmp_path / "plain")) as session:
+        expected = session.run(ids)
+    assert answer.exit_index.tolist() == [EXITS - 1]
+    np.testing.assert_array_equal(answer.logits, expected.logits)
+
+
 def older(model: onnx.ModelProto) -> None:
     model.ir_version -= 1
 
