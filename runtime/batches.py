@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -34,10 +35,17 @@ def parts(
     tensors, rows, length = batch
     if not padding_free:
         return _split(batch, _equal_lengths(tensors[MASK], shortest), max_tokens)
-    every = np.arange(rows)
+    every = _places(rows)
     if 0 < rows * length <= max_tokens:
         return [(every, tensors)]
     return _split(batch, [(every, length)], max_tokens)
+
+
+@lru_cache(maxsize=8)
+def _places(rows: int) -> np.ndarray:
+    places = np.arange(rows)
+    places.flags.writeable = False
+    return places
 
 
 def _split(

@@ -87,24 +87,26 @@ class InputCheck:
 
     def _are_plain(self, inputs: dict[str, Any]) -> bool:
         """Tells quickly that these are a few rows and all is well; False: look closer."""
-        if inputs.keys() != self._missing.keys():
+        ids = inputs.get(IDS)
+        shape = ids.shape if type(ids) is np.ndarray else ()
+        if len(inputs) != len(self._missing) or len(shape) != 2:
             return False
-        ids = inputs[IDS]
-        if type(ids) is not np.ndarray or ids.ndim != 2 or not 0 < ids.size <= FEW:
+        length = shape[1]
+        if not (0 < shape[0] * length <= FEW and self._shortest <= length <= self._longest):
             return False
-        shape = ids.shape
-        if not self._shortest <= shape[1] <= self._longest:
-            return False
-        for name, value in inputs.items():
-            if type(value) is not np.ndarray or value.dtype is not INT64 or value.shape != shape:
+        for name, missing in self._missing.items():
+            value = inputs.get(name)
+            # Equal, not the same: arrays that were pickled have dtypes of their own.
+            if type(value) is not np.ndarray or value.shape != shape or value.dtype != INT64:
                 return False
-            count = self._counts.get(name, 0)
-            for row in value.tolist():
-                least, most = min(row), max(row)
-                if least < 0 or most >= count or (name == MASK and most == 0):
-                    return False
             if not value.flags.c_contiguous:
                 return False
+            for row in value.tolist():
+                if row.count(missing) == length:
+                    continue  # as good as left out
+                least, most = min(row), max(row)
+                if least < 0 or most >= self._counts.get(name, 0) or (name == MASK and most == 0):
+                    return False
         return True
 
     def _integers(self, name: str, value: Any) -> np.ndarray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -25,7 +24,6 @@ from effbert.runtime.predictions import Prediction, predictions
 from effbert.runtime.results import ExitOutputs, Layout, Result
 from effbert.runtime.tokenization import Text, TextEncoder
 
-UNSTOPPED = nullcontext()
 ROWS_OF_TEXT = 32  # texts are run in batches of at most this many rows
 
 
@@ -233,9 +231,13 @@ class Session:
         self, batch: Batch, knobs: Values, deadline: Deadline, cancel: Cancel | None
     ) -> Result:
         result = Result(self._layout, batch.rows, batch.length)
-        options = None if cancel is None else self._engine.options()
         run = self._chains.chosen(knobs).run
-        with UNSTOPPED if cancel is None else cancel.stopping(options):
+        if cancel is None:
+            for rows, part in self._split(batch):
+                run_halving(run, part, rows, knobs, result, deadline)
+            return result
+        options = self._engine.options()
+        with cancel.stopping(options):
             for rows, part in self._split(batch):
                 run_halving(run, part, rows, knobs, result, deadline, cancel, options)
         return result

@@ -1,6 +1,7 @@
 """Token ids, masks and texts that nobody should send: answered right or refused by name."""
 
 import os
+import pickle
 import threading
 import time
 import unicodedata
@@ -17,6 +18,7 @@ from onnx import ModelProto, numpy_helper
 from bundle_edits import at, edit_manifest, edit_segment
 from effbert.runtime import Session
 from effbert.runtime.errors import InputError, NumericalError
+from effbert.runtime.inputs import InputCheck
 from tiny_bundle import EXITS, MAX_LENGTH, SPECIAL, VOCABULARY, tiny_tokenizer
 
 IDS = [[2, 5, 6, 7, 3], [2, 8, 9, 10, 3]]
@@ -48,6 +50,16 @@ def no_side_effects(pristine: Path, session: Session) -> Iterator[None]:
 
 
 # I1: dtype, byte order, strides, rank, names
+
+
+def test_arrays_from_another_process_are_taken_as_they_are(session: Session) -> None:
+    """Their dtype is equal to that of other arrays, but not the same object."""
+    ids = np.array(IDS)
+    names = [item.name for item in session.bundle.manifest.inputs]
+    inputs = {name: ids if name == "input_ids" else np.ones_like(ids) for name in names}
+    inputs = pickle.loads(pickle.dumps(inputs))
+    assert inputs["input_ids"].dtype is not ids.dtype
+    assert InputCheck(session.bundle.manifest)(inputs).tensors is inputs
 
 
 @settings(max_examples=150, deadline=None)
