@@ -88,7 +88,7 @@ class InputCheck:
     def _are_plain(self, inputs: dict[str, Any]) -> bool:
         """Tells quickly that these are a few rows and all is well; False: look closer."""
         ids = inputs.get(IDS)
-        shape = ids.shape if type(ids) is np.ndarray else ()
+        shape: tuple[int, ...] = ids.shape if type(ids) is np.ndarray else ()
         if len(inputs) != len(self._missing) or len(shape) != 2:
             return False
         length = shape[1]
