@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import BinaryIO
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from effbert.runtime.engines.protobuf import Field, fields, written
 from effbert.runtime.manifest import WEIGHTS_NAME, Tensor
 
-DTYPES = {"float32": 1, "int64": 7, "bool": 9}
+DTYPES = {"float32": 1, "uint8": 2, "int8": 3, "int64": 7, "bool": 9}
 Shape = Sequence[str | int]
 SMALL = 1024  # bytes of a weight that stays in the graph
 ALIGNMENT = 64
@@ -84,6 +85,8 @@ class Node:
 
     Attributes:
         inputs, outputs: Names of values.
+        operator: With its domain in front if that is not the standard one.
+        attributes: As bytes.
         what: Operator, domain and attributes, as bytes.
     """
 
@@ -91,9 +94,24 @@ class Node:
         parts = list(fields(message))
         self.inputs = [_text(part) for part in parts if part.number == NODE_INPUT]
         self.outputs = [_text(part) for part in parts if part.number == NODE_OUTPUT]
+        self.attributes = [_bytes(part) for part in parts if part.number == NODE_ATTRIBUTE]
         self.what = b"".join(part.raw for part in parts if part.number in NODE_MEANING)
-        name = "".join(_text(part) for part in parts if part.number == NODE_NAME)
+        name, operator, domain = (
+            "".join(_text(part) for part in parts if part.number == number)
+            for number in (NODE_NAME, NODE_OPERATOR, NODE_DOMAIN)
+        )
+        self.operator = f"{domain}.{operator}" if domain else operator
         self._name = f"{file}/{name or place}"
+
+    def replaced(
+        self, operator: str, domain: str, inputs: Sequence[str], outputs: Sequence[str]
+    ) -> Node:
+        """Another node, without attributes, that messages of engines call as this one."""
+        node = copy(self)
+        node.inputs, node.outputs = [*inputs], [*outputs]
+        node.operator, node.attributes = f"{domain}.{operator}", []
+        node.what = written(NODE_OPERATOR, operator) + written(NODE_DOMAIN, domain)
+        return node
 
     def written(self, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
         """The node with other inputs and outputs; messages of engines show its name."""
@@ -151,6 +169,15 @@ class Branch:
         """Moves the larger weights into a file, which the graph calls `name`."""
         for key, tensor in self.constants.items():
             self.constants[key] = bytes(_stored(tensor, file, name))
+
+    def kind(self, name: str) -> tuple[int, list[int]]:
+        """Data type and extents of a constant; (0, []) if it is none."""
+        parts = list(fields(memoryview(self.constants.get(name, b""))))
+        dtype = [part.value for part in parts if part.number == DATA_TYPE]
+        extents = [part.value for part in parts if part.number == DIMS]
+        if len(dtype) != 1 or not all(isinstance(each, int) for each in (*dtype, *extents)):
+            return 0, []
+        return dtype[0], extents  # type: ignore[return-value]  # as was just seen
 
     def pass_on(self, source: str) -> str:
         """Adds an output that is a value from around the branch, and returns its name."""

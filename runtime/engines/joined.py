@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from effbert.runtime.engines.biases import OPERATORS, fuse_biases
 from effbert.runtime.engines.graph_bytes import (
     DTYPES,
     Branch,
@@ -99,10 +100,12 @@ def join_segments(
     """
     names = Names(manifest)
     branches = []
+    fused = False
     for segment, data in zip(manifest.segments, files, strict=True):
         around = {item.name: _around(item.name) for item in segment.inputs}
         branch = Branch(data, around, segment.file)
         branch.store_weights(weights, name)
+        fused |= fuse_biases(branch, [item.name for item in segment.outputs])
         branches.append(branch)
     if len({branch.versions for branch in branches}) != 1:
         raise ValueError("segments of different versions of ONNX")
@@ -113,7 +116,10 @@ def join_segments(
         _branch(branch, segment, names, names.needed_after(index))
         for index, (branch, segment) in enumerate(zip(branches, manifest.segments, strict=True))
     ]
-    return model(_joined(written, names, *first), branches[0].versions)
+    versions = branches[0].versions
+    if fused and OPERATORS not in versions:
+        versions += OPERATORS
+    return model(_joined(written, names, *first), versions)
 
 
 def nothing(tensor: Tensor) -> np.ndarray:
