@@ -62,20 +62,26 @@ def medians(arms: dict[Any, Arm], calls: list[Inputs], rounds: int) -> dict[Any,
     return {name: 1000 * np.median(several, axis=0) for name, several in times.items()}
 
 
+def make_graphs(checkpoint: Path, layers: list[int], work: Path) -> list[Path]:
+    """Exports a bundle of one segment for each depth, and the uncut graph beside them."""
+    work.mkdir(exist_ok=True)
+    depths = [work / f"depth_{layer}" for layer in layers]
+    for depth, layer in zip(depths, layers, strict=True):
+        in_fresh_process(make_depth, checkpoint, depth, layer)
+    if not (work / "uncut.onnx").exists():
+        in_fresh_process(make_uncut, checkpoint, work / "uncut.onnx")
+    return depths
+
+
 def compare(subject: Subject, work: Path, rounds: int) -> list[dict[str, Any]]:
     """Measures the oracle, the chain and the uncut graph on the same texts."""
     bundle, (workload,) = subject.bundles["fp32"], subject.workloads
     manifest, calls = open_bundle(bundle).manifest, list(workload.calls)
-    depths = [work / f"depth_{segment.layer}" for segment in manifest.segments]
-    work.mkdir(exist_ok=True)
-    for depth, segment in zip(depths, manifest.segments, strict=True):
-        in_fresh_process(make_depth, subject.checkpoint, depth, segment.layer)
     points = {name: all_points(manifest)[name] for name in POINTS}
+    depths = make_graphs(subject.checkpoint, [item.layer for item in manifest.segments], work)
     arms = {place: Arm(partial(open_depth, THREADS), depth) for place, depth in enumerate(depths)}
     openers = {name: partial(open_point, THREADS, "onnxruntime", points[name]) for name in POINTS}
     arms |= {name: Arm(opener, bundle) for name, opener in openers.items()}
-    if not (work / "uncut.onnx").exists():
-        in_fresh_process(make_uncut, subject.checkpoint, work / "uncut.onnx")
     arms |= {UNCUT: Arm(partial(open_onnxruntime, THREADS), work / "uncut.onnx")}
     typical = medians(arms, calls, rounds)
     for arm in arms.values():
@@ -84,19 +90,18 @@ def compare(subject: Subject, work: Path, rounds: int) -> list[dict[str, Any]]:
     below = [row_flops(open_bundle(depth).manifest, None, lengths)[0] for depth in depths]
     done = in_fresh_process(executions, "onnxruntime", points, bundle, subject.workloads)
     whole, uncut = typical[UNCUT].sum(), uncut_flops(manifest, calls)
+
+    def realised(time: float, flops: float) -> dict[str, float]:
+        parts = {"time": time / whole, "flops": flops / uncut}
+        return parts | {"realised": parts["flops"] / parts["time"]}
+
     results = []
     for name, knobs in points.items():
-        places = in_fresh_process(exits_taken, bundle, knobs, calls)
-        oracle = sum(typical[place][call] for call, place in enumerate(places)) / whole
-        needed = sum(below[place][call] for call, place in enumerate(places)) / uncut
-        chain, executed = typical[name].sum() / whole, done[workload.name, name].flops / uncut
-        results.append(
-            {
-                "point": name,
-                "oracle": {"time": oracle, "flops": needed, "realised": needed / oracle},
-                "chain": {"time": chain, "flops": executed, "realised": executed / chain},
-            }
-        )
+        places = list(enumerate(in_fresh_process(exits_taken, bundle, knobs, calls)))
+        time = sum(typical[place][call] for call, place in places)
+        oracle = realised(time, sum(below[place][call] for call, place in places))
+        chain = realised(typical[name].sum(), done[workload.name, name].flops)
+        results.append({"point": name, "oracle": oracle, "chain": chain})
     return results
 
 
