@@ -16,6 +16,7 @@ from checkpoints import write_deebert, write_pabee
 from effbert.exporter import export
 from effbert.exporter.cli import export_command
 from effbert.exporter.listing import list_formats
+from matrices import slow_but
 
 LAYOUTS: list[tuple[Callable[..., Path], dict[str, Any], str, str]] = [
     (write_deebert, {}, "deebert", "entropy-exp"),
@@ -56,7 +57,7 @@ def test_every_published_layout_is_recognised(
     assert not (checkpoint / "pwned").exists()
 
 
-@pytest.mark.parametrize("write", [write_deebert, write_pabee])
+@pytest.mark.parametrize("write", slow_but([write_deebert, write_pabee], write_deebert))
 def test_a_config_that_asks_for_tuples_changes_nothing(write: Callable[..., Path], tmp_path: Path):
     checkpoint = write(tmp_path / "checkpoint", layers=2)
     config = json.loads((checkpoint / "config.json").read_text())

@@ -16,6 +16,7 @@ from exit_checks import (
     check_row_independence,
     check_size,
 )
+from matrices import slow_but
 
 NAMES = [
     "pabee-bert",
@@ -25,7 +26,9 @@ NAMES = [
     "pabee-albert-two-inner-layers",
     "pabee-albert-wide",
 ]
-every_checkpoint = pytest.mark.parametrize("name", NAMES)
+every_checkpoint = pytest.mark.parametrize(
+    "name", slow_but(NAMES, "pabee-bert", "pabee-bert-regression", "pabee-albert-two-groups")
+)
 
 
 @pytest.fixture
@@ -120,6 +123,7 @@ def test_nothing_but_the_weights_is_unpickled(model):
     assert not (model.checkpoint / "pwned").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pabee-albert-wide"])
 def test_albert_is_not_larger_than_its_checkpoint(model):
     """Within 2 % of the backbone, heads beside it, although one layer serves four segments."""

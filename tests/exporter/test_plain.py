@@ -19,6 +19,7 @@ from effbert.runtime import Session
 from effbert.runtime.errors import CheckpointError, ExportError
 from families import SHAPES, check_minimal_host, largest_difference, write_family
 
+FAST = ("bert", "distilbert", "modernbert")
 CASES = [
     ("bert", "text-classification"),
     ("roberta", "token-classification"),
@@ -28,6 +29,13 @@ CASES = [
     ("fnet", "text-classification"),
     ("modernbert", "text-classification"),
 ]
+each_case = pytest.mark.parametrize(
+    "name, task",
+    [
+        pytest.param(*case, id=case[0], marks=() if case[0] in FAST else pytest.mark.slow)
+        for case in CASES
+    ],
+)
 Tensors = dict[str, torch.Tensor]
 
 
@@ -67,14 +75,14 @@ def dry_run(folder: Path, **options: Any):
     return export(folder, folder.parent / "bundle", dry_run=True, **options)
 
 
-@pytest.mark.parametrize("name, task", CASES, ids=[name for name, _ in CASES])
+@each_case
 def test_answers_equal_those_of_transformers(made: Callable, name: str, task: str):
     model, session = made(name, task)
     atol = 2e-3 if name == "mobilebert" else 1e-4
     assert largest_difference(model, session, SHAPES) <= atol
 
 
-@pytest.mark.parametrize("name, task", CASES, ids=[name for name, _ in CASES])
+@each_case
 def test_the_minimal_host_agrees(made: Callable, name: str, task: str):
     check_minimal_host(made(name, task)[1])
 

@@ -141,6 +141,7 @@ def test_what_does_not_fit_is_refused(
     assert contents(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_layers_that_share_weights_share_those_in_integers(tmp_path: Path):
     write_pabee(tmp_path / "c", backbone="albert", hidden=512, layers=3, tokenizer=None)
     export(tmp_path / "c", tmp_path / "bundle", precision="int8", min_agreement=0)
@@ -149,6 +150,7 @@ def test_layers_that_share_weights_share_those_in_integers(tmp_path: Path):
     check_rows_alone(Session(tmp_path / "bundle", threads=1))
 
 
+@pytest.mark.slow
 def test_every_variant_is_lowered(tmp_path: Path):
     write_pruned(tmp_path / "c", heads=(4, 4), neurons=(64, 64))
     export(tmp_path / "c", tmp_path / "bundle", widths="0.5,1", precision="int8", min_agreement=0)

@@ -73,6 +73,7 @@ def write_texts(path: Path, count: int, seed: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_texts_become_a_report(tmp_path, monkeypatch):
     backbone = write_backbone(tmp_path / "backbone")
     train = write_texts(tmp_path / "train.csv", 96, seed=0)
@@ -326,6 +327,7 @@ def test_exits_trained_in_a_second_stage_answer_too(tmp_path, monkeypatch):
         assert sum(right) >= 0.9 * len(right)
 
 
+@pytest.mark.slow
 def test_a_model_trained_with_layerdrop_answers_with_fewer_layers(tmp_path, monkeypatch):
     backbone = write_backbone(tmp_path / "backbone")
     train = write_texts(tmp_path / "train.csv", 96, seed=0)

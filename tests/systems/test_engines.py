@@ -48,7 +48,7 @@ def rule(policy: str) -> Case:
     "case",
     [
         pytest.param(SHARED, id="shared weights"),
-        pytest.param(DROPPED, id="tokens dropped"),
+        pytest.param(DROPPED, id="tokens dropped", marks=pytest.mark.slow),
         pytest.param(WORDS, id="words exit"),
         *(
             pytest.param(rule(policy), id=policy, marks=pytest.mark.slow)

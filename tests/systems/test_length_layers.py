@@ -112,6 +112,7 @@ def test_other_retentions_are_refused(checkpoint: Path, tmp_path: Path, counts: 
         export(checkpoint, tmp_path / "out", layers="alternate:2", retention=counts, dry_run=True)
 
 
+@pytest.mark.slow
 def test_lengths_are_given_on_the_command_lines(
     checkpoint: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):

@@ -22,6 +22,7 @@ from effbert.runtime import Session
 from effbert.runtime.errors import ExportError, InputError
 from exit_checks import LOGITS_ATOL, ROW_ATOL
 from families import write_family
+from matrices import slow_but
 from systems.length_reference import LengthReference, Shortened
 
 LAYERS = 4
@@ -107,7 +108,7 @@ def answers(model: SimpleNamespace, found: Shortened) -> dict[str, np.ndarray]:
     return {"logits": bert.linear("classifier", pooled).numpy()}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", slow_but(KINDS, "exits", "power"))
 @pytest.mark.parametrize("lengths", CONFIGURATIONS, ids=str)
 def test_rows_are_answered_as_if_they_were_alone(exported, kind: str, lengths: Sequence[float]):
     model, texts = exported(kind), rows(60)
@@ -144,7 +145,7 @@ def test_exits_and_lengths_combine(exported, lengths: Sequence[float]):
         np.testing.assert_allclose(exits.logits[i], expected, atol=LOGITS_ATOL, rtol=0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", slow_but(KINDS, "exits", "power"))
 def test_rows_do_not_depend_on_batch_or_padding(exported, kind: str):
     model, texts = exported(kind), rows(24, seed=2)
     knobs = {"lengths": [0.7, 0.5, 0.4, 0.3]}
@@ -157,7 +158,7 @@ def test_rows_do_not_depend_on_batch_or_padding(exported, kind: str):
             np.testing.assert_allclose(found, value[0], atol=ROW_ATOL, rtol=0)
 
 
-@pytest.mark.parametrize("kind", ["exits", "bert labels"])
+@pytest.mark.parametrize("kind", slow_but(["exits", "bert labels"], "exits"))
 def test_the_minimal_host_agrees(exported, kind: str):
     session, inputs = exported(kind).session, batch(rows(20, seed=3))
     for lengths in ([0.8, 0.6, 0.4, 0.2], [9, 7, 5, 3]):

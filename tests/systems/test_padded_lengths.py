@@ -22,6 +22,7 @@ from effbert.runtime.search.pipeline import search as run_search
 from exit_checks import LOGITS_ATOL, ROW_ATOL
 from export_command import run_command, sentence
 from families import write_family
+from matrices import slow_but
 from systems.exported import inspect
 from systems.padded_lengths_reference import Padded, PaddedReference
 
@@ -105,7 +106,7 @@ def real_part(value: np.ndarray, row: Sequence[int], name: str) -> np.ndarray:
     return value if name == "logits" else value[: len(row)]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", slow_but(KINDS, "exits", "bert answers"))
 @pytest.mark.parametrize("lengths", CONFIGURATIONS, ids=str)
 def test_answers_are_those_of_the_papers_code(exported, kind: str, lengths: Sequence[float]):
     model, texts = exported(kind), rows(36)
@@ -141,7 +142,7 @@ def test_exits_see_the_same_tokens(exported, lengths: Sequence[float]):
         np.testing.assert_allclose(result.logits[i], expected, atol=LOGITS_ATOL, rtol=0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", slow_but(KINDS, "exits", "bert answers"))
 def test_neither_batch_nor_the_callers_padding_matters(exported, kind: str):
     model, texts = exported(kind), rows(16, seed=2)
     knobs = {"lengths": [30, 20, 10, 5]}
@@ -153,7 +154,7 @@ def test_neither_batch_nor_the_callers_padding_matters(exported, kind: str):
             np.testing.assert_allclose(found, value[0], atol=ROW_ATOL, rtol=0)
 
 
-@pytest.mark.parametrize("kind", ["bert classifies", "bert answers"])
+@pytest.mark.parametrize("kind", slow_but(["bert classifies", "bert answers"], "bert answers"))
 def test_padding_may_be_anywhere(exported, kind: str):
     model, [row] = exported(kind), [list(range(10, 22))]
     knobs = {"lengths": [30, 20, 10, 5]}
@@ -179,7 +180,7 @@ def test_padding_has_votes_only_where_it_was_asked_for(exported, unpadded: Sessi
             np.testing.assert_allclose(ours, theirs, atol=LOGITS_ATOL, rtol=0)
 
 
-@pytest.mark.parametrize("kind", ["exits", "distilbert answers"])
+@pytest.mark.parametrize("kind", slow_but(["exits", "distilbert answers"], "exits"))
 def test_the_minimal_host_agrees(exported, kind: str):
     session, inputs = exported(kind).session, batch(rows(12, seed=5))
     knobs = {"lengths": [0.8, 0.6, 0.4, 0.2]}

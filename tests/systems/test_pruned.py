@@ -14,6 +14,7 @@ from effbert.exporter.checkpoint import open_checkpoint
 from effbert.exporter.formats import LoadOptions, plain, pruned
 from effbert.runtime.errors import CheckpointError, ExportError
 from families import check_minimal_host
+from matrices import slow_but
 from systems.compressed_checkpoint import HEAD_SIZE, HIDDEN, pruned_heads, write_pruned
 from systems.compressed_reference import Encoder, check_answers, torch_difference
 from systems.edits import Tensors, claims, rewrite
@@ -49,7 +50,9 @@ CHECKPOINTS: dict[str, tuple[dict[str, Any], int]] = {
     ),
 }
 ROWS = list(random_rows("bert", 20))
-every_checkpoint = pytest.mark.parametrize("name", CHECKPOINTS)
+every_checkpoint = pytest.mark.parametrize(
+    "name", slow_but(CHECKPOINTS, "bert, text-classification")
+)
 
 
 @pytest.fixture(scope="module")

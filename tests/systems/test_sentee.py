@@ -19,6 +19,7 @@ from effbert.exporter.token_exit import window_maximum
 from effbert.runtime import Session
 from effbert.runtime.errors import CheckpointError, InputError
 from exit_checks import LOGITS_ATOL, NEAR_THRESHOLD, batches
+from matrices import slow_but
 from systems.sentee_checkpoint import word_rows, write_sentee
 from systems.sentee_reference import SenteeReference
 
@@ -70,7 +71,7 @@ def sentence_quantile(model: SimpleNamespace, q: float) -> float:
     return float(np.quantile(signals, q))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", slow_but(KINDS, "sentence", "frozen"))
 def test_every_exit_labels_every_token_like_the_reference(exported, kind: str):
     model = exported(kind)
     for part in batches(ROWS, (1, 5, 16)):
@@ -103,7 +104,7 @@ def thresholds(low: float) -> list[float]:
     return [low, low, 2 * low, 2 * low]
 
 
-@pytest.mark.parametrize("kind", ["frozen", "renormalised"])
+@pytest.mark.parametrize("kind", slow_but(["frozen", "renormalised"], "frozen"))
 @pytest.mark.parametrize(
     "knobs",
     [
@@ -133,7 +134,7 @@ def test_words_leave_where_the_authors_loop_says(exported, kind: str, knobs: dic
     assert len(seen) >= 3
 
 
-@pytest.mark.parametrize("kind", ["frozen", "renormalised"])
+@pytest.mark.parametrize("kind", slow_but(["frozen", "renormalised"], "frozen"))
 def test_words_do_not_depend_on_other_rows_or_padding(exported, kind: str):
     model, rows = exported(kind), ROWS[:32]
     knobs = {"threshold": thresholds(0.3), "window": 3}
@@ -147,7 +148,7 @@ def test_words_do_not_depend_on_other_rows_or_padding(exported, kind: str):
         )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", slow_but(KINDS, "sentence", "frozen"))
 def test_the_minimal_host_agrees(exported, kind: str):
     session, inputs = exported(kind).session, batch(ROWS[:40])
     inputs["word_map"][inputs["attention_mask"] == 0] = -1
