@@ -40,7 +40,7 @@ def open_defaults(path: Path) -> Answer:
 
 
 class Block(NamedTuple):
-    """Seconds of each call, and the seconds of it inside onnxruntime's `run`."""
+    """Seconds of each call, and the seconds of it inside `run` of onnxruntime's class in C++."""
 
     whole: list[float]
     inside: list[float]

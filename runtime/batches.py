@@ -41,7 +41,7 @@ def parts(
     return _split(batch, [(every, length)], max_tokens)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=8)  # so that a row alone, over and over, does without numpy's machinery
 def _places(rows: int) -> np.ndarray:
     places = np.arange(rows)
     places.flags.writeable = False

@@ -16,6 +16,7 @@ from effbert.runtime.manifest import Manifest
 
 IDS, MASK, TYPES, WORDS = "input_ids", "attention_mask", "token_type_ids", "word_map"
 INT64 = np.dtype(np.int64)
+USUAL = {MASK: 1, TYPES: 0}  # what fills most rows, and fits every bundle
 FEW = 256  # values that plain Python looks at faster than numpy starts
 NO_WORD = -1  # in a word map: special tokens and padding
 
@@ -94,7 +95,7 @@ class InputCheck:
         length = shape[1]
         if not (0 < shape[0] * length <= FEW and self._shortest <= length <= self._longest):
             return False
-        for name, missing in self._missing.items():
+        for name in self._missing:
             value = inputs.get(name)
             # Equal, not the same: arrays that were pickled have dtypes of their own.
             if type(value) is not np.ndarray or value.shape != shape or value.dtype != INT64:
@@ -102,8 +103,8 @@ class InputCheck:
             if not value.flags.c_contiguous:
                 return False
             for row in value.tolist():
-                if row.count(missing) == length:
-                    continue  # as good as left out
+                if row.count(USUAL.get(name)) == length:
+                    continue
                 least, most = min(row), max(row)
                 if least < 0 or most >= self._counts.get(name, 0) or (name == MASK and most == 0):
                     return False

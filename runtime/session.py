@@ -230,14 +230,15 @@ class Session:
     def _answer(
         self, batch: Batch, knobs: Values, deadline: Deadline, cancel: Cancel | None
     ) -> Result:
-        result = Result(self._layout, batch.rows, batch.length)
-        run = self._chains.chosen(knobs).run
         if cancel is None:
-            for rows, part in self._split(batch):
-                run_halving(run, part, rows, knobs, result, deadline)
-            return result
+            return self._run_parts(batch, knobs, deadline)
         options = self._engine.options()
         with cancel.stopping(options):
-            for rows, part in self._split(batch):
-                run_halving(run, part, rows, knobs, result, deadline, cancel, options)
+            return self._run_parts(batch, knobs, deadline, cancel, options)
+
+    def _run_parts(self, batch: Batch, knobs: Values, *stopping: Any) -> Result:
+        result = Result(self._layout, batch.rows, batch.length)
+        run = self._chains.chosen(knobs).run
+        for rows, part in self._split(batch):
+            run_halving(run, part, rows, knobs, result, *stopping)
         return result

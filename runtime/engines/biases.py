@@ -15,10 +15,10 @@ from effbert.runtime.engines.graph_bytes import (
 from effbert.runtime.engines.protobuf import written
 
 DOMAIN = "com.microsoft"
-OPERATORS = written(MODEL_OPSETS, written(1, DOMAIN) + written(2, 1))  # for the file's versions
+IMPORT = written(MODEL_OPSETS, written(1, DOMAIN) + written(2, 1))  # goes with `Branch.versions`
 FUSED = "MatMulIntegerToFloat"
-# What says that scales are those of columns.
-COLUMNS: tuple[list[bytes], ...] = ([], [attribute("axis", number=1)])
+# Attributes with which the scales of a matrix are those of its columns.
+OF_COLUMNS: tuple[list[bytes], ...] = ([], [attribute("axis", number=1)])
 UINT8, INT8, FLOAT = DTYPES["uint8"], DTYPES["int8"], DTYPES["float32"]
 
 
@@ -27,6 +27,8 @@ def fuse_biases(branch: Branch, outputs: Collection[str]) -> bool:
 
     Before: `MatMul(Dequantize(x), Dequantize(weight)) + bias`, of which onnxruntime makes a
     `MatMulIntegerToFloat` and an `Add`. After: the former, with the bias, in the same precision.
+    A value that only a graph inside of another node reads may be gone afterwards; onnxruntime
+    refuses such a file, and its segments run one by one.
 
     Args:
         branch: Changed in place.
@@ -38,7 +40,7 @@ def fuse_biases(branch: Branch, outputs: Collection[str]) -> bool:
     made = {name: node for node in branch.nodes for name in node.outputs}
     readers = Counter(name for node in branch.nodes for name in node.inputs)
     readers.update(outputs)
-    fused: dict[str, Node] = {}  # by the sum
+    fused: dict[int, Node] = {}  # by the addition that it replaces
     replaced: list[str] = []
     for add in branch.nodes:
         product = _product(branch, add, made)
@@ -47,12 +49,12 @@ def fuse_biases(branch: Branch, outputs: Collection[str]) -> bool:
         values, weight = (made[name] for name in product.inputs)
         inputs = [name for pair in zip(values.inputs, weight.inputs, strict=True) for name in pair]
         (bias,) = set(add.inputs) - set(product.outputs)
-        fused[add.outputs[0]] = product.replaced(FUSED, DOMAIN, [*inputs, bias], add.outputs)
+        fused[id(add)] = product.replaced(FUSED, DOMAIN, [*inputs, bias], add.outputs)
         replaced += (*product.outputs, *product.inputs)
     readers.subtract(replaced)
     unread = {name for name in replaced if not readers[name]}
     branch.nodes = [
-        fused.get(node.outputs[0], node) for node in branch.nodes if unread.isdisjoint(node.outputs)
+        fused.get(id(node), node) for node in branch.nodes if unread.isdisjoint(node.outputs)
     ]
     return bool(fused)
 
@@ -86,4 +88,4 @@ def _levels(node: Node | None) -> list[str] | None:
     """Names of levels, step and zero point, if a node makes numbers of them."""
     if node is None or node.operator != "DequantizeLinear" or len(node.inputs) != 3:
         return None
-    return node.inputs if node.attributes in COLUMNS else None
+    return node.inputs if node.attributes in OF_COLUMNS else None

@@ -94,7 +94,7 @@ class Node:
         parts = list(fields(message))
         self.inputs = [_text(part) for part in parts if part.number == NODE_INPUT]
         self.outputs = [_text(part) for part in parts if part.number == NODE_OUTPUT]
-        self.attributes = [_bytes(part) for part in parts if part.number == NODE_ATTRIBUTE]
+        self.attributes = [bytes(_bytes(part)) for part in parts if part.number == NODE_ATTRIBUTE]
         self.what = b"".join(part.raw for part in parts if part.number in NODE_MEANING)
         name, operator, domain = (
             "".join(_text(part) for part in parts if part.number == number)
@@ -171,7 +171,7 @@ class Branch:
             self.constants[key] = bytes(_stored(tensor, file, name))
 
     def kind(self, name: str) -> tuple[int, list[int]]:
-        """Data type and extents of a constant; (0, []) if it is none."""
+        """Data type and extents of a constant; (0, []) if it is none, or written in another way."""
         parts = list(fields(memoryview(self.constants.get(name, b""))))
         dtype = [part.value for part in parts if part.number == DATA_TYPE]
         extents = [part.value for part in parts if part.number == DIMS]

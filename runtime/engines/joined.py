@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from effbert.runtime.engines.biases import OPERATORS, fuse_biases
+from effbert.runtime.engines.biases import IMPORT, fuse_biases
 from effbert.runtime.engines.graph_bytes import (
     DTYPES,
     Branch,
@@ -117,8 +117,8 @@ def join_segments(
         for index, (branch, segment) in enumerate(zip(branches, manifest.segments, strict=True))
     ]
     versions = branches[0].versions
-    if fused and OPERATORS not in versions:
-        versions += OPERATORS
+    if fused and IMPORT not in versions:
+        versions += IMPORT
     return model(_joined(written, names, *first), versions)
 
 

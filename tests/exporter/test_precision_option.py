@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ import pytest
 from checkpoints import write_deebert, write_pabee
 from effbert.exporter import export
 from effbert.exporter.precision import PRECISIONS
-from effbert.runtime import Session
+from effbert.runtime import Session, open_bundle
 from effbert.runtime.engines import rows
+from effbert.runtime.engines.joined import join_segments
+from effbert.runtime.engines.onnxruntime import OnnxRuntime, OnnxRuntimeChain
 from effbert.runtime.errors import InputError
 from effbert.runtime.manifest import WEIGHTS_NAME
 from effbert.runtime.validate import validate
@@ -95,6 +98,24 @@ def test_onnxruntime_leaves_no_product_of_int8_in_float(exported: Callable, tmp_
         onnxruntime.InferenceSession(file, options)
         nodes = onnx.load(tmp_path / file.name).graph.node
         assert "DequantizeLinear" not in {node.op_type for node in nodes}
+
+
+def test_products_of_int8_add_their_bias_in_one_graph(
+    exported: Callable, monkeypatch: pytest.MonkeyPatch
+):
+    opened = open_bundle(exported("int8"))
+    files = [opened.read(segment.file) for segment in opened.manifest.segments]
+    joined = join_segments(opened.manifest, files, BytesIO(), "weights")
+    assert joined.count(b"MatMulIntegerToFloat") == 4 * len(files)
+    domains = [each.domain for each in onnx.ModelProto.FromString(joined).opset_import]
+    assert sorted(domains) == ["", "com.microsoft"]
+    inputs = {"input_ids": np.random.default_rng(0).integers(5, 60, (7, 12))}
+    together = Session(opened)
+    monkeypatch.delattr(OnnxRuntime, "join")
+    apart = Session(opened)
+    assert isinstance(together._chains.default._segments, OnnxRuntimeChain)
+    for name, expected in apart.run_exits(inputs).items():
+        np.testing.assert_array_equal(together.run_exits(inputs)[name], expected)
 
 
 def test_modules_that_are_named_stay_in_float(exported: Callable):

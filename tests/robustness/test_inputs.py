@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -60,6 +61,15 @@ def test_arrays_from_another_process_are_taken_as_they_are(session: Session) -> 
     inputs = pickle.loads(pickle.dumps(inputs))
     assert inputs["input_ids"].dtype is not ids.dtype
     assert InputCheck(session.bundle.manifest)(inputs).tensors is inputs
+
+
+def test_a_mask_of_zeros_is_refused_whatever_an_absent_one_means(session: Session) -> None:
+    manifest = session.bundle.manifest
+    inputs = [msgspec.structs.replace(item, missing=0) for item in manifest.inputs]
+    check = InputCheck(msgspec.structs.replace(manifest, inputs=inputs))
+    arrays = {item.name: np.zeros((1, 4), np.int64) for item in manifest.inputs}
+    with pytest.raises(InputError, match="nothing to read"):
+        check(arrays)
 
 
 @settings(max_examples=150, deadline=None)

@@ -14,7 +14,7 @@ from effbert.runtime.engines.biases import DOMAIN, fuse_biases
 from effbert.runtime.engines.graph_bytes import Branch
 from effbert.runtime.manifest import Tensor
 
-ROWS, INNER, COLUMNS = 5, 32, 32
+ROWS, INNER, WIDTH = 5, 32, 32
 FUSED = "com.microsoft.MatMulIntegerToFloat"
 Edit = Callable[[onnx.GraphProto], None]
 
@@ -25,10 +25,10 @@ def product_and_bias() -> onnx.GraphProto:
     constants = {
         "step": np.array(0.02, np.float32),
         "zero": np.array(121, np.uint8),
-        "matrix": random.integers(-127, 128, (INNER, COLUMNS)).astype(np.int8),
-        "steps": random.uniform(0.001, 0.1, COLUMNS).astype(np.float32),
-        "zeros": np.zeros(COLUMNS, np.int8),
-        "bias": random.standard_normal(COLUMNS).astype(np.float32),
+        "matrix": random.integers(-127, 128, (INNER, WIDTH)).astype(np.int8),
+        "steps": random.uniform(0.001, 0.1, WIDTH).astype(np.float32),
+        "zeros": np.zeros(WIDTH, np.int8),
+        "bias": random.standard_normal(WIDTH).astype(np.float32),
     }
     nodes = [
         helper.make_node("QuantizeLinear", ["x", "step", "zero"], ["levels"]),
@@ -39,7 +39,7 @@ def product_and_bias() -> onnx.GraphProto:
     ]
     floats = [
         helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", None, width])
-        for name, width in (("x", INNER), ("answer", COLUMNS))
+        for name, width in (("x", INNER), ("answer", WIDTH))
     ]
     weights = [numpy_helper.from_array(array, name) for name, array in constants.items()]
     return helper.make_graph(nodes, "g", floats[:1], floats[1:], weights)
@@ -52,7 +52,7 @@ def taken_apart(graph: onnx.GraphProto) -> Branch:
 
 
 def answers(branch: Branch, graph: onnx.GraphProto, x: np.ndarray) -> np.ndarray:
-    tensor = Tensor(name="answer", dtype="float32", axes=["batch", 1, COLUMNS])
+    tensor = Tensor(name="answer", dtype="float32", axes=["batch", ROWS, WIDTH])
     again = onnx.GraphProto.FromString(branch.written([("answer", tensor)]))
     again.input.extend(graph.input)
     model = onnx.ModelProto.FromString(branch.versions)
@@ -88,6 +88,8 @@ def test_what_others_read_too_stays() -> None:
     left = [node.operator for node in branch.nodes]
     assert left.count("DequantizeLinear") == 2
     assert "MatMul" not in left
+    x = np.random.default_rng(1).standard_normal((1, ROWS, INNER)).astype(np.float32)
+    np.testing.assert_array_equal(answers(branch, graph, x), answers(taken_apart(graph), graph, x))
 
 
 def replaced(name: str, array: np.ndarray) -> Edit:
@@ -106,6 +108,13 @@ def attribute(place: int, name: str, number: int) -> Edit:
     return edit
 
 
+def operator(place: int, name: str, domain: str = "") -> Edit:
+    def edit(graph: onnx.GraphProto) -> None:
+        graph.node[place].op_type, graph.node[place].domain = name, domain
+
+    return edit
+
+
 def reader(value: str) -> Edit:
     return lambda graph: graph.node.append(helper.make_node("Neg", [value], ["other"]))
 
@@ -120,14 +129,19 @@ def inputs(place: int, *names: str) -> Edit:
 UNLIKE = {
     "the product is read elsewhere": reader("product"),
     "a bias for all columns": replaced("bias", np.ones(1, np.float32)),
-    "a bias of two axes": replaced("bias", np.ones((1, COLUMNS), np.float32)),
+    "a bias of two axes": replaced("bias", np.ones((1, WIDTH), np.float32)),
     "scales of rows": attribute(2, "axis", 0),
     "scales of blocks": attribute(2, "block_size", 16),
     "a scale for the whole weight": replaced("steps", np.array(0.1, np.float32)),
+    "a difference": operator(4, "Sub"),
+    "a product of another domain": operator(3, "MatMul", DOMAIN),
+    "a product of another kind": operator(3, "Gemm"),
+    "a weight that is added up": operator(2, "Sum"),
+    "zero points in uint8": replaced("zeros", np.zeros(WIDTH, np.uint8)),
     "levels in int8": replaced("zero", np.array(0, np.int8)),
     "a scale for each level": replaced("step", np.full(INNER, 0.02, np.float32)),
-    "a weight in uint8": replaced("matrix", np.ones((INNER, COLUMNS), np.uint8)),
-    "a weight of three axes": replaced("matrix", np.ones((1, INNER, COLUMNS), np.int8)),
+    "a weight in uint8": replaced("matrix", np.ones((INNER, WIDTH), np.uint8)),
+    "a weight of three axes": replaced("matrix", np.ones((1, INNER, WIDTH), np.int8)),
     "no zero point": inputs(1, "levels", "step"),
     "a sum with itself": inputs(4, "product", "product"),
     "a sum with an input": inputs(4, "product", "x"),

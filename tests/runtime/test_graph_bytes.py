@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import mmap
 import re
+import sys
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -39,6 +43,19 @@ def test_files_that_are_no_models_are_not_taken_apart(data: bytes) -> None:
 
 
 @pytest.mark.skipif(not MAPS.exists(), reason="Linux only")
+def test_a_file_that_was_taken_apart_is_let_go() -> None:
+    node = onnx.helper.make_node("Softmax", ["x"], ["y"], axis=1)
+    ends = [onnx.helper.make_tensor_value_info(name, 1, [1, 1024]) for name in "xy"]
+    weight = onnx.numpy_helper.from_array(np.zeros(1024, np.float32), "weight")
+    graph = onnx.helper.make_graph([node], "g", ends[:1], ends[1:], [weight])
+    data = onnx.helper.make_model(graph).SerializeToString()
+    held = sys.getrefcount(data)
+    branch = Branch(data, {"x": "x"})
+    assert sys.getrefcount(data) > held  # by the weight
+    branch.store_weights(BytesIO(), "weights")
+    assert sys.getrefcount(data) == held
+
+
 def test_mapped_pages_are_given_back_and_can_be_read_again(tmp_path: Path) -> None:
     content = bytes(range(256)) * 4096
     path = tmp_path / "weights"

@@ -149,14 +149,21 @@ def test_segments_that_cannot_be_joined_run_one_by_one(
         assert session.run({"input_ids": [[2, 5, 3]]}).exit_index.tolist() == [EXITS - 1]
 
 
-def test_a_segment_that_no_engine_can_open_is_named(tmp_path: Path) -> None:
+def unknown(model: onnx.ModelProto) -> None:
+    model.graph.node[0].op_type = "Nonsense"
+
+
+def without_outputs(model: onnx.ModelProto) -> None:
+    model.graph.node.append(onnx.helper.make_node("Add", ["input_ids", "input_ids"], []))
+
+
+@pytest.mark.parametrize("change", [unknown, without_outputs])
+def test_a_segment_that_no_engine_can_open_is_named(
+    tmp_path: Path, change: Callable[[onnx.ModelProto], None]
+) -> None:
     bundle = build_tiny_bundle(tmp_path / "bundle")
-
-    def unknown(model: onnx.ModelProto) -> None:
-        model.graph.node[0].op_type = "Nonsense"
-
-    edit_segment(bundle, unknown)
-    with pytest.raises(Exception, match=r"segment-00\.onnx"):
+    edit_segment(bundle, change)
+    with pytest.raises(EngineError, match=r"segment-00\.onnx"):
         Session(bundle)
 
 
