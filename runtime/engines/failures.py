@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from effbert.runtime.errors import EngineError, ResourceError
 
 OUT_OF_MEMORY = ("failed to allocate", "bad_alloc", "bad allocation", "out of memory")
+NOT_IMPLEMENTED = re.compile(r"Could not find an implementation for (\w+)\((\d+)\) node")
 LONGEST = 300
 
 
@@ -20,4 +23,11 @@ def translated(error: Exception, library: str, action: str, name: str) -> Except
     text = str(error)
     if isinstance(error, MemoryError) or any(part in text.lower() for part in OUT_OF_MEMORY):
         return ResourceError(f"{library} ran out of memory while it tried to {action} {name}.")
+    if missing := NOT_IMPLEMENTED.search(text):
+        operator, opset = missing.groups()
+        return EngineError(
+            f"This version of {library} could not {action} {name}: it does not compute {operator} "
+            f"of opset {opset}, or not in this precision; install a newer one, or export the "
+            "bundle again with a lower --opset."
+        )
     return EngineError(f"{library} could not {action} {name}: {' '.join(text.split())[:LONGEST]}")

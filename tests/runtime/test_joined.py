@@ -167,6 +167,21 @@ def test_a_segment_that_no_engine_can_open_is_named(
         Session(bundle)
 
 
+def test_operators_that_this_version_does_not_have_are_named(tmp_path: Path) -> None:
+    bundle = build_tiny_bundle(tmp_path / "bundle")
+
+    def shift(model: onnx.ModelProto) -> None:
+        short = onnx.TensorProto.UINT16  # onnxruntime shifts bits of other integers only
+        to_short = onnx.helper.make_node("Cast", ["input_ids"], ["short"], to=short)
+        twice = onnx.helper.make_node("BitShift", ["short", "short"], ["twice"], direction="LEFT")
+        model.graph.node.extend([to_short, twice])
+        model.graph.output.append(onnx.helper.make_tensor_value_info("twice", short, None))
+
+    edit_segment(bundle, shift)
+    with pytest.raises(EngineError, match=r"segment-00\.onnx.*BitShift of opset 11.*lower --opset"):
+        Session(bundle)
+
+
 def test_no_file_is_left_behind(
     bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
