@@ -26,6 +26,7 @@ from exit_checks import (
     check_size,
     run,
 )
+from matrices import slow_but
 from reference import DeeBertReference
 
 NAMES = [
@@ -35,7 +36,9 @@ NAMES = [
     "deebert-roberta-castorini",
 ]
 NEVER = -math.inf
-every_checkpoint = pytest.mark.parametrize("name", NAMES)
+every_checkpoint = pytest.mark.parametrize(
+    "name", slow_but(NAMES, "deebert-bert-hf", "deebert-roberta-castorini")
+)
 
 
 @pytest.fixture
@@ -133,7 +136,9 @@ def test_nothing_but_the_weights_is_unpickled(model):
     assert not (model.checkpoint / "pwned").exists()
 
 
-@pytest.mark.parametrize("name", ["deebert-bert-hf", "deebert-bert-castorini"])
+@pytest.mark.parametrize(
+    "name", slow_but(["deebert-bert-hf", "deebert-bert-castorini"], "deebert-bert-hf")
+)
 def test_texts_are_answered_like_their_token_ids(model):
     texts = ["a great film!", ("what is it?", "who was the 3rd man"), ""]
     knobs = {"threshold": quantile(model, 0.5)}
@@ -150,6 +155,7 @@ def test_texts_are_answered_like_their_token_ids(model):
         assert prediction.score == pytest.approx(float(decision.logits.softmax(-1).max()), abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["deebert-bert-wide"])
 def test_a_bundle_is_not_larger_than_its_checkpoint(model):
     check_size(model.bundle, model.checkpoint)

@@ -13,6 +13,7 @@ from effbert.runtime.errors import InputError
 from effbert.runtime.labelled import read_labelled
 from systems.sledgehammer_checkpoint import write_sledgehammer
 
+LABELS = ("bad", "fair", "good")
 TEXTS = [f"the {word} story number {n}" for n in range(20) for word in ("good", "bad", "great")]
 
 
@@ -29,9 +30,8 @@ def surprise(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def test_fitted_temperatures_make_the_labels_likelier(tmp_path: Path):
-    checkpoint = write_sledgehammer(tmp_path / "in", tokenizer="fast")
-    report = export(checkpoint, tmp_path / "plain", verify=False)
-    data = table(tmp_path / "data.csv", len(report.manifest.labels))
+    checkpoint = write_sledgehammer(tmp_path / "in", tokenizer="fast", labels=LABELS)
+    data = table(tmp_path / "data.csv", len(LABELS))
     export(checkpoint, tmp_path / "out", fit_temperature=data, verify=False)
     session = Session(tmp_path / "out")
     fitted = session.knobs["temperature"].default

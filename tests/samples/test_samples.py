@@ -311,6 +311,7 @@ def test_a_checkpoint_learns_to_answer_with_tokens_dropped(tmp_path, monkeypatch
         assert sum(right) >= 0.9 * len(right)
 
 
+@pytest.mark.slow
 def test_exits_trained_in_a_second_stage_answer_too(tmp_path, monkeypatch):
     backbone = write_backbone(tmp_path / "backbone")
     train = write_texts(tmp_path / "train.csv", 96, seed=0)

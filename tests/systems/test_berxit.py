@@ -27,6 +27,7 @@ from exit_checks import (
     run,
 )
 from export_command import run_command, sentence
+from matrices import slow_but
 from systems.berxit_checkpoint import write_berxit
 from systems.berxit_reference import BerxitReference
 from systems.edits import claims, rewrite
@@ -38,7 +39,7 @@ CHECKPOINTS: dict[str, dict[str, object]] = {
     "learned": {"backbone": "roberta", "divide": "alternate-lte", "labels": 2, "seed": 3},
     "learned-regression": {"backbone": "distilbert", "divide": "alternate-lte", "labels": 1},
 }
-every_checkpoint = pytest.mark.parametrize("name", CHECKPOINTS)
+every_checkpoint = pytest.mark.parametrize("name", slow_but(CHECKPOINTS, "entropy", "learned"))
 
 
 def threshold_of(model: Exported, q: float) -> float:

@@ -24,13 +24,14 @@ from exit_checks import (
     run,
 )
 from export_command import run_command, sentence
+from matrices import slow_but
 from systems.cascadebert_checkpoint import write_cascadebert
 from systems.cascadebert_reference import CascadeBertReference
 from systems.edits import claims, rewrite
 from systems.exported import Exported, exit_layer_at, export_new, inspect
 
 DEPTHS = {2: (1, 3), 3: (1, 2, 3)}
-every_cascade = pytest.mark.parametrize("members", DEPTHS)
+every_cascade = pytest.mark.parametrize("members", slow_but(DEPTHS, 3))
 
 
 @pytest.fixture(scope="module")

@@ -167,6 +167,7 @@ def test_width_keeps_whole_heads_and_neurons_in_proportion(
         assert width_at(width, heads, 64, 3072) == (rows, neurons)
 
 
+@pytest.mark.slow
 def test_what_variants_have_in_common_is_stored_once(tmp_path: Path):
     config = {"vocab_size": 2000, "num_hidden_layers": 2}
     write_family(tmp_path / "c", "bert", TASK, **config)

@@ -23,6 +23,7 @@ from exit_checks import (
     check_row_independence,
 )
 from export_command import run_command, sentence
+from matrices import slow_but
 from systems.edits import claims, rewrite
 from systems.elasticbert_checkpoint import write_elasticbert
 from systems.elasticbert_reference import ElasticBertReference, PatientElasticBertReference
@@ -120,7 +121,7 @@ def test_two_paths_are_enough_and_inspect_names_the_system(entropy: Exported):
 # --- patience -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("labels", [1, 2])
+@pytest.mark.parametrize("labels", slow_but([1, 2], 2))
 def test_every_patient_exit_answers_like_the_reference(
     patient: Callable[[int], Exported], labels: int
 ):
@@ -129,7 +130,7 @@ def test_every_patient_exit_answers_like_the_reference(
     check_default_knobs(model.session, model.reference, model.rows[:50])
 
 
-@pytest.mark.parametrize("labels", [1, 2])
+@pytest.mark.parametrize("labels", slow_but([1, 2], 2))
 @pytest.mark.parametrize("patience", [1, 2, 3])
 @pytest.mark.parametrize("sizes", [(1,), (16, 3, 8)], ids=["alone", "batches"])
 def test_patience_lets_rows_leave_where_the_loop_says(
@@ -140,7 +141,7 @@ def test_patience_lets_rows_leave_where_the_loop_says(
     assert met == [*range(patience + 1, 5)]
 
 
-@pytest.mark.parametrize("labels", [1, 2])
+@pytest.mark.parametrize("labels", slow_but([1, 2], 2))
 def test_patient_rows_do_not_depend_on_each_other(patient: Callable[[int], Exported], labels: int):
     model, knobs = patient(labels), patience_knobs(labels, 1)
     check_row_independence(model.session, model.reference, model.rows, knobs)

@@ -157,6 +157,7 @@ def test_the_unbiased_deviation_normalizes_with_epsilon_outside():
     torch.testing.assert_close(norm(x), expected)
 
 
+@pytest.mark.slow
 def test_two_paths_are_enough_for_the_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     checkpoint = write_fastbert(tmp_path / "checkpoint", layout="pypi", layers=2)
     outcome = run_command(capfd, checkpoint / "fastbert.bin", tmp_path / "bundle")

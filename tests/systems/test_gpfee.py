@@ -25,6 +25,7 @@ from exit_checks import (
 )
 from exit_rules import entropy_naive
 from export_command import run_command, sentence
+from matrices import slow_but
 from systems.edits import claims, rewrite
 from systems.exported import Exported, exit_layer_at, export_new, inspect, without
 from systems.gpfee_checkpoint import write_gpfee
@@ -32,7 +33,7 @@ from systems.gpfee_reference import GpfeeReference, past_future
 
 NEVER = -math.inf
 BACKBONES = ("bert", "roberta", "albert")
-every_backbone = pytest.mark.parametrize("backbone", BACKBONES)
+every_backbone = pytest.mark.parametrize("backbone", slow_but(BACKBONES, "bert"))
 OPTIONS: dict[str, dict[str, object]] = {
     "bert": {"labels": 2},
     "roberta": {"noise": True},

@@ -19,6 +19,7 @@ from effbert.runtime.errors import InputError
 from exit_checks import LOGITS_ATOL
 from export_command import run_command, sentence
 from families import write_family
+from matrices import slow_but
 from systems.length_reference import LengthReference
 from systems.test_lengths import batch, rows
 from vocabularies import fast_tokenizer
@@ -70,6 +71,7 @@ def test_a_configuration_has_a_value_for_each_layer_that_is_left(
     compare(session, LengthReference(checkpoint, layers=KEPT), lengths)
 
 
+@pytest.mark.slow
 def test_a_retention_for_all_layers_keeps_the_counts_of_those_that_are_left(
     exported, checkpoint: Path
 ):
@@ -84,7 +86,7 @@ def with_exits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_deebert(folder, layers=4, tokenizer="fast")
 
 
-@pytest.mark.parametrize("counts", [(20, 12), (20, 12, 5, 2)])
+@pytest.mark.parametrize("counts", slow_but([(20, 12), (20, 12, 5, 2)], (20, 12, 5, 2)))
 def test_layers_above_the_deepest_exit_have_no_length(
     with_exits: Path, tmp_path: Path, counts: tuple[int, ...]
 ):

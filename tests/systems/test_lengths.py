@@ -108,7 +108,7 @@ def answers(model: SimpleNamespace, found: Shortened) -> dict[str, np.ndarray]:
     return {"logits": bert.linear("classifier", pooled).numpy()}
 
 
-@pytest.mark.parametrize("kind", slow_but(KINDS, "exits", "power"))
+@pytest.mark.parametrize("kind", slow_but(KINDS, "exits"))
 @pytest.mark.parametrize("lengths", CONFIGURATIONS, ids=str)
 def test_rows_are_answered_as_if_they_were_alone(exported, kind: str, lengths: Sequence[float]):
     model, texts = exported(kind), rows(60)
@@ -145,7 +145,7 @@ def test_exits_and_lengths_combine(exported, lengths: Sequence[float]):
         np.testing.assert_allclose(exits.logits[i], expected, atol=LOGITS_ATOL, rtol=0)
 
 
-@pytest.mark.parametrize("kind", slow_but(KINDS, "exits", "power"))
+@pytest.mark.parametrize("kind", slow_but(KINDS, "exits"))
 def test_rows_do_not_depend_on_batch_or_padding(exported, kind: str):
     model, texts = exported(kind), rows(24, seed=2)
     knobs = {"lengths": [0.7, 0.5, 0.4, 0.3]}
@@ -195,6 +195,7 @@ def test_shares_are_computed_only_where_tokens_leave(exported, lengths: list[int
     assert shares.shape == (2, heads, 9, 9)
 
 
+@pytest.mark.slow
 def test_a_retention_configuration_is_the_default(exported):
     model, texts = exported("power"), rows(20, seed=5)
     default = model.session.run(batch(texts))

@@ -106,7 +106,7 @@ def real_part(value: np.ndarray, row: Sequence[int], name: str) -> np.ndarray:
     return value if name == "logits" else value[: len(row)]
 
 
-@pytest.mark.parametrize("kind", slow_but(KINDS, "exits", "bert answers"))
+@pytest.mark.parametrize("kind", slow_but(KINDS, "exits"))
 @pytest.mark.parametrize("lengths", CONFIGURATIONS, ids=str)
 def test_answers_are_those_of_the_papers_code(exported, kind: str, lengths: Sequence[float]):
     model, texts = exported(kind), rows(36)
@@ -142,7 +142,7 @@ def test_exits_see_the_same_tokens(exported, lengths: Sequence[float]):
         np.testing.assert_allclose(result.logits[i], expected, atol=LOGITS_ATOL, rtol=0)
 
 
-@pytest.mark.parametrize("kind", slow_but(KINDS, "exits", "bert answers"))
+@pytest.mark.parametrize("kind", slow_but(KINDS, "exits"))
 def test_neither_batch_nor_the_callers_padding_matters(exported, kind: str):
     model, texts = exported(kind), rows(16, seed=2)
     knobs = {"lengths": [30, 20, 10, 5]}
@@ -154,7 +154,8 @@ def test_neither_batch_nor_the_callers_padding_matters(exported, kind: str):
             np.testing.assert_allclose(found, value[0], atol=ROW_ATOL, rtol=0)
 
 
-@pytest.mark.parametrize("kind", slow_but(["bert classifies", "bert answers"], "bert answers"))
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["bert classifies", "bert answers"])
 def test_padding_may_be_anywhere(exported, kind: str):
     model, [row] = exported(kind), [list(range(10, 22))]
     knobs = {"lengths": [30, 20, 10, 5]}

@@ -27,6 +27,7 @@ from exit_checks import (
     run,
 )
 from export_command import run_command, sentence
+from matrices import slow_but
 from systems.exported import Exported, export_new
 from systems.sledgehammer_checkpoint import HIDDEN, write_sledgehammer
 from systems.sledgehammer_reference import SledgehammerReference
@@ -36,7 +37,7 @@ CHECKPOINTS: dict[str, dict[str, Any]] = {
     "chained": {"chained": True, "temperature": "2_1_3", "labels": ("no", "yes")},
 }
 TEMPERATURES = (None, 1.5, [3.0, 0.8, 2.0])
-every_checkpoint = pytest.mark.parametrize("name", CHECKPOINTS)
+every_checkpoint = pytest.mark.parametrize("name", slow_but(CHECKPOINTS, "plain"))
 
 
 def knobs_of(model: Exported, q: float, temperature: Any = None) -> dict[str, Any]:
