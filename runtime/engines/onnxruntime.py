@@ -177,17 +177,19 @@ class OnnxRuntimeChain:
     def _run(
         self, outputs: list[str], feeds: Mapping[str, ndarray], options: Any, tokens: int
     ) -> list[ndarray]:
+        large = tokens > LARGE
         try:
-            values: list[ndarray] = self._compute(outputs, feeds, options or self._quiet)
-            if tokens > LARGE:
-                values = [value.copy() for value in values]  # they lie in the arena
+            try:
+                values: list[ndarray] = self._compute(outputs, feeds, options or self._quiet)
+                return [value.copy() for value in values] if large else values  # from the arena
+            finally:
+                if large:
+                    self._tidy_up(feeds)
+        except MemoryError as error:
+            raise translated(error, "onnxruntime", "run", "the segments") from error
         except Exception as error:
             inner = RuntimeError(FRAMES.sub("", str(error)))
             raise translated(inner, "onnxruntime", "run", "the segments") from error
-        finally:
-            if tokens > LARGE:
-                self._tidy_up(feeds)
-        return values
 
     def _tidy_up(self, feeds: Mapping[str, ndarray]) -> None:
         """Gives back memory, by a run of no segment; what a run before it left is free by now."""

@@ -61,6 +61,36 @@ def test_one_graph_answers_as_its_segments(
         np.testing.assert_array_equal(found.outputs[name], values)
 
 
+class Unwilling(np.ndarray):
+    """An array for whose copy there is no memory."""
+
+    def copy(self, order: Any = "C") -> Any:
+        raise MemoryError(f"Unable to allocate an array of {order}")
+
+
+def test_rows_are_halved_where_answers_cannot_be_copied(
+    bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = np.random.default_rng(0).integers(5, len(VOCABULARY), (5000, 4))
+    with Session(bundles["entropy"]) as session:
+        expected = session.run({"input_ids": ids}).logits
+        segments = session._chains.default._segments
+        assert isinstance(segments, OnnxRuntimeChain)
+        compute, refused = segments._compute, []
+
+        def computed(*arguments: Any) -> list[np.ndarray]:
+            values = compute(*arguments)
+            if values[1:] and len(values[1]) > 3000:
+                refused.append(len(values[1]))
+                values[1] = values[1].view(Unwilling)
+            return values
+
+        monkeypatch.setattr(segments, "_compute", computed)
+        result = session.run({"input_ids": ids})
+    assert refused
+    np.testing.assert_array_equal(result.logits, expected)
+
+
 @pytest.mark.parametrize("leaves, runs", [(0, 1), (1, 1), (2, 1)])
 def test_a_row_alone_is_answered_in_one_run(
     bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch, leaves: int, runs: int
