@@ -43,13 +43,10 @@ def fuse_biases(branch: Branch, outputs: Collection[str]) -> bool:
     fused: dict[int, Node] = {}  # by the addition that it replaces
     replaced: list[str] = []
     for add in branch.nodes:
-        product = _product(branch, add, made)
+        product, inputs = _product(branch, add, made)
         if product is None or readers[product.outputs[0]] != 1:
             continue
-        values, weight = (made[name] for name in product.inputs)
-        inputs = [name for pair in zip(values.inputs, weight.inputs, strict=True) for name in pair]
-        (bias,) = set(add.inputs) - set(product.outputs)
-        fused[id(add)] = product.replaced(FUSED, DOMAIN, [*inputs, bias], add.outputs)
+        fused[id(add)] = product.replaced(FUSED, DOMAIN, inputs, add.outputs)
         replaced += (*product.outputs, *product.inputs)
     readers.subtract(replaced)
     unread = {name for name in replaced if not readers[name]}
@@ -59,10 +56,10 @@ def fuse_biases(branch: Branch, outputs: Collection[str]) -> bool:
     return bool(fused)
 
 
-def _product(branch: Branch, add: Node, made: dict[str, Node]) -> Node | None:
-    """The product in int8 to which a node adds a bias; None if it is another node."""
+def _product(branch: Branch, add: Node, made: dict[str, Node]) -> tuple[Node | None, list[str]]:
+    """The product in int8 to which a node adds a bias, and the inputs of what does both."""
     if add.operator != "Add":
-        return None
+        return None, []
     for name, bias in (add.inputs, add.inputs[::-1]):
         product = made.get(name)
         if product is None or product.operator != "MatMul":
@@ -70,7 +67,7 @@ def _product(branch: Branch, add: Node, made: dict[str, Node]) -> Node | None:
         values, weight = (_levels(made.get(each)) for each in product.inputs)
         if values is None or weight is None:
             continue
-        (_, step, zero), (matrix, steps, zeros) = values, weight
+        (levels, step, zero), (matrix, steps, zeros) = values, weight
         dtype, extents = branch.kind(matrix)
         columns = extents[1:]
         if (
@@ -80,8 +77,8 @@ def _product(branch: Branch, add: Node, made: dict[str, Node]) -> Node | None:
             and branch.kind(steps) == branch.kind(bias) == (FLOAT, columns)
             and branch.kind(zeros) == (INT8, columns)
         ):
-            return product
-    return None
+            return product, [levels, matrix, step, steps, zero, zeros, bias]
+    return None, []
 
 
 def _levels(node: Node | None) -> list[str] | None:

@@ -7,6 +7,8 @@ import re
 from effbert.runtime.errors import EngineError, ResourceError
 
 OUT_OF_MEMORY = ("failed to allocate", "bad_alloc", "bad allocation", "out of memory")
+# What onnxruntime says of the nodes around the one that failed.
+FRAMES = re.compile(r"Non-zero status code returned while running (?:If|Loop) node\. .*?Message: ")
 NOT_IMPLEMENTED = re.compile(r"Could not find an implementation for (\w+)\((\d+)\) node")
 LONGEST = 300
 
@@ -20,7 +22,7 @@ def translated(error: Exception, library: str, action: str, name: str) -> Except
         action: "open" or "run".
         name: File name of the segment.
     """
-    text = str(error)
+    text = FRAMES.sub("", str(error))
     if isinstance(error, MemoryError) or any(part in text.lower() for part in OUT_OF_MEMORY):
         return ResourceError(f"{library} ran out of memory while it tried to {action} {name}.")
     if missing := NOT_IMPLEMENTED.search(text):

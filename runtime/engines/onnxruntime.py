@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,8 +23,6 @@ from effbert.runtime.knobs import Values
 from effbert.runtime.manifest import WEIGHTS_NAME, Manifest
 
 ERRORS_ONLY, FATAL_ONLY = 3, 4
-# What a message says of the nodes around the one that failed.
-FRAMES = re.compile(r"Non-zero status code returned while running (?:If|Loop) node\. .*?Message: ")
 BLOCKS = ("int8-weight", "int4-weight")
 EXACT, ROUNDED = "1", "4"  # onnxruntime's accuracy levels
 # External data is looked up in memory first and then in this folder: only `weights.bin` as it was
@@ -185,11 +182,8 @@ class OnnxRuntimeChain:
             finally:
                 if large:
                     self._tidy_up(feeds)
-        except MemoryError as error:
-            raise translated(error, "onnxruntime", "run", "the segments") from error
         except Exception as error:
-            inner = RuntimeError(FRAMES.sub("", str(error)))
-            raise translated(inner, "onnxruntime", "run", "the segments") from error
+            raise translated(error, "onnxruntime", "run", "the segments") from error
 
     def _tidy_up(self, feeds: Mapping[str, ndarray]) -> None:
         """Gives back memory, by a run of no segment; what a run before it left is free by now."""

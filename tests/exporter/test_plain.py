@@ -18,24 +18,18 @@ from effbert.exporter.formats import LoadOptions, plain
 from effbert.runtime import Session
 from effbert.runtime.errors import CheckpointError, ExportError
 from families import SHAPES, check_minimal_host, largest_difference, write_family
+from matrices import slow_but
 
-FAST = ("bert", "distilbert", "modernbert")
-CASES = [
-    ("bert", "text-classification"),
-    ("roberta", "token-classification"),
-    ("distilbert", "question-answering"),
-    ("albert two groups", "text-classification"),
-    ("mobilebert", "token-classification"),
-    ("fnet", "text-classification"),
-    ("modernbert", "text-classification"),
-]
-each_case = pytest.mark.parametrize(
-    "name, task",
-    [
-        pytest.param(*case, id=case[0], marks=() if case[0] in FAST else pytest.mark.slow)
-        for case in CASES
-    ],
-)
+TASKS = {
+    "bert": "text-classification",
+    "roberta": "token-classification",
+    "distilbert": "question-answering",
+    "albert two groups": "text-classification",
+    "mobilebert": "token-classification",
+    "fnet": "text-classification",
+    "modernbert": "text-classification",
+}
+each_family = pytest.mark.parametrize("name", slow_but(TASKS, "bert", "distilbert", "modernbert"))
 Tensors = dict[str, torch.Tensor]
 
 
@@ -75,16 +69,16 @@ def dry_run(folder: Path, **options: Any):
     return export(folder, folder.parent / "bundle", dry_run=True, **options)
 
 
-@each_case
-def test_answers_equal_those_of_transformers(made: Callable, name: str, task: str):
-    model, session = made(name, task)
+@each_family
+def test_answers_equal_those_of_transformers(made: Callable, name: str):
+    model, session = made(name, TASKS[name])
     atol = 2e-3 if name == "mobilebert" else 1e-4
     assert largest_difference(model, session, SHAPES) <= atol
 
 
-@each_case
-def test_the_minimal_host_agrees(made: Callable, name: str, task: str):
-    check_minimal_host(made(name, task)[1])
+@each_family
+def test_the_minimal_host_agrees(made: Callable, name: str):
+    check_minimal_host(made(name, TASKS[name])[1])
 
 
 def test_there_is_one_exit_after_the_last_layer(made: Callable):
