@@ -26,7 +26,7 @@ def open_chain(bundle: Path) -> Answer:
 
 
 def open_uncut(path: Path) -> Answer:
-    from effbert.runtime.engines import open_engine
+    from effbert.runtime.engines.table import open_engine
 
     segment = open_engine("onnxruntime").load(path.name, path.read_bytes(), None)
     return lambda inputs: segment.run(inputs)["logits"]

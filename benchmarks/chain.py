@@ -23,7 +23,7 @@ import numpy as np
 
 from arms import Arm, Block, Inputs, open_chain, open_defaults, open_uncut
 from checkpoints import Shape, add_arguments, make_checkpoint
-from effbert.runtime.cli_output import print_table
+from effbert.runtime.console.tables import print_table
 from fresh import in_fresh_process, machine
 
 TOLERANCE = 1e-4

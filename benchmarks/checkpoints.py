@@ -114,7 +114,9 @@ def _weights(shape: Shape) -> dict[str, np.ndarray]:
 
 def _tokenizer(size: int) -> Tokenizer:
     """Whole words, those of the exporter's own sentences: rows as long as real ones."""
-    sentences = resources.files("effbert.exporter").joinpath("sentences.txt").read_text("utf-8")
+    sentences = (
+        resources.files("effbert.exporter.rows").joinpath("sentences.txt").read_text("utf-8")
+    )
     words = dict.fromkeys(re.findall(r"\w+|[^\w\s]", sentences.lower()))
     known = [*SPECIAL, *words][:size]
     tokenizer = Tokenizer(

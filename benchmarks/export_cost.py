@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from checkpoints import Shape, add_arguments, make_checkpoint
-from effbert.runtime.cli_output import print_table
+from effbert.runtime.console.tables import print_table
 from fresh import in_fresh_process, machine
 
 TIME_LIMIT = 2.0  # times the bare export

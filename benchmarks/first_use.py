@@ -20,8 +20,8 @@ from pathlib import Path
 
 from chain import make_bundle
 from checkpoints import Shape, add_arguments, make_checkpoint
-from effbert.runtime.cli_output import print_table
-from effbert.runtime.engines import ENGINES
+from effbert.runtime.console.tables import print_table
+from effbert.runtime.engines.table import ENGINES
 from fresh import in_fresh_process, machine
 from subjects import named_folder
 
@@ -31,7 +31,7 @@ LOAD = """
 import json, os, sys, time
 from importlib import import_module
 from effbert.runtime import Session
-from effbert.runtime.engines import ENGINES
+from effbert.runtime.engines.table import ENGINES
 
 def resident():
     with open("/proc/self/statm") as file:

@@ -11,8 +11,8 @@ import numpy as np
 from arms import Inputs
 from effbert.runtime import Session
 from effbert.runtime.bench.workloads import Workload
-from effbert.runtime.manifest import Manifest
-from effbert.runtime.search.flops import row_flops, tokens_kept
+from effbert.runtime.bundle.manifest import Manifest
+from effbert.runtime.points.costs import row_flops, tokens_kept
 
 
 class Execution(NamedTuple):

@@ -21,10 +21,10 @@ import numpy as np
 from arms import Answer, Arm, Block
 from chain import make_bundle, quartiles, random_inputs
 from checkpoints import Shape, add_arguments, make_checkpoint
-from effbert.runtime.bundle import open_bundle
-from effbert.runtime.cli_output import print_table
-from effbert.runtime.search.flops import row_flops, tokens_kept
-from effbert.runtime.search.genes import STEEPEST, falling
+from effbert.runtime.bundle.folder import open_bundle
+from effbert.runtime.console.tables import print_table
+from effbert.runtime.points.costs import row_flops, tokens_kept
+from effbert.runtime.points.genes import STEEPEST, falling
 from fresh import in_fresh_process
 
 LIMITS = {"full": 1.03, "dropped": 0.45}

@@ -23,9 +23,9 @@ from baselines import open_onnxruntime, open_point
 from chain import make_uncut
 from effbert.runtime import Session
 from effbert.runtime.bench.arms import all_points
-from effbert.runtime.bundle import open_bundle
-from effbert.runtime.cli_output import print_table
-from effbert.runtime.search.flops import row_flops
+from effbert.runtime.bundle.folder import open_bundle
+from effbert.runtime.console.tables import print_table
+from effbert.runtime.points.costs import row_flops
 from fresh import in_fresh_process, machine
 from ideal import executions, uncut_flops
 from subjects import Subject, demo_subject

@@ -29,7 +29,7 @@ from data import Row, read_rows
 from effbert.exporter import export
 from effbert.exporter.quiet import quietly
 from effbert.runtime import Session
-from effbert.runtime.cli_output import print_table
+from effbert.runtime.console.tables import print_table
 from report import BATCH, encoded, measure
 
 CONFIDENT = [round(float(1 - x), 5) for x in np.geomspace(0.6, 1e-3, 20)]

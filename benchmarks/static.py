@@ -30,8 +30,8 @@ from baselines import FLOAT, NNCF, TORCH, UNCUT, make_baselines, open_point
 from checkpoints import Shape, add_arguments
 from effbert.runtime.bench.arms import FULL, all_points, full_depth
 from effbert.runtime.bench.workloads import LENGTHS, Workload
-from effbert.runtime.bundle import open_bundle
-from effbert.runtime.engines import ENGINES
+from effbert.runtime.bundle.folder import open_bundle
+from effbert.runtime.engines.table import ENGINES
 from effbert.runtime.errors import EffbertError
 from fresh import in_fresh_process, machine
 from ideal import Execution, executions, uncut_flops

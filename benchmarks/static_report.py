@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from baselines import DYNAMIC, FLOAT, NNCF
-from effbert.runtime.cli_output import print_table
+from effbert.runtime.console.tables import print_table
 
 AGAINST = (FLOAT, DYNAMIC, NNCF)
 OURS, OTHERS = "#0b6cb5", "0.7"

@@ -13,8 +13,8 @@ from arms import Inputs
 from chain import make_bundle, random_inputs
 from checkpoints import Shape, make_checkpoint
 from effbert.runtime.bench.workloads import LENGTHS, Workload, random_workloads, text_workloads
-from effbert.runtime.bundle import open_bundle
-from effbert.runtime.labelled import read_labelled
+from effbert.runtime.bundle.folder import open_bundle
+from effbert.runtime.texts.files import read_labelled
 from fresh import in_fresh_process
 
 CALIBRATION = {"random": 64, "texts": 300}  # rows; the second is what NNCF takes by default

@@ -100,9 +100,9 @@ def export(
         InputError: an option does not fit.
         ResourceError: the disk is full or refuses to be written.
     """
-    from effbert.exporter.length_adaptive import LengthOptions
+    from effbert.exporter.encoders.length_adaptive import LengthOptions
     from effbert.exporter.pipeline import Options, run_export
-    from effbert.exporter.precision import PrecisionOptions
+    from effbert.exporter.precision.lowering import PrecisionOptions
     from effbert.runtime.errors import InputError
 
     lengths = None

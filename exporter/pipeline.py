@@ -9,21 +9,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from effbert.exporter.assemble import Loaded, write_bundle
-from effbert.exporter.checkpoint import open_checkpoint
-from effbert.exporter.formats import LoadOptions, choose_format
-from effbert.exporter.length_adaptive import LengthOptions, make_length_adaptive
-from effbert.exporter.length_store import with_store
-from effbert.exporter.model import Description
+from effbert.exporter.checkpoints.find import open_checkpoint
+from effbert.exporter.checkpoints.length_store import with_store
+from effbert.exporter.checkpoints.tokenizer import find_tokenizer
+from effbert.exporter.encoders.length_adaptive import LengthOptions, make_length_adaptive
+from effbert.exporter.encoders.sizes import Sizes, cut_variants, selector_knobs
+from effbert.exporter.formats import choose_format
+from effbert.exporter.models.exit_model import Description
+from effbert.exporter.models.load_options import LoadOptions
 from effbert.exporter.policies import Policy
-from effbert.exporter.precision import PrecisionOptions
-from effbert.exporter.rows import read_texts
-from effbert.exporter.rules import choose_policy, with_defaults, with_note
-from effbert.exporter.tokenizer import find_tokenizer
-from effbert.exporter.variants import Sizes, cut_variants, selector_knobs
-from effbert.exporter.write import check_target, sweep, total_size, writing
+from effbert.exporter.policies.choice import choose_policy, with_defaults, with_note
+from effbert.exporter.precision.lowering import PrecisionOptions
+from effbert.exporter.rows.rows import sample_texts
+from effbert.exporter.write.assemble import Loaded, write_bundle
+from effbert.exporter.write.atomic import check_target, sweep, total_size, writing
+from effbert.runtime.bundle.manifest import Knob, Manifest, Source
 from effbert.runtime.errors import InputError
-from effbert.runtime.manifest import Knob, Manifest, Source
 
 OPSETS = range(18, 24)
 TASKS = ("auto", "text-classification", "token-classification", "question-answering")
@@ -81,7 +82,7 @@ def run_export(
     if not options.dry_run:
         sweep(target)
         check_target(target, options.force)
-    texts = read_texts(options.samples)
+    texts = sample_texts(options.samples)
     loaded = _load(checkpoint, options, say)
     description, manifest = loaded.description, None
     if not options.dry_run:

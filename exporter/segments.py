@@ -9,16 +9,16 @@ from typing import cast
 import msgspec
 import onnx_ir as ir
 
-from effbert.exporter.model import INPUT_NAMES, OVERRIDE, WORD_MAP, ExitModel
+from effbert.exporter.models.exit_model import INPUT_NAMES, OVERRIDE, WORD_MAP, ExitModel
 from effbert.exporter.policies.policy import Policy
 from effbert.exporter.trace import knob_input, trace
 from effbert.graph_passes.attach import attach_policy
 from effbert.graph_passes.dimensions import COUNTED
 from effbert.graph_passes.flops import count_flops, count_parameters
-from effbert.graph_passes.names import name_after_modules
+from effbert.graph_passes.module_names import name_after_modules
 from effbert.graph_passes.pipeline import segment
+from effbert.runtime.bundle.manifest import Axis, DType, Knob, Segment, State, Tensor
 from effbert.runtime.errors import TraceError
-from effbert.runtime.manifest import Axis, DType, Knob, Segment, State, Tensor
 
 DTYPES: dict[DType, ir.DataType] = {
     "float32": ir.DataType.FLOAT,

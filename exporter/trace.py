@@ -11,11 +11,11 @@ import torch
 from onnxscript import opset20 as op
 from torch import nn
 
-from effbert.exporter.model import WORD_MAP, Description, ExitModel
+from effbert.exporter.models.exit_model import WORD_MAP, Description, ExitModel
 from effbert.exporter.quiet import quietly
 from effbert.graph_passes.cut import Exit
+from effbert.runtime.bundle.manifest import Knob, number
 from effbert.runtime.errors import TraceError
-from effbert.runtime.manifest import Knob, number
 
 # Distinct and larger than one: torch would bake in extents of 0 and 1.
 TRACED_ROWS, TRACED_TOKENS = 2, 9

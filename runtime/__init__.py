@@ -1,25 +1,83 @@
 """Opens bundles and answers texts or token ids, sample by sample as deep as needed."""
 
-from effbert.runtime.batches import by_length
-from effbert.runtime.bundle import Bundle, open_bundle
-from effbert.runtime.cancel import Cancel
-from effbert.runtime.errors import EffbertError
-from effbert.runtime.predictions import Answer, Classification, Entity, Prediction, TokenLabels
-from effbert.runtime.results import Result
+from effbert.runtime.bundle.folder import Bundle, open_bundle
+from effbert.runtime.chain.batches import by_length
+from effbert.runtime.chain.results import Result
+from effbert.runtime.chain.stopping import Cancel
+from effbert.runtime.checks.recording import record_segments
+from effbert.runtime.engines.table import ENGINES
+from effbert.runtime.errors import (
+    AgreementError,
+    BundleError,
+    CancelledError,
+    CheckpointError,
+    EffbertError,
+    EngineError,
+    ExportError,
+    InputError,
+    IntegrityError,
+    ManifestError,
+    MissingDependencyError,
+    NumericalError,
+    OutputExistsError,
+    ParityError,
+    PathError,
+    ResourceError,
+    RunError,
+    TraceError,
+    UnsafeContentError,
+    VersionError,
+)
 from effbert.runtime.session import Exit, Session
+from effbert.runtime.texts.files import Labelled, read_labelled, read_texts
+from effbert.runtime.texts.predictions import (
+    Answer,
+    Classification,
+    Entity,
+    Prediction,
+    TokenLabels,
+)
+from effbert.runtime.texts.tokenization import EncodedText, Text, TextEncoder
 
 __all__ = [
+    "ENGINES",
+    "AgreementError",
     "Answer",
     "Bundle",
+    "BundleError",
     "Cancel",
+    "CancelledError",
+    "CheckpointError",
     "Classification",
     "EffbertError",
+    "EncodedText",
+    "EngineError",
     "Entity",
     "Exit",
+    "ExportError",
+    "InputError",
+    "IntegrityError",
+    "Labelled",
+    "ManifestError",
+    "MissingDependencyError",
+    "NumericalError",
+    "OutputExistsError",
+    "ParityError",
+    "PathError",
     "Prediction",
+    "ResourceError",
     "Result",
+    "RunError",
     "Session",
+    "Text",
+    "TextEncoder",
     "TokenLabels",
+    "TraceError",
+    "UnsafeContentError",
+    "VersionError",
     "by_length",
     "open_bundle",
+    "read_labelled",
+    "read_texts",
+    "record_segments",
 ]

@@ -9,20 +9,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from effbert.runtime.batches import by_length, parts, run_halving
-from effbert.runtime.bundle import Bundle, open_bundle
-from effbert.runtime.calls import Calls
-from effbert.runtime.cancel import Cancel, Deadline
-from effbert.runtime.chains import Chains
-from effbert.runtime.engines import open_engine
-from effbert.runtime.engines.rows import NONE, row_independence
+from effbert.runtime.bundle.folder import Bundle, open_bundle
+from effbert.runtime.bundle.manifest import Knob
+from effbert.runtime.chain.batches import by_length, parts, run_halving
+from effbert.runtime.chain.by_variant import Chains
+from effbert.runtime.chain.calls import Calls
+from effbert.runtime.chain.inputs import Batch, InputCheck
+from effbert.runtime.chain.knobs import Knobs, KnobValue
+from effbert.runtime.chain.results import ExitOutputs, Layout, Result
+from effbert.runtime.chain.stopping import Cancel, Deadline
+from effbert.runtime.engines.protocol import Values
+from effbert.runtime.engines.row_independence import NONE, row_independence
+from effbert.runtime.engines.table import open_engine
 from effbert.runtime.errors import InputError, NumericalError
-from effbert.runtime.inputs import Batch, InputCheck
-from effbert.runtime.knobs import Knobs, KnobValue, Values
-from effbert.runtime.manifest import Knob
-from effbert.runtime.predictions import Prediction, predictions
-from effbert.runtime.results import ExitOutputs, Layout, Result
-from effbert.runtime.tokenization import Text, TextEncoder
+from effbert.runtime.texts.predictions import Prediction, predictions
+from effbert.runtime.texts.tokenization import Text, TextEncoder
 
 ROWS_OF_TEXT = 32  # texts are run in batches of at most this many rows
 

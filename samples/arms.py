@@ -17,7 +17,7 @@ from transformers import BertForSequenceClassification
 from calibrate import candidates
 from effbert.exporter.quiet import quietly
 from effbert.runtime import Session
-from effbert.runtime.manifest import OperatingPoint, numbers
+from effbert.runtime.bundle.manifest import OperatingPoint, numbers
 from truncate import SHARES, Inputs, truncated
 
 LOSSES = (0.5, 2)  # points of accuracy on the held-out texts

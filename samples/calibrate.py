@@ -20,9 +20,9 @@ import numpy as np
 
 from data import Row, read_rows
 from effbert.runtime import Session
-from effbert.runtime.bundle import replace_manifest
+from effbert.runtime.bundle.folder import replace_manifest
+from effbert.runtime.bundle.manifest import Knob, OperatingPoint, number
 from effbert.runtime.errors import EffbertError
-from effbert.runtime.manifest import Knob, OperatingPoint, number
 
 
 class Measured(NamedTuple):

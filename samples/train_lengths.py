@@ -23,8 +23,8 @@ from transformers import PreTrainedTokenizerBase
 
 from data import read_rows
 from deebert import load, save
-from effbert.exporter.layer_parts import layer_parts
-from effbert.exporter.length_drop import DropRule, LengthDropEncoder
+from effbert.exporter.encoders.layer_parts import layer_parts
+from effbert.exporter.encoders.length_drop import DropRule, LengthDropEncoder
 from train_exits import joint_loss
 from training import Example, fit, tokenize
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from effbert.exporter.cli import export_main
+from effbert.exporter.commands.export import main
 
 # What Python itself does not show a user.
 HIDDEN = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
@@ -29,7 +29,7 @@ def run_command(capfd: pytest.CaptureFixture[str], *arguments: object) -> Outcom
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         with pytest.raises(SystemExit) as ended:
-            export_main([str(argument) for argument in arguments])
+            main([str(argument) for argument in arguments])
     assert not [str(each) for each in caught if not issubclass(each.category, HIDDEN)]
     code = ended.value.code
     assert isinstance(code, int)

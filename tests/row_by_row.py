@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from effbert.runtime.manifest import parse_manifest
+from effbert.runtime.bundle.parse import parse_manifest
 
 
 class RowByRow:

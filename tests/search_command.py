@@ -8,7 +8,7 @@ from typing import Any
 
 from click.testing import CliRunner, Result
 
-from effbert.runtime.cli import device
+from effbert.runtime.commands import effbert
 from tiny_bundle import WORDS
 
 SMALL = "--population 5 --mutations 4 --crossovers 4 --threads 1 --cost flops".split()
@@ -27,7 +27,7 @@ def table(path: Path, rows: list[tuple[Any, Any]]) -> Path:
 
 def search(bundle: Path, data: Path, *arguments: str) -> Result:
     command = ["search", str(bundle), "--data", str(data), *SMALL, *arguments]
-    return CliRunner().invoke(device, command)
+    return CliRunner().invoke(effbert, command)
 
 
 def summary(result: Result) -> dict[str, Any]:

@@ -22,7 +22,7 @@ class Wall(MetaPathFinder):
             raise ImportError(f"{name} is walled off")
 
 sys.meta_path.insert(0, Wall())
-from effbert.exporter.cli import main
+from effbert.runtime.commands import main
 sys.argv[0] = "effbert"
 sys.exit(main())
 """

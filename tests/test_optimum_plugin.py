@@ -10,11 +10,11 @@ import click
 import pytest
 
 from checkpoints import write_deebert
-from effbert.exporter.cli import export_command
+from effbert.exporter.commands.export import export_command
 from effbert.runtime import Session
 
 pytest.importorskip("optimum.commands.optimum_cli")
-from effbert.exporter.optimum_cli import ExportEffbert
+from effbert.exporter.commands.optimum import ExportEffbert
 
 WALLED = """
 import sys
@@ -29,6 +29,8 @@ sys.meta_path.insert(0, Wall())
 from {module} import main
 sys.exit(main())
 """
+
+PLUGIN = "effbert.exporter.commands.export"
 
 
 def optimum_cli(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -91,12 +93,12 @@ def parsed_by_click(words: list[str]) -> dict[str, object]:
 
 
 def test_optimum_cli_survives_a_broken_effbert() -> None:
-    done = walled("effbert.exporter.cli", "optimum.commands.optimum_cli", "export", "--help")
+    done = walled(PLUGIN, "optimum.commands.optimum_cli", "export", "--help")
     assert done.returncode == 0, done.stderr
-    assert "is unavailable: effbert.exporter.cli is walled off" in done.stderr
+    assert f"is unavailable: {PLUGIN} is walled off" in done.stderr
 
 
 def test_effbert_works_without_optimum() -> None:
-    done = walled("optimum", "effbert.exporter.cli", "--help")
+    done = walled("optimum", "effbert.exporter.commands.export", "--help")
     assert done.returncode == 0, done.stderr
     assert "export" in done.stdout

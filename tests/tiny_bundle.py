@@ -16,7 +16,9 @@ import onnxruntime
 from onnx import numpy_helper, parser
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from effbert.runtime import manifest as m
+from effbert.runtime.bundle import manifest as m
+from effbert.runtime.bundle.names import MANIFEST_NAME, WEIGHTS_NAME
+from effbert.runtime.bundle.parse import encode_manifest
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = (
@@ -96,11 +98,11 @@ def build_tiny_bundle(
     for name, model in zip(names, models_, strict=True):
         (folder / name).write_bytes(model.SerializeToString())
     if shared_weights:
-        (folder / m.WEIGHTS_NAME).write_bytes(_weight(0, seed).tobytes())
+        (folder / WEIGHTS_NAME).write_bytes(_weight(0, seed).tobytes())
     tokenizer = tiny_tokenizer()
     (folder / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
     manifest = _manifest(models_, names, policy, folder, tokenizer)
-    (folder / m.MANIFEST_NAME).write_bytes(m.encode_manifest(manifest))
+    (folder / MANIFEST_NAME).write_bytes(encode_manifest(manifest))
     return folder
 
 
@@ -172,7 +174,7 @@ def _make_external(tensor: onnx.TensorProto) -> None:
     length = len(tensor.raw_data)
     tensor.ClearField("raw_data")
     tensor.data_location = onnx.TensorProto.EXTERNAL
-    for key, value in (("location", m.WEIGHTS_NAME), ("offset", "0"), ("length", str(length))):
+    for key, value in (("location", WEIGHTS_NAME), ("offset", "0"), ("length", str(length))):
         tensor.external_data.add(key=key, value=value)
 
 
@@ -184,7 +186,7 @@ def _manifest(
     tokenizer: Tokenizer,
 ) -> m.Manifest:
     patience = policy == "patience"
-    files = sorted(path for path in folder.iterdir() if path.name != m.MANIFEST_NAME)
+    files = sorted(path for path in folder.iterdir() if path.name != MANIFEST_NAME)
     ids = ["batch", "sequence"]
     states = [
         m.State(name="counter", dtype="int64", axes=["batch"], initial=0.0),

@@ -21,7 +21,8 @@ from effbert.exporter.formats import (
     theseus,
     tinybert,
 )
-from effbert.exporter.formats.format import Config, Format, LoadOptions, Shapes
+from effbert.exporter.formats.format import Config, Format, Shapes
+from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime.errors import CheckpointError, ExportError
 
 FORMATS: tuple[Format, ...] = (

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from effbert.exporter.formats.format import Config, Format, LoadOptions, Shapes
+from effbert.exporter.formats.format import Config, Format, Shapes
+from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from effbert.exporter.checkpoint import Checkpoint
-    from effbert.exporter.model import ExitModel
+    from effbert.exporter.checkpoints.checkpoint import Checkpoint
+    from effbert.exporter.models.exit_model import ExitModel
 
 PAPER = "ALBERT-ACT (Simoulin and Crabbé, 2021), https://aclanthology.org/2021.acl-srw.23"
 HALTING = "albert.encoder.albert_layer.act.dense"
@@ -31,10 +32,10 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         CheckpointError: tensors are missing or have the wrong shape, or there is more than a layer.
         ExportError: the task or the exits asked for do not exist.
     """
-    from effbert.exporter.backbone import describe_classifier, load_backbone
-    from effbert.exporter.halting import HaltingModel
+    from effbert.exporter.encoders.load import describe_classifier, load_backbone
     from effbert.exporter.heads.linear import linear
     from effbert.exporter.heads.pooled import PooledHead
+    from effbert.exporter.models.halting import HaltingModel
 
     options.require_task("text-classification", "its head classifies texts")
     tensors = {

@@ -10,12 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from effbert.exporter.formats.format import Config, Format, LoadOptions, Shapes
+from effbert.exporter.formats.format import Config, Format, Shapes
+from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime.errors import CheckpointError, ExportError
 
 if TYPE_CHECKING:
-    from effbert.exporter.checkpoint import Checkpoint
-    from effbert.exporter.model import ExitModel
+    from effbert.exporter.checkpoints.checkpoint import Checkpoint
+    from effbert.exporter.models.exit_model import ExitModel
 
 PAPER = "BERxiT (Xin et al., EACL 2021), https://aclanthology.org/2021.eacl-main.8"
 LEARNED = {"single-label": "learned", "regression": "learned"}
@@ -65,11 +66,11 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     """
     import torch
 
-    from effbert.exporter.backbone import FixedPositions, describe_classifier, load_backbone
+    from effbert.exporter.encoders.load import FixedPositions, describe_classifier, load_backbone
     from effbert.exporter.heads.linear import linear
     from effbert.exporter.heads.pooled import PooledHead, PooledHeads
     from effbert.exporter.heads.scored import EXIT_SCORE, ScoredHeads
-    from effbert.exporter.model import INPUT_NAMES, MultiExitModel
+    from effbert.exporter.models.exit_model import INPUT_NAMES, MultiExitModel
 
     options.require_task("text-classification", "BERxiT's highways classify texts")
     # `core` is the authors' second name of the encoder.

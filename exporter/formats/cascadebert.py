@@ -11,14 +11,15 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from effbert.exporter.formats.format import Config, Format, LoadOptions, Shapes
+from effbert.exporter.formats.format import Config, Format, Shapes
+from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime.errors import CheckpointError
 
 if TYPE_CHECKING:
     import transformers
 
-    from effbert.exporter.checkpoint import Checkpoint
-    from effbert.exporter.model import ExitModel
+    from effbert.exporter.checkpoints.checkpoint import Checkpoint
+    from effbert.exporter.models.exit_model import ExitModel
 
 PAPER = "CascadeBERT (Li et al., Findings of EMNLP 2021), https://arxiv.org/abs/2012.14682"
 LAYER = re.compile(r"cascade_models\.(\d{1,9})\.encoder\.layer\.(\d{1,9})\..*")
@@ -47,10 +48,10 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         CheckpointError: tensors are missing or have the wrong shape.
         ExportError: the task or the exits asked for do not exist.
     """
-    from effbert.exporter.backbone import describe_classifier, load_backbone, problem
-    from effbert.exporter.cascade import CascadeModel
+    from effbert.exporter.encoders.load import describe_classifier, load_backbone, problem
     from effbert.exporter.heads.linear import linear
     from effbert.exporter.heads.pooled import PooledHead
+    from effbert.exporter.models.cascade import CascadeModel
 
     options.require_task("text-classification", "the members of a cascade classify whole texts")
     tensors, depths = checkpoint.load_tensors(), _depths(checkpoint)

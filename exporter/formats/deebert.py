@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from effbert.exporter.formats.format import Config, Format, LoadOptions, Shapes
+from effbert.exporter.formats.format import Config, Format, Shapes
+from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from effbert.exporter.checkpoint import Checkpoint
-    from effbert.exporter.model import ExitModel
+    from effbert.exporter.checkpoints.checkpoint import Checkpoint
+    from effbert.exporter.models.exit_model import ExitModel
 
 PAPER = "DeeBERT (Xin et al., ACL 2020), https://aclanthology.org/2020.acl-main.204"
 BACKBONES = ("bert", "roberta")
@@ -37,10 +38,10 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         CheckpointError: tensors are missing or have the wrong shape.
         ExportError: the task or the exits asked for do not exist.
     """
-    from effbert.exporter.backbone import FixedPositions, describe_classifier, load_backbone
+    from effbert.exporter.encoders.load import FixedPositions, describe_classifier, load_backbone
     from effbert.exporter.heads.linear import linear
     from effbert.exporter.heads.pooled import PooledHead, PooledHeads
-    from effbert.exporter.model import MultiExitModel
+    from effbert.exporter.models.exit_model import MultiExitModel
 
     options.require_task("text-classification", "DeeBERT's highways classify texts")
     tensors = checkpoint.load_tensors()

@@ -11,12 +11,13 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from effbert.exporter.formats.format import Config, Format, LoadOptions, Shapes
+from effbert.exporter.formats.format import Config, Format, Shapes
+from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from effbert.exporter.checkpoint import Checkpoint
-    from effbert.exporter.model import ExitModel
+    from effbert.exporter.checkpoints.checkpoint import Checkpoint
+    from effbert.exporter.models.exit_model import ExitModel
 
 PAPER = "ElasticBERT (Liu et al., NAACL 2022), https://aclanthology.org/2022.naacl-main.240"
 PREFIX = "elasticbert"
@@ -47,10 +48,10 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     """
     from torch import nn
 
-    from effbert.exporter.backbone import describe_classifier, load_backbone
+    from effbert.exporter.encoders.load import describe_classifier, load_backbone
     from effbert.exporter.heads.linear import linear
     from effbert.exporter.heads.pooled import PooledHead, PooledHeads
-    from effbert.exporter.model import MultiExitModel
+    from effbert.exporter.models.exit_model import MultiExitModel
 
     options.require_task("text-classification", "ElasticBERT's classifiers read whole texts")
     tensors = checkpoint.load_tensors()

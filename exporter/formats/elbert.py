@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from effbert.exporter.formats.format import Config, Format, LoadOptions, Shapes
+from effbert.exporter.formats.format import Config, Format, Shapes
+from effbert.exporter.models.load_options import LoadOptions
+from effbert.runtime.bundle.manifest import Knob, number
 from effbert.runtime.errors import CheckpointError
-from effbert.runtime.manifest import Knob, number
 
 if TYPE_CHECKING:
     import torch
 
-    from effbert.exporter.checkpoint import Checkpoint
+    from effbert.exporter.checkpoints.checkpoint import Checkpoint
     from effbert.exporter.heads.summary import SummaryHead
-    from effbert.exporter.model import ExitModel
+    from effbert.exporter.models.exit_model import ExitModel
 
 PAPER = "ELBERT (Xie et al., ICASSP 2021), https://arxiv.org/abs/2107.00175"
 HEAD = "albert.encoder.exit_out_layer"
@@ -43,9 +44,9 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
             makes no sense.
         ExportError: the task or the exits asked for do not exist.
     """
-    from effbert.exporter.backbone import describe_classifier, load_backbone, problem
+    from effbert.exporter.encoders.load import describe_classifier, load_backbone, problem
     from effbert.exporter.heads.pooled import PooledHeads
-    from effbert.exporter.model import MultiExitModel
+    from effbert.exporter.models.exit_model import MultiExitModel
     from effbert.exporter.policies import POLICIES
 
     options.require_task("text-classification", "ELBERT's exits classify texts")

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from effbert.exporter.formats.format import Config, Format, LoadOptions, Shapes
+from effbert.exporter.formats.format import Config, Format, Shapes
+from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from effbert.exporter.checkpoint import Checkpoint
+    from effbert.exporter.checkpoints.checkpoint import Checkpoint
     from effbert.exporter.heads.student import Pooling
-    from effbert.exporter.model import ExitModel
+    from effbert.exporter.models.exit_model import ExitModel
 
 PAPER = "FastBERT (Liu et al., ACL 2020), https://aclanthology.org/2020.acl-main.537"
 KERNEL = "kernel."
@@ -37,10 +38,10 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         CheckpointError: tensors or settings are missing or do not fit.
         ExportError: the task or the exits asked for do not exist.
     """
-    from effbert.exporter.backbone import describe_classifier, limits, load_backbone
+    from effbert.exporter.encoders.load import describe_classifier, limits, load_backbone
+    from effbert.exporter.encoders.uer import UerModel, transformers_names, with_uer_norms
     from effbert.exporter.heads.student import StudentHead, StudentHeads
-    from effbert.exporter.model import INPUT_NAMES
-    from effbert.exporter.uer import UerModel, transformers_names, with_uer_norms
+    from effbert.exporter.models.exit_model import INPUT_NAMES
 
     options.require_task("text-classification", "FastBERT's classifiers read whole texts")
     packaged = any(k.startswith(f"{KERNEL}encoder.transformer.0.") for k in checkpoint.shapes)

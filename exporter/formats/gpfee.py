@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from effbert.exporter.formats.format import Config, Format, LoadOptions, Shapes
+from effbert.exporter.formats.format import Config, Format, Shapes
+from effbert.exporter.models.load_options import LoadOptions
 
 if TYPE_CHECKING:
-    from effbert.exporter.checkpoint import Checkpoint
-    from effbert.exporter.model import ExitModel
+    from effbert.exporter.checkpoints.checkpoint import Checkpoint
+    from effbert.exporter.models.exit_model import ExitModel
 
 PAPER = "Global Past-Future (Liao et al., NAACL 2021), https://aclanthology.org/2021.naacl-main.162"
 BACKBONES = ("bert", "roberta", "albert")
@@ -33,10 +34,10 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         CheckpointError: tensors are missing or have the wrong shape.
         ExportError: the task or the exits asked for do not exist.
     """
-    from effbert.exporter.backbone import FixedPositions, describe_classifier, load_backbone
+    from effbert.exporter.encoders.load import FixedPositions, describe_classifier, load_backbone
     from effbert.exporter.heads.linear import linear, stacked_linear
     from effbert.exporter.heads.past_future import PastFutureHeads
-    from effbert.exporter.model import MultiExitModel
+    from effbert.exporter.models.exit_model import MultiExitModel
 
     options.require_task("text-classification", "past-future exits classify whole texts")
     tensors = checkpoint.load_tensors()

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from effbert.exporter.formats.format import Config, Format, LoadOptions, Shapes
+from effbert.exporter.formats.format import Config, Format, Shapes
+from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from effbert.exporter.checkpoint import Checkpoint
-    from effbert.exporter.model import ExitModel
+    from effbert.exporter.checkpoints.checkpoint import Checkpoint
+    from effbert.exporter.models.exit_model import ExitModel
 
 PAPER = "PABEE (Zhou et al., NeurIPS 2020), https://arxiv.org/abs/2006.04152"
 RULES = {
@@ -38,10 +39,10 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         CheckpointError: tensors are missing or have the wrong shape.
         ExportError: the task or the exits asked for do not exist.
     """
-    from effbert.exporter.backbone import describe_classifier, load_backbone
+    from effbert.exporter.encoders.load import describe_classifier, load_backbone
     from effbert.exporter.heads.linear import linear
     from effbert.exporter.heads.pooled import PooledHead, PooledHeads
-    from effbert.exporter.model import MultiExitModel
+    from effbert.exporter.models.exit_model import MultiExitModel
 
     options.require_task("text-classification", "PABEE's classifiers read whole texts")
     tensors = checkpoint.load_tensors()

@@ -6,16 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from effbert.exporter.formats.format import Config, Format, LoadOptions, Shapes
+from effbert.exporter.formats.format import Config, Format, Shapes
+from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime.errors import ExportError
 
 if TYPE_CHECKING:
     import torch
 
-    from effbert.exporter.checkpoint import Checkpoint
-    from effbert.exporter.model import ExitModel
-    from effbert.exporter.single_exit import SingleExitModel
-    from effbert.exporter.task_model import Kind
+    from effbert.exporter.checkpoints.checkpoint import Checkpoint
+    from effbert.exporter.models.exit_model import ExitModel
+    from effbert.exporter.models.single_exit import SingleExitModel
+    from effbert.exporter.models.task_model import Kind
 
 
 def detect(shapes: Shapes, config: Config) -> bool:
@@ -56,12 +57,12 @@ def build(
         tensors: in place of the checkpoint's own.
         adapt: called with transformers' class; returns the one to fill.
     """
-    from effbert.exporter.backbone import build_config
-    from effbert.exporter.families import family_of
-    from effbert.exporter.kept_layers import choose_kept, describe_kept, keep_layers
-    from effbert.exporter.single_exit import SingleExitModel
-    from effbert.exporter.task_model import load_task_model, require_encoder, require_run
-    from effbert.exporter.tasks import choose_task, describe
+    from effbert.exporter.encoders.depth import choose_kept, describe_kept, keep_layers
+    from effbert.exporter.encoders.families import family_of
+    from effbert.exporter.encoders.load import build_config
+    from effbert.exporter.models.single_exit import SingleExitModel
+    from effbert.exporter.models.task_model import load_task_model, require_encoder, require_run
+    from effbert.exporter.models.tasks import choose_task, describe
 
     built = build_config(checkpoint, "", config)
     family = family_of(built)

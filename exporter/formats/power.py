@@ -11,13 +11,14 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from effbert.exporter.formats.format import Config, Format, LoadOptions, Shapes
+from effbert.exporter.formats.format import Config, Format, Shapes
+from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from effbert.exporter.checkpoint import Checkpoint
-    from effbert.exporter.length_adaptive import LengthOptions
-    from effbert.exporter.model import ExitModel
+    from effbert.exporter.checkpoints.checkpoint import Checkpoint
+    from effbert.exporter.encoders.length_adaptive import LengthOptions
+    from effbert.exporter.models.exit_model import ExitModel
 
 PAPER = "PoWER-BERT (Goyal et al., ICML 2020), https://arxiv.org/abs/2001.08950"
 ATTENTION, FEED_FORWARD = "Encoder-1-MultiHeadSelfAttention", "Encoder-1-FeedForward"
@@ -43,8 +44,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         CheckpointError: tensors or settings are missing or do not fit, or no training ended here.
         ExportError: the task or the exits do not exist.
     """
+    from effbert.exporter.encoders.power_bert import attend_like_keras, transformers_tensors
     from effbert.exporter.formats.plain import build
-    from effbert.exporter.power_bert import attend_like_keras, transformers_tensors
 
     if SOFT in _layers(checkpoint.config) or f"{SOFT}/W" in checkpoint.shapes:
         raise CheckpointError(
@@ -73,8 +74,8 @@ def lengths(checkpoint: Checkpoint, asked: LengthOptions | None) -> LengthOption
     Raises:
         CheckpointError: the model was trained to drop tokens, and nothing tells how many.
     """
-    from effbert.exporter.length_adaptive import LengthOptions
-    from effbert.exporter.power_bert import depth, extents
+    from effbert.exporter.encoders.length_adaptive import LengthOptions
+    from effbert.exporter.encoders.power_bert import depth, extents
 
     if asked is not None and asked.retention is not None:
         return asked
@@ -93,7 +94,7 @@ def lengths(checkpoint: Checkpoint, asked: LengthOptions | None) -> LengthOption
 
 def _bert_config(checkpoint: Checkpoint) -> dict[str, Any]:
     """What transformers must know: extents from shapes, the rest from the settings of layers."""
-    from effbert.exporter.power_bert import EPSILON, depth, extents
+    from effbert.exporter.encoders.power_bert import EPSILON, depth, extents
 
     found, layers = extents(checkpoint), _layers(checkpoint.config)
     heads = layers.get(ATTENTION, {}).get("head_num")
@@ -139,7 +140,7 @@ def _drops(config: Config) -> bool:
 
 def _trained_counts(checkpoint: Checkpoint) -> tuple[int, ...]:
     """The retention configuration of a model that drops tokens, if its log tells."""
-    from effbert.exporter.power_bert import depth
+    from effbert.exporter.encoders.power_bert import depth
 
     path = checkpoint.folder / LOG
     if not _drops(checkpoint.config) or not path.is_file() or path.stat().st_size > MAX_LOG_BYTES:

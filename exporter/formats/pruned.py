@@ -11,13 +11,14 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import TYPE_CHECKING
 
-from effbert.exporter.formats.format import Config, Format, LoadOptions, Shapes
+from effbert.exporter.formats.format import Config, Format, Shapes
+from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from effbert.exporter.checkpoint import Checkpoint
-    from effbert.exporter.model import ExitModel
-    from effbert.exporter.pruned import Width
+    from effbert.exporter.checkpoints.checkpoint import Checkpoint
+    from effbert.exporter.encoders.width import Width
+    from effbert.exporter.models.exit_model import ExitModel
 
 PAPER = "layers of different widths; one exit at the end"
 PREFIXES = ("bert", "roberta")
@@ -43,8 +44,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         CheckpointError: masks have not been applied, or the shapes fit no heads.
         ExportError: the task or the exits do not exist.
     """
+    from effbert.exporter.encoders.width import Width, narrowed
     from effbert.exporter.formats.plain import build
-    from effbert.exporter.pruned import Width, narrowed
 
     config, shapes = checkpoint.config, checkpoint.shapes
     _require_bert(checkpoint)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from effbert.exporter.formats.format import Config, Format, LoadOptions, Shapes
+from effbert.exporter.formats.format import Config, Format, Shapes
+from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from effbert.exporter.checkpoint import Checkpoint
-    from effbert.exporter.model import ExitModel
+    from effbert.exporter.checkpoints.checkpoint import Checkpoint
+    from effbert.exporter.models.exit_model import ExitModel
 
 PAPER = "SENTEE/TOKEE (Li et al., ACL 2021), https://aclanthology.org/2021.acl-long.16"
 PREFIX, HEAD = "ptm_encoder.", "classfiers.{}.w"  # the authors' spelling
@@ -34,12 +35,12 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         CheckpointError: tensors or fields of config.json are missing, or parts are not supported.
         ExportError: the task or the exits asked for do not exist.
     """
-    from effbert.exporter.backbone import labels, limits, load_backbone
+    from effbert.exporter.encoders.load import labels, limits, load_backbone
     from effbert.exporter.heads.linear import linear
     from effbert.exporter.heads.tokens import TokenHeads
-    from effbert.exporter.model import INPUT_NAMES, Description, MultiExitModel
+    from effbert.exporter.models.exit_model import INPUT_NAMES, Description, MultiExitModel
+    from effbert.exporter.models.token_exit import TokenExitModel
     from effbert.exporter.policies.token import KNOBS
-    from effbert.exporter.token_exit import TokenExitModel
 
     options.require_task("token-classification", "its classifiers label words")
     _require_plain(checkpoint)

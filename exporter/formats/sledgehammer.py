@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from effbert.exporter.formats.format import Config, Format, LoadOptions, Shapes
+from effbert.exporter.formats.format import Config, Format, Shapes
+from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime.errors import CheckpointError, ExportError
 
 if TYPE_CHECKING:
     import torch
 
-    from effbert.exporter.checkpoint import Checkpoint
-    from effbert.exporter.model import ExitModel
+    from effbert.exporter.checkpoints.checkpoint import Checkpoint
+    from effbert.exporter.models.exit_model import ExitModel
 
 PAPER = (
     "The Right Tool for the Job (Schwartz et al., ACL 2020), "
@@ -42,12 +43,12 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
             makes no sense.
         ExportError: the task or the exits asked for do not exist.
     """
-    from effbert.exporter.backbone import limits, load_backbone
+    from effbert.exporter.checkpoints.measured_config import measured_bert
+    from effbert.exporter.encoders.load import limits, load_backbone
     from effbert.exporter.heads.linear import linear
     from effbert.exporter.heads.weighted_sums import WeightedSumHeads
-    from effbert.exporter.measure import measured_bert
-    from effbert.exporter.model import Description, MultiExitModel
-    from effbert.exporter.policies.thresholds import TEMPERATURE
+    from effbert.exporter.models.exit_model import Description, MultiExitModel
+    from effbert.exporter.policies.comparisons import TEMPERATURE
 
     options.require_task("text-classification", "these classifiers read whole texts")
     tensors = checkpoint.load_tensors()

@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from effbert.exporter.formats.format import Config, Format, LoadOptions, Shapes
+from effbert.exporter.formats.format import Config, Format, Shapes
+from effbert.exporter.models.load_options import LoadOptions
 
 if TYPE_CHECKING:
-    from effbert.exporter.checkpoint import Checkpoint
-    from effbert.exporter.model import ExitModel
+    from effbert.exporter.checkpoints.checkpoint import Checkpoint
+    from effbert.exporter.models.exit_model import ExitModel
 
 PAPER = "TinyBERT (Jiao et al., EMNLP Findings 2020), https://arxiv.org/abs/1909.10351"
 FIT = re.compile(r"fit_dense\.weight|fit_denses\.\d+\.weight")

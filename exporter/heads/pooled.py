@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from effbert.exporter.model import OVERRIDE
+from effbert.exporter.models.exit_model import OVERRIDE
 
 
 class PooledHead(nn.Module):

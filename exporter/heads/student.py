@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from effbert.exporter.attention import attention
+from effbert.exporter.encoders.attention_parts import attention
 from effbert.exporter.heads.linear import linear
 from effbert.runtime.errors import CheckpointError
 

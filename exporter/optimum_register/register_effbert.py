@@ -4,7 +4,7 @@ import logging
 
 # An error here would break every command of optimum-cli, its --help included.
 try:
-    from effbert.exporter.optimum_cli import REGISTER_COMMANDS
+    from effbert.exporter.commands.optimum import REGISTER_COMMANDS
 except Exception as error:
     logging.getLogger(__name__).warning("`optimum-cli export effbert` is unavailable: %s", error)
     REGISTER_COMMANDS = []

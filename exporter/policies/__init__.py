@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from effbert.exporter.policies.act import ACT
 from effbert.exporter.policies.confidence import CONFIDENCE, CONFIDENCE_ABOVE, MARGIN
 from effbert.exporter.policies.elbert import ELBERT_POLICIES
 from effbert.exporter.policies.entropy import (
@@ -11,7 +12,6 @@ from effbert.exporter.policies.entropy import (
     ENTROPY_NAIVE,
 )
 from effbert.exporter.policies.fastbert import ENTROPY_FASTBERT
-from effbert.exporter.policies.halting import ACT
 from effbert.exporter.policies.learned import LEARNED
 from effbert.exporter.policies.none import NONE
 from effbert.exporter.policies.patience import PATIENCE, PATIENCE_REGRESSION

@@ -9,8 +9,8 @@ from __future__ import annotations
 from onnxscript import FLOAT, script
 from onnxscript import opset20 as op
 
+from effbert.exporter.policies.comparisons import AT_LEAST, TEMPERATURE, above, at_least
 from effbert.exporter.policies.policy import Policy
-from effbert.exporter.policies.thresholds import AT_LEAST, TEMPERATURE, above, at_least
 
 
 @script(default_opset=op)

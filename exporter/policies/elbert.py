@@ -11,10 +11,10 @@ from typing import Any, Literal
 from onnxscript import FLOAT, INT64, OnnxFunction, script
 from onnxscript import opset20 as op
 
+from effbert.exporter.policies.comparisons import BELOW, below
 from effbert.exporter.policies.policy import Policy
-from effbert.exporter.policies.thresholds import BELOW, below
 from effbert.exporter.policies.window import CAPACITY, monotone, one_sided, steady
-from effbert.runtime.manifest import Knob, State
+from effbert.runtime.bundle.manifest import Knob, State
 
 ELBERT = "ELBERT (Xie et al., ICASSP 2021)"
 

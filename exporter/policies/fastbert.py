@@ -5,9 +5,9 @@ from __future__ import annotations
 from onnxscript import BOOL, FLOAT, script
 from onnxscript import opset20 as op
 
+from effbert.exporter.policies.comparisons import BELOW
 from effbert.exporter.policies.entropy import entropy_categorical
 from effbert.exporter.policies.policy import Policy
-from effbert.exporter.policies.thresholds import BELOW
 
 
 @script(default_opset=op)

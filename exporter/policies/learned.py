@@ -5,8 +5,8 @@ from __future__ import annotations
 from onnxscript import FLOAT, script
 from onnxscript import opset20 as op
 
+from effbert.exporter.policies.comparisons import BELOW, below
 from effbert.exporter.policies.policy import Policy
-from effbert.exporter.policies.thresholds import BELOW, below
 
 
 @script(default_opset=op)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from onnxscript import BOOL, FLOAT, INT64, script
 from onnxscript import opset20 as op
 
+from effbert.exporter.policies.comparisons import PATIENCE_KNOB, REGRESSION_KNOB
 from effbert.exporter.policies.policy import Policy
-from effbert.exporter.policies.thresholds import PATIENCE_KNOB, REGRESSION_KNOB
-from effbert.runtime.manifest import State
+from effbert.runtime.bundle.manifest import State
 
 PABEE = "PABEE: BERT Loses Patience (Zhou et al., NeurIPS 2020)"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from onnxscript import OnnxFunction
 
-from effbert.runtime.manifest import Knob, State
+from effbert.runtime.bundle.manifest import Knob, State
 
 
 @dataclass(frozen=True)

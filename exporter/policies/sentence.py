@@ -9,8 +9,8 @@ from __future__ import annotations
 from onnxscript import FLOAT, INT64, script
 from onnxscript import opset20 as op
 
+from effbert.exporter.policies.comparisons import AT_LEAST, BELOW, above, below
 from effbert.exporter.policies.policy import Policy
-from effbert.exporter.policies.thresholds import AT_LEAST, BELOW, above, below
 
 INFINITY, NAN = float("inf"), float("nan")
 SENTEE = "SENTEE (Li et al., ACL 2021), https://aclanthology.org/2021.acl-long.16"

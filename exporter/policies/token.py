@@ -1,7 +1,7 @@
 """Token-level tasks: stop a sentence where all its words have left one by one (TOKEE).
 
 Which words leave is decided in the model, because it decides what the next layer computes; see
-`effbert.exporter.token_exit`.
+`effbert.exporter.models.token_exit`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import msgspec
 from onnxscript import BOOL, FLOAT, script
 from onnxscript import opset20 as op
 
+from effbert.exporter.policies.comparisons import BELOW
 from effbert.exporter.policies.policy import Policy
-from effbert.exporter.policies.thresholds import BELOW
-from effbert.runtime.manifest import Knob
+from effbert.runtime.bundle.manifest import Knob
 
 KNOBS = (
     BELOW,

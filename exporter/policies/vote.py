@@ -10,9 +10,9 @@ from __future__ import annotations
 from onnxscript import FLOAT, INT64, script
 from onnxscript import opset20 as op
 
+from effbert.exporter.policies.comparisons import AT_LEAST, at_least
 from effbert.exporter.policies.policy import Policy
-from effbert.exporter.policies.thresholds import AT_LEAST, at_least
-from effbert.runtime.manifest import Knob, State
+from effbert.runtime.bundle.manifest import Knob, State
 
 
 @script(default_opset=op)

@@ -7,11 +7,11 @@ from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from typing import NamedTuple
 
-from effbert.runtime.bundle import Bundle
-from effbert.runtime.engines import ENGINES
+from effbert.runtime.bundle.folder import Bundle
+from effbert.runtime.bundle.manifest import Manifest, numbers
+from effbert.runtime.chain.knobs import KnobValue
+from effbert.runtime.engines.table import ENGINES
 from effbert.runtime.errors import MissingDependencyError
-from effbert.runtime.knobs import KnobValue
-from effbert.runtime.manifest import Manifest, numbers
 from effbert.runtime.session import Session
 
 FULL = "full depth"

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from effbert.runtime.bundle import Bundle
+from effbert.runtime.bundle.folder import Bundle
+from effbert.runtime.bundle.manifest import Limits
+from effbert.runtime.bundle.names import IDS, MASK, NO_WORD, TYPES, WORDS
 from effbert.runtime.errors import InputError
-from effbert.runtime.inputs import IDS, MASK, NO_WORD, TYPES, WORDS
-from effbert.runtime.labelled import read_texts
-from effbert.runtime.manifest import Limits
-from effbert.runtime.tokenization import TextEncoder
+from effbert.runtime.texts.files import read_texts
+from effbert.runtime.texts.tokenization import TextEncoder
 
 LENGTHS = (16, 32, 64, 128, 256)
 # A mix has this many rows. Their lengths are those of sentences, whose logarithms spread like a

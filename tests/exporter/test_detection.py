@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from checkpoints import write_deebert, write_pabee
 from effbert.exporter import export
-from effbert.exporter.cli import export_command
-from effbert.exporter.listing import list_formats
+from effbert.exporter.commands.export import export_command
+from effbert.exporter.commands.formats import list_formats
 from matrices import slow_but
 
 LAYOUTS: list[tuple[Callable[..., Path], dict[str, Any], str, str]] = [

@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from effbert.exporter import export
-from effbert.exporter.checkpoint import open_checkpoint
-from effbert.exporter.formats import LoadOptions, plain
+from effbert.exporter.checkpoints.find import open_checkpoint
+from effbert.exporter.formats import plain
+from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime import Session
 from effbert.runtime.errors import CheckpointError, ExportError
 from families import SHAPES, check_minimal_host, largest_difference, write_family

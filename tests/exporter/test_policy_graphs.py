@@ -11,10 +11,10 @@ import onnxruntime
 import pytest
 import torch
 
-from effbert.exporter.oracle import PolicyOracle, Watched
 from effbert.exporter.policies import POLICIES
 from effbert.exporter.segments import attach
-from effbert.graph_passes.names import name_after_modules
+from effbert.exporter.verify.oracle import PolicyOracle, Watched
+from effbert.graph_passes.module_names import name_after_modules
 from exit_rules import ENTROPIES, pabee_rule
 
 LOGITS = [

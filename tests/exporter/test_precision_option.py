@@ -14,14 +14,14 @@ import pytest
 
 from checkpoints import write_deebert, write_pabee
 from effbert.exporter import export
-from effbert.exporter.precision import PRECISIONS
+from effbert.exporter.precision.lowering import PRECISIONS
 from effbert.runtime import Session, open_bundle
-from effbert.runtime.engines import rows
-from effbert.runtime.engines.joined import join_segments
-from effbert.runtime.engines.onnxruntime import OnnxRuntime, OnnxRuntimeChain
+from effbert.runtime.bundle.names import WEIGHTS_NAME
+from effbert.runtime.checks.replay import validate
+from effbert.runtime.engines import row_independence as rows
+from effbert.runtime.engines.onnxruntime.engine import OnnxRuntime, OnnxRuntimeChain
+from effbert.runtime.engines.onnxruntime.joined import join_segments
 from effbert.runtime.errors import InputError
-from effbert.runtime.manifest import WEIGHTS_NAME
-from effbert.runtime.validate import validate
 from exit_checks import batch, pad_id
 from export_command import contents, run_command, sentence
 from systems.compressed_checkpoint import write_pruned

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from effbert.exporter.rounding import error_spread, round_with
+from effbert.exporter.precision.rounding import error_spread, round_with
 from effbert.graph_passes.int8 import quantize_weight
 from weighted_graphs import normal
 

@@ -8,8 +8,8 @@ import pytest
 import sentencepiece
 from tokenizers import Tokenizer
 
-from effbert.exporter.tokenizer import find_tokenizer
-from effbert.runtime.manifest import Limits
+from effbert.exporter.checkpoints.tokenizer import find_tokenizer
+from effbert.runtime.bundle.manifest import Limits
 
 TEXTS = ["a good film", "the story was very bad", "what a great story, who was bad?"]
 LIMITS = Limits(max_length=64, vocab_size=100, type_vocab_size=2, pad_id=0)

@@ -10,7 +10,7 @@ import pytest
 from effbert.exporter import export
 from effbert.runtime import Session
 from effbert.runtime.errors import InputError
-from effbert.runtime.labelled import read_labelled
+from effbert.runtime.texts.files import read_labelled
 from systems.sledgehammer_checkpoint import write_sledgehammer
 
 LABELS = ("bad", "fair", "good")

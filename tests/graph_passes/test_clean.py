@@ -9,7 +9,7 @@ import pytest
 from effbert.graph_passes.deduplicate import deduplicate_weights
 from effbert.graph_passes.dimensions import name_dimensions
 from effbert.graph_passes.flops import count_flops, count_parameters
-from effbert.graph_passes.names import SCOPES, name_after_modules
+from effbert.graph_passes.module_names import SCOPES, name_after_modules
 from effbert.graph_passes.reshape import constant_reshapes
 from effbert.graph_passes.residuals import sum_residuals
 from effbert.graph_passes.share import ALIGNMENT, share_weights

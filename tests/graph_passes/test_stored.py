@@ -16,7 +16,7 @@ from effbert.graph_passes.stored import (
     store_halves,
     store_tables,
 )
-from effbert.runtime.engines import open_engine
+from effbert.runtime.engines.table import open_engine
 from graphs import operators
 from weighted_graphs import normal, weighted
 

@@ -10,12 +10,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bundle_edits import SEGMENT, at, edit_manifest
-from effbert.runtime import cli_output
-from effbert.runtime.cli import device
+from effbert.runtime.commands import effbert
+from effbert.runtime.console import tables as cli_output
 
 
 def call(*arguments: object) -> Result:
-    return CliRunner().invoke(device, [str(argument) for argument in arguments])
+    return CliRunner().invoke(effbert, [str(argument) for argument in arguments])
 
 
 def test_inspect_shows_exits_knobs_points_and_parity(bundle: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_bundle_cannot_drive_the_terminal(
     monkeypatch.setattr(sys.stdout, "isatty", lambda: on_terminal, raising=False)
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "200")
-    device(["inspect", str(bundle)], standalone_mode=False)
+    effbert(["inspect", str(bundle)], standalone_mode=False)
     shown = capsys.readouterr().out
     assert ("───" in shown) == on_terminal
     assert "]0;owned" in shown

@@ -10,9 +10,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from bundle_edits import edit_segment, write_listed
-from effbert.runtime import deep
+from effbert.runtime.checks import graphs as deep
+from effbert.runtime.checks.replay import validate
 from effbert.runtime.errors import ManifestError, MissingDependencyError, UnsafeContentError
-from effbert.runtime.validate import validate
 from tiny_bundle import build_tiny_bundle
 
 Change = Callable[[onnx.ModelProto], object]
@@ -280,8 +280,8 @@ def test_honest_bundles_pass(tmp_path: Path, options: dict) -> None:
 def test_without_the_onnx_library_one_sentence_says_what_to_install(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "effbert.runtime.deep")
-    monkeypatch.delattr("effbert.runtime.deep")
+    monkeypatch.delitem(sys.modules, "effbert.runtime.checks.graphs")
+    monkeypatch.delattr("effbert.runtime.checks.graphs")
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'effbert\[export\]'"):
         check(bundle)

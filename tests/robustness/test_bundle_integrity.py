@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from effbert.runtime import Session, open_bundle
+from effbert.runtime.bundle.names import MANIFEST_NAME
 from effbert.runtime.errors import BundleError, IntegrityError, PathError
-from effbert.runtime.manifest import MANIFEST_NAME
 from tiny_bundle import build_tiny_bundle
 
 FILES = (

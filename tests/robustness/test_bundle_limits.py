@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from bundle_edits import SEGMENT, edit_manifest, edited
+from effbert.runtime.bundle.parse import MAX_MANIFEST_BYTES, parse_manifest
+from effbert.runtime.bundle.strict_json import MAX_DEPTH, read_json
 from effbert.runtime.errors import ManifestError
-from effbert.runtime.manifest import MAX_MANIFEST_BYTES, parse_manifest
-from effbert.runtime.strict_json import MAX_DEPTH, read_json
 
 HASH = "0" * 64
 

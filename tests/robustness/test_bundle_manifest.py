@@ -12,42 +12,43 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bundle_edits import Edit, at, edited
-from effbert.runtime import manifest as m
+from effbert.runtime.bundle import manifest as m
+from effbert.runtime.bundle.parse import encode_manifest, parse_manifest
+from effbert.runtime.bundle.schema import manifest_schema
 from effbert.runtime.errors import ManifestError, VersionError
-from effbert.runtime.manifest_schema import manifest_schema
 
 
 def test_writing_what_was_read_gives_the_same_bytes(data: bytes) -> None:
-    assert m.encode_manifest(m.parse_manifest(data)) == data
+    assert encode_manifest(parse_manifest(data)) == data
 
 
 def test_the_schema_file_is_current() -> None:
     file = Path(m.__file__).with_name("manifest.schema.json")
     assert file.read_text("utf-8") == manifest_schema(), (
-        "run: python -m effbert.runtime.manifest_schema > runtime/manifest.schema.json"
+        "run: python -m effbert.runtime.bundle.schema > runtime/bundle/manifest.schema.json"
     )
 
 
 def test_a_manifest_too_large_to_read_is_not_written(data: bytes) -> None:
-    manifest = m.parse_manifest(data)
+    manifest = parse_manifest(data)
     long = msgspec.structs.replace(manifest, labels=["x" * 4096] * 300)
     with pytest.raises(ManifestError, match="would have"):
-        m.encode_manifest(long)
+        encode_manifest(long)
 
 
 def test_numbers_that_are_not_finite_are_strings(data: bytes) -> None:
     edit = at("knobs.0.maximum", "inf")
-    manifest = m.parse_manifest(edited(data, edit))
+    manifest = parse_manifest(edited(data, edit))
     assert m.number(manifest.knobs[0].maximum) == float("inf")
-    assert b'"maximum": "inf"' in m.encode_manifest(manifest)
+    assert b'"maximum": "inf"' in encode_manifest(manifest)
 
 
 def test_float32_values_are_written_short_and_come_back_as_the_same_float32(data: bytes) -> None:
     value = float(np.float32(0.1))
-    manifest = m.parse_manifest(edited(data, at("knobs.0.default", value)))
-    written = m.encode_manifest(manifest)
+    manifest = parse_manifest(edited(data, at("knobs.0.default", value)))
+    written = encode_manifest(manifest)
     assert b'"default": 0.1,' in written
-    assert np.float32(m.parse_manifest(written).knobs[0].default) == np.float32(0.1)
+    assert np.float32(parse_manifest(written).knobs[0].default) == np.float32(0.1)
 
 
 JSON_TRAPS = {
@@ -80,7 +81,7 @@ JSON_TRAPS = {
 @pytest.mark.parametrize("name", JSON_TRAPS)
 def test_a_json_trap_is_one_clear_sentence(name: str) -> None:
     with pytest.raises(ManifestError, match=r"^effbert\.json is not .*\.$") as caught:
-        m.parse_manifest(JSON_TRAPS[name])
+        parse_manifest(JSON_TRAPS[name])
     assert len(str(caught.value)) < 300
 
 
@@ -100,18 +101,18 @@ def test_another_version_is_refused_naming_both_and_the_way_out(
         manifest.update(version=version, min_reader=min_reader, a_field_of_the_future=1)
 
     with pytest.raises(VersionError, match=message):
-        m.parse_manifest(edited(data, change))
+        parse_manifest(edited(data, change))
 
 
 def test_a_newer_minor_version_is_read(data: bytes) -> None:
-    manifest = m.parse_manifest(edited(data, at("version", [1, 7])))
+    manifest = parse_manifest(edited(data, at("version", [1, 7])))
     assert manifest.version == (1, 7)
 
 
 @pytest.mark.parametrize("version", ["1.0", [1], [1, 0, 0], [1, "0"], [True, 0], None, [1.5, 0]])
 def test_a_malformed_version_is_refused(data: bytes, version: Any) -> None:
     with pytest.raises(ManifestError, match=r"\$\.version"):
-        m.parse_manifest(edited(data, at("version", version)))
+        parse_manifest(edited(data, at("version", version)))
 
 
 @pytest.mark.parametrize("place", ["", "segments.0", "knobs.0", "files.tokenizer.json", "limits"])
@@ -127,9 +128,9 @@ def test_keys_starting_with_x_are_ignored_and_other_unknown_keys_are_refused(
 
         return change
 
-    assert m.parse_manifest(edited(data, add("x-note"))) == m.parse_manifest(data)
+    assert parse_manifest(edited(data, add("x-note"))) == parse_manifest(data)
     with pytest.raises(ManifestError, match=r"unknown field `note`"):
-        m.parse_manifest(edited(data, add("note")))
+        parse_manifest(edited(data, add("note")))
 
 
 ODD = ["batch", "exit", "inf", "nan", "../x", "float32", 1 << 60, -1]
@@ -164,11 +165,11 @@ def test_a_random_change_is_refused_or_survives_writing(data: bytes, draws: st.D
     else:
         del node[last]
     try:
-        manifest = m.parse_manifest(json.dumps(value).encode())
+        manifest = parse_manifest(json.dumps(value).encode())
     except (ManifestError, VersionError):
         return
-    again = m.encode_manifest(manifest)
-    assert m.encode_manifest(m.parse_manifest(again)) == again
+    again = encode_manifest(manifest)
+    assert encode_manifest(parse_manifest(again)) == again
 
 
 @settings(max_examples=200, deadline=None)
@@ -179,4 +180,4 @@ def test_random_bytes_in_a_manifest_never_crash_the_reader(
     position %= len(data)
     changed = data[:position] + noise + data[position + removed :]
     with suppress(ManifestError, VersionError):
-        m.parse_manifest(changed)
+        parse_manifest(changed)

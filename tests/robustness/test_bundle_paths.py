@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from bundle_edits import SEGMENT, edit_manifest
 from effbert.runtime import open_bundle
+from effbert.runtime.bundle.paths import name_problem, open_file
 from effbert.runtime.errors import BundleError, IntegrityError, ManifestError, PathError
-from effbert.runtime.paths import name_problem, open_file
 
 DEVICES = ["CON", "con.onnx", "PRN", "Aux.txt", "NUL", "nul.tar.gz", "COM1", "com0.bin", "LPT9"]
 HOSTILE = [

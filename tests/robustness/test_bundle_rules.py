@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from bundle_edits import Edit, at, edited
+from effbert.runtime.bundle.parse import parse_manifest
 from effbert.runtime.errors import ManifestError
-from effbert.runtime.manifest import parse_manifest
 
 HASH = "0" * 64
 CONTRADICTIONS: dict[str, tuple[Edit, str]] = {

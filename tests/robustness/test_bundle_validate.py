@@ -13,12 +13,13 @@ import pytest
 from onnx import numpy_helper
 
 from bundle_edits import edit_manifest, edit_segment, write_listed
-from effbert.runtime import bundle as bundle_module
 from effbert.runtime import open_bundle
-from effbert.runtime.bundle import replace_manifest
+from effbert.runtime.bundle import folder as bundle_module
+from effbert.runtime.bundle.folder import replace_manifest
+from effbert.runtime.bundle.manifest import OperatingPoint
+from effbert.runtime.bundle.names import MANIFEST_NAME
+from effbert.runtime.checks.replay import validate
 from effbert.runtime.errors import BundleError, IntegrityError, ManifestError
-from effbert.runtime.manifest import MANIFEST_NAME, OperatingPoint
-from effbert.runtime.validate import validate
 from tiny_bundle import TEXTS, build_tiny_bundle
 
 
@@ -182,7 +183,7 @@ def refuse(event, arguments):
 
 sys.addaudithook(refuse)
 from effbert.runtime import Session
-from effbert.runtime.validate import validate
+from effbert.runtime.checks.replay import validate
 
 validate(sys.argv[1])
 with Session(sys.argv[1]) as session:

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from bundle_edits import Edit, at, edited
+from effbert.runtime.bundle.parse import parse_manifest
 from effbert.runtime.errors import ManifestError
-from effbert.runtime.manifest import parse_manifest
 from variant_bundle import build_variant_bundle
 
 FIRST = r"\$\.variants\[0\]"

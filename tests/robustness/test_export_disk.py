@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from effbert.exporter import write as write_module
-from effbert.exporter.write import check_space, writing
+from effbert.exporter.write import atomic as write_module
+from effbert.exporter.write.atomic import check_space, writing
 from effbert.runtime import open_bundle
+from effbert.runtime.bundle.names import MANIFEST_NAME
 from effbert.runtime.errors import ResourceError
-from effbert.runtime.manifest import MANIFEST_NAME
 from export_command import contents
 from tiny_bundle import build_tiny_bundle
 

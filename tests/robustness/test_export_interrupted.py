@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from effbert.exporter.write import LEFTOVER, sweep, writing
+from effbert.exporter.write.atomic import LEFTOVER, sweep, writing
 from effbert.runtime import open_bundle
+from effbert.runtime.bundle.names import MANIFEST_NAME
 from effbert.runtime.errors import OutputExistsError
-from effbert.runtime.manifest import MANIFEST_NAME
 from export_command import contents
 from tiny_bundle import build_tiny_bundle
 

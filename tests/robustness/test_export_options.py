@@ -322,9 +322,9 @@ def test_a_folder_that_may_not_be_written(pristine_deebert: Path, tmp_path: Path
         [tmp_path / "secret" / "checkpoint", tmp_path / "b"],
     ]
     script = (
-        "import sys\nfrom effbert.exporter.cli import export_main\n"
+        "import sys\nfrom effbert.exporter.commands.export import main\n"
         "for line in sys.argv[1:]:\n"
-        "    try:\n        export_main(line.split('|'))\n"
+        "    try:\n        main(line.split('|'))\n"
         "    except SystemExit as end:\n        print(end.code, file=sys.stderr)\n"
     )
     done = subprocess.run(

@@ -174,7 +174,7 @@ WITH_LITTLE_MEMORY = """
 import resource, sys
 from pathlib import Path
 from hostile_weights import CLAIMS
-from effbert.exporter.checkpoint import open_checkpoint
+from effbert.exporter.checkpoints.find import open_checkpoint
 from effbert.runtime.errors import CheckpointError
 
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -18,8 +18,8 @@ from onnx import ModelProto, numpy_helper
 
 from bundle_edits import at, edit_manifest, edit_segment
 from effbert.runtime import Session
+from effbert.runtime.chain.inputs import InputCheck
 from effbert.runtime.errors import InputError, NumericalError
-from effbert.runtime.inputs import InputCheck
 from tiny_bundle import EXITS, MAX_LENGTH, SPECIAL, VOCABULARY, tiny_tokenizer
 
 IDS = [[2, 5, 6, 7, 3], [2, 8, 9, 10, 3]]

@@ -35,7 +35,7 @@ def test_an_engine_that_is_not_installed_is_one_sentence(
     pristine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.delitem(sys.modules, "effbert.runtime.engines.onnxruntime", raising=False)
+    monkeypatch.delitem(sys.modules, "effbert.runtime.engines.onnxruntime.engine", raising=False)
     with pytest.raises(MissingDependencyError, match=r'pip install "effbert\[cpu\]"'):
         Session(pristine)
 
@@ -153,7 +153,7 @@ def test_a_forked_session_says_so_instead_of_hanging(pristine: Path) -> None:
 INTERRUPTED = """
 import sys
 from effbert.runtime import Session
-from effbert.runtime.engines import ENGINES, Entry
+from effbert.runtime.engines.table import ENGINES, Entry
 sys.path.insert(0, sys.argv[2])
 import fake_engine
 ENGINES["waiting"] = Entry(*fake_engine.ENTRY)

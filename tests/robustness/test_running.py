@@ -15,8 +15,8 @@ import pytest
 import fake_engine
 from bundle_edits import edit_segment
 from effbert.runtime import Cancel, Session
-from effbert.runtime.engines import ENGINES, Entry
-from effbert.runtime.engines.rows import DIFFERENCES
+from effbert.runtime.engines.row_independence import DIFFERENCES
+from effbert.runtime.engines.table import ENGINES, Entry
 from effbert.runtime.errors import (
     CancelledError,
     EngineError,

@@ -8,7 +8,7 @@ import pytest
 
 from bundle_edits import at, edit_manifest
 from effbert.runtime import Session
-from effbert.runtime.engines import ENGINES
+from effbert.runtime.engines.table import ENGINES
 from task_bundles import build_question_bundle, build_token_bundle
 from tiny_bundle import build_tiny_bundle
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from effbert.runtime import by_length
-from effbert.runtime.batches import parts
+from effbert.runtime.chain.batches import parts
+from effbert.runtime.chain.inputs import Batch
 from effbert.runtime.errors import InputError
-from effbert.runtime.inputs import Batch
 
 
 @given(lengths=st.lists(st.integers(1, 512)), rows=st.integers(1, 40))

@@ -13,12 +13,12 @@ from click.testing import CliRunner, Result
 from bundle_edits import at, edit_manifest
 from effbert.runtime import Session
 from effbert.runtime.bench import arms as bench_arms
-from effbert.runtime.bench import measure as bench_measure
+from effbert.runtime.bench import timing as bench_measure
 from effbert.runtime.bench.workloads import random_workloads, sentence_lengths
-from effbert.runtime.bundle import open_bundle
-from effbert.runtime.cli import device
-from effbert.runtime.engines import ENGINES
-from effbert.runtime.manifest import Limits
+from effbert.runtime.bundle.folder import open_bundle
+from effbert.runtime.bundle.manifest import Limits
+from effbert.runtime.commands import effbert
+from effbert.runtime.engines.table import ENGINES
 
 POINTS = [
     {"name": "first exit", "knobs": {"threshold": 2.0}, "data": "none"},
@@ -49,7 +49,7 @@ def data(tmp_path: Path) -> Path:
 
 def bench(bundle: Path, *arguments: Any) -> Result:
     return CliRunner().invoke(
-        device, ["bench", str(bundle), "--threads", "1", "--rounds", "2", *map(str, arguments)]
+        effbert, ["bench", str(bundle), "--threads", "1", "--rounds", "2", *map(str, arguments)]
     )
 
 

@@ -10,9 +10,9 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
-from effbert.runtime.engines.biases import DOMAIN, fuse_biases
-from effbert.runtime.engines.graph_bytes import Branch
-from effbert.runtime.manifest import Tensor
+from effbert.runtime.bundle.manifest import Tensor
+from effbert.runtime.engines.onnxruntime.biases import DOMAIN, fuse_biases
+from effbert.runtime.engines.onnxruntime.graph_bytes import Branch
 
 ROWS, INNER, WIDTH = 5, 32, 32
 FUSED = "com.microsoft.MatMulIntegerToFloat"

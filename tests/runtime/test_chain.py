@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from effbert.runtime import Session
-from effbert.runtime.engines.onnxruntime import OnnxRuntime
-from effbert.runtime.engines.rows import DIFFERENCES, EXACT
-from effbert.runtime.one_by_one import OneByOne
+from effbert.runtime.chain.one_by_one import OneByOne
+from effbert.runtime.engines.onnxruntime.engine import OnnxRuntime
+from effbert.runtime.engines.row_independence import DIFFERENCES, EXACT
 from row_by_row import RowByRow
 from task_bundles import build_token_bundle, report_layers_of_tokens
 from tiny_bundle import EXITS, MAX_LENGTH, VOCABULARY

@@ -8,13 +8,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bundle_edits import at, edit_manifest
-from effbert.runtime.cli import device
+from effbert.runtime.commands import effbert
 from task_bundles import build_token_bundle
 from tiny_bundle import build_tiny_bundle
 
 
 def run(bundle: Path, *arguments: Any, stdin: str | bytes | None = None) -> Result:
-    return CliRunner().invoke(device, ["run", str(bundle), *map(str, arguments)], input=stdin)
+    return CliRunner().invoke(effbert, ["run", str(bundle), *map(str, arguments)], input=stdin)
 
 
 def layers(result: Result) -> list[str]:

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from effbert.runtime.engines.graph_bytes import Branch
-from effbert.runtime.engines.mapped import MAPS, give_back
-from effbert.runtime.engines.protobuf import fields, written
+from effbert.runtime.engines.onnxruntime.graph_bytes import Branch
+from effbert.runtime.engines.onnxruntime.mapped import MAPS, give_back
+from effbert.runtime.engines.onnxruntime.protobuf import fields, written
 
 
 @settings(max_examples=200, deadline=None)

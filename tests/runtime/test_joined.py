@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from bundle_edits import edit_manifest, edit_segment
 from effbert.runtime import Session, open_bundle
-from effbert.runtime.engines.joined import join_segments
-from effbert.runtime.engines.onnxruntime import OnnxRuntime, OnnxRuntimeChain
+from effbert.runtime.chain.one_by_one import OneByOne
+from effbert.runtime.engines.onnxruntime.engine import OnnxRuntime, OnnxRuntimeChain
+from effbert.runtime.engines.onnxruntime.joined import join_segments
 from effbert.runtime.errors import BundleError, EffbertError, EngineError, NumericalError
-from effbert.runtime.one_by_one import OneByOne
 from tiny_bundle import EXITS, MAX_LENGTH, VOCABULARY, build_tiny_bundle
 
 KINDS = ["entropy", "patience", "shared", "padding", "tokens", "questions"]

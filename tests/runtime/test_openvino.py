@@ -16,8 +16,9 @@ import pytest
 
 from bundle_edits import edit_segment
 from effbert.runtime import Cancel, Session
-from effbert.runtime.bundle import open_bundle
-from effbert.runtime.engines import Engine, open_engine
+from effbert.runtime.bundle.folder import open_bundle
+from effbert.runtime.engines.protocol import Engine
+from effbert.runtime.engines.table import open_engine
 from effbert.runtime.errors import (
     CancelledError,
     EngineError,
@@ -254,7 +255,7 @@ def test_without_openvino_the_way_to_get_it_is_said(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
-    monkeypatch.delitem(sys.modules, "effbert.runtime.engines.openvino", raising=False)
+    monkeypatch.delitem(sys.modules, "effbert.runtime.engines.openvino.engine", raising=False)
     with pytest.raises(MissingDependencyError, match=r'pip install "effbert\[openvino\]"'):
         Session(bundle, "openvino")
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from bundle_edits import at, edit_manifest, edit_segment
 from effbert.runtime import Session
-from effbert.runtime.bundle import open_bundle
-from effbert.runtime.engines import open_engine
-from effbert.runtime.engines.bfloat16 import narrowed, widened
-from effbert.runtime.engines.openvino_rounded import prepare_rounded
+from effbert.runtime.bundle.folder import open_bundle
+from effbert.runtime.engines.openvino.bfloat16 import narrowed, widened
+from effbert.runtime.engines.openvino.rounded import prepare_rounded
+from effbert.runtime.engines.table import open_engine
 from tiny_bundle import MAX_LENGTH, VOCABULARY, build_tiny_bundle
 
 RNG = np.random.default_rng(0)

@@ -19,11 +19,11 @@ from bundle_edits import at, edit_manifest
 from checkpoints import write_deebert
 from effbert.exporter import export
 from effbert.runtime import Session
-from effbert.runtime.bundle import open_bundle
-from effbert.runtime.cli import device
-from effbert.runtime.search import measure, pipeline
+from effbert.runtime.bundle.folder import open_bundle
+from effbert.runtime.commands import effbert
+from effbert.runtime.points import measure
+from effbert.runtime.points import search as pipeline
 from search_command import SMALL, search, summary, table, texts
-from test_cold_start import effbert
 from tiny_bundle import build_tiny_bundle
 
 EFFBERT = Path(sys.executable).with_name("effbert")
@@ -93,7 +93,7 @@ def test_the_front_becomes_operating_points(
         )
         assert point.quality["full accuracy"] == pytest.approx(accuracy(bundle, data), abs=0.01)
     ran = CliRunner().invoke(
-        device, ["run", str(bundle), "--operating-point", "front-1", "a good film"]
+        effbert, ["run", str(bundle), "--operating-point", "front-1", "a good film"]
     )
     assert ran.exit_code == 0, ran.output
 
@@ -202,8 +202,9 @@ def test_ctrl_c_names_the_way_to_go_on(folder: Path, copied: Callable[[str], Pat
 SIGINT_ON = """
 import signal, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from effbert.runtime.search import measure, pipeline
-from effbert.exporter.cli import main
+from effbert.runtime.points import measure
+from effbert.runtime.points import search as pipeline
+from effbert.runtime.commands import main
 measure = pipeline.measure
 def slow(*arguments):
     time.sleep(0.1)

@@ -9,16 +9,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effbert.exporter.length_drop import _target
-from effbert.runtime.search.evolution import (
+from effbert.exporter.encoders.length_drop import _target
+from effbert.runtime.points.costs import row_flops, tokens_kept
+from effbert.runtime.points.evolution import (
     Evaluated,
     Settings,
     evolve,
     pareto_front,
     survivors,
 )
-from effbert.runtime.search.flops import row_flops, tokens_kept
-from effbert.runtime.search.genes import (
+from effbert.runtime.points.genes import (
     Gene,
     Space,
     crossed,

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from effbert.runtime.errors import InputError
-from effbert.runtime.search.evolution import Evaluated, Settings, evolve
-from effbert.runtime.search.genes import Gene, Space
-from effbert.runtime.search.store import Header, Store, Task, create_store, resume_store
+from effbert.runtime.points.evolution import Evaluated, Settings, evolve
+from effbert.runtime.points.genes import Gene, Space
+from effbert.runtime.points.store import Header, Store, Task, create_store, resume_store
 
 SPACE = Space(layers=4, tokens=20, levels=3)
 SETTINGS = Settings(population=6, mutations=5, crossovers=5, seed=7)

@@ -6,7 +6,7 @@ import pytest
 
 from bundle_edits import at, edit_manifest
 from effbert.runtime import Session
-from effbert.runtime.bundle import open_bundle
+from effbert.runtime.bundle.folder import open_bundle
 from search_command import search, summary, table, texts
 from task_bundles import build_token_bundle
 from tiny_bundle import LABELS, build_tiny_bundle

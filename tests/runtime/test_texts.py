@@ -9,8 +9,8 @@ import pytest
 
 from bundle_edits import at, edit_manifest
 from effbert.runtime import Answer, Classification, Session, TokenLabels
+from effbert.runtime.bundle.parse import parse_manifest
 from effbert.runtime.errors import InputError
-from effbert.runtime.manifest import parse_manifest
 from tiny_bundle import LABELS, MAX_LENGTH, TEXTS
 
 

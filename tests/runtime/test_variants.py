@@ -13,11 +13,11 @@ from click.testing import CliRunner
 
 from bundle_edits import at, edit_manifest
 from effbert.runtime import Session
-from effbert.runtime.cli import device
-from effbert.runtime.engines.onnxruntime import OnnxRuntime
+from effbert.runtime.bundle.manifest import Manifest
+from effbert.runtime.checks.replay import validate
+from effbert.runtime.commands import effbert
+from effbert.runtime.engines.onnxruntime.engine import OnnxRuntime
 from effbert.runtime.errors import InputError, IntegrityError
-from effbert.runtime.manifest import Manifest
-from effbert.runtime.validate import validate
 from variant_bundle import COMBINATIONS, build_variant_bundle
 
 INPUTS = {
@@ -134,13 +134,13 @@ def test_a_damaged_variant_is_found_when_it_is_first_used(bundle: Path) -> None:
 
 def test_the_commands_know_variants(parts: Path) -> None:
     runner = CliRunner()
-    shown = runner.invoke(device, ["inspect", str(parts / "bundle")])
+    shown = runner.invoke(effbert, ["inspect", str(parts / "bundle")])
     assert shown.exit_code == 0, shown.output
     assert "width 0.5, depth 1" in shown.output
     arguments = ["run", str(parts / "bundle"), "a good film", "--json"]
-    chosen = runner.invoke(device, [*arguments, "--knob", "width=0.5", "--knob", "depth=1"])
-    alone = runner.invoke(device, ["run", str(parts / "2"), "a good film", "--json"])
+    chosen = runner.invoke(effbert, [*arguments, "--knob", "width=0.5", "--knob", "depth=1"])
+    alone = runner.invoke(effbert, ["run", str(parts / "2"), "a good film", "--json"])
     assert chosen.exit_code == 0, chosen.output
     assert chosen.output == alone.output
-    wrong = runner.invoke(device, [*arguments, "--knob", "width=0.3"])
+    wrong = runner.invoke(effbert, [*arguments, "--knob", "width=0.3"])
     assert wrong.exit_code == 2

@@ -17,9 +17,9 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from effbert.exporter import export
 from effbert.runtime import Session
-from effbert.runtime.manifest import OperatingPoint
-from effbert.runtime.search.evolution import Settings
-from effbert.runtime.search.pipeline import Search, search
+from effbert.runtime.bundle.manifest import OperatingPoint
+from effbert.runtime.points.evolution import Settings
+from effbert.runtime.points.search import Search, search
 from vocabularies import fast_tokenizer, vocabulary
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"

@@ -16,8 +16,8 @@ import pytest
 
 from checkpoints import write_deebert
 from effbert.exporter import export
-from effbert.runtime.bundle import open_bundle, replace_manifest
-from effbert.runtime.manifest import OperatingPoint
+from effbert.runtime.bundle.folder import open_bundle, replace_manifest
+from effbert.runtime.bundle.manifest import OperatingPoint
 from vocabularies import WORDS
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from effbert.exporter.model import ExitModel
+from effbert.exporter.models.exit_model import ExitModel
 from effbert.runtime import Session
 from exit_checks import LOGITS_ATOL, ROW_ATOL, batch, batches, pad_id
 from reference import Backbone, load_checkpoint

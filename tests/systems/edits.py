@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from effbert.exporter.checkpoint import open_checkpoint
+from effbert.exporter.checkpoints.find import open_checkpoint
 from effbert.exporter.formats import FORMATS, choose_format
 
 Tensors = dict[str, Tensor]

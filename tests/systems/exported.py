@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from click.testing import CliRunner
 
-from effbert.exporter.cli import export_command
+from effbert.exporter.commands.export import export_command
 from effbert.runtime import Session
-from effbert.runtime.cli import device
+from effbert.runtime.commands import effbert
 from exit_checks import batch
 from vocabularies import random_rows
 
@@ -81,7 +81,7 @@ def refused(path: Path, *options: str) -> str:
 
 def inspect(bundle: Path) -> dict[str, Any]:
     """What `effbert inspect BUNDLE --json` says."""
-    result = CliRunner().invoke(device, ["inspect", str(bundle), "--json"])
+    result = CliRunner().invoke(effbert, ["inspect", str(bundle), "--json"])
     assert result.exit_code == 0, result.output
     return json.loads(result.output)
 

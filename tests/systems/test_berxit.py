@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from checkpoints import write_deebert
-from effbert.exporter.checkpoint import open_checkpoint
-from effbert.exporter.formats import LoadOptions, berxit, deebert
-from effbert.exporter.model import OVERRIDE
+from effbert.exporter.checkpoints.find import open_checkpoint
+from effbert.exporter.formats import berxit, deebert
+from effbert.exporter.models.exit_model import OVERRIDE
+from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime import Session
 from effbert.runtime.errors import CheckpointError, ExportError
 from exit_checks import (

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from effbert.exporter.checkpoint import open_checkpoint
-from effbert.exporter.formats import LoadOptions, cascadebert, choose_format
+from effbert.exporter.checkpoints.find import open_checkpoint
+from effbert.exporter.formats import cascadebert, choose_format
+from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime.errors import CheckpointError, ExportError
 from exit_checks import (
     check_decisions,

@@ -13,13 +13,14 @@ import pytest
 
 from checkpoints import write_deebert
 from effbert.exporter import export
-from effbert.exporter.checkpoint import open_checkpoint
-from effbert.exporter.formats import LoadOptions, plain
-from effbert.exporter.variants import cut_variants, layers_at, width_at
+from effbert.exporter.checkpoints.find import open_checkpoint
+from effbert.exporter.encoders.sizes import cut_variants, layers_at, width_at
+from effbert.exporter.formats import plain
+from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime import Session
+from effbert.runtime.bundle.names import WEIGHTS_NAME
+from effbert.runtime.checks.replay import validate
 from effbert.runtime.errors import InputError
-from effbert.runtime.manifest import WEIGHTS_NAME
-from effbert.runtime.validate import validate
 from exit_checks import LOGITS_ATOL, batch, pad_id
 from export_command import run_command, sentence
 from families import check_minimal_host, write_family

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from effbert.exporter.checkpoint import open_checkpoint
-from effbert.exporter.formats import LoadOptions, choose_format, elasticbert
+from effbert.exporter.checkpoints.find import open_checkpoint
+from effbert.exporter.formats import choose_format, elasticbert
+from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime.errors import CheckpointError, ExportError
 from exit_checks import (
     check_decisions,

@@ -16,8 +16,9 @@ import torch
 
 from checkpoints import write_pabee
 from effbert.exporter import export
-from effbert.exporter.checkpoint import open_checkpoint
-from effbert.exporter.formats import FORMATS, LoadOptions, choose_format, elbert
+from effbert.exporter.checkpoints.find import open_checkpoint
+from effbert.exporter.formats import FORMATS, choose_format, elbert
+from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime import Session
 from effbert.runtime.errors import CheckpointError
 from exit_checks import (

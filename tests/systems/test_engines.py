@@ -12,7 +12,7 @@ import pytest
 from checkpoints import write_deebert, write_pabee
 from effbert.exporter import export
 from effbert.runtime import Session
-from effbert.runtime.engines import ENGINES
+from effbert.runtime.engines.table import ENGINES
 from exit_checks import LOGITS_ATOL, NEAR_THRESHOLD, batch, pad_id
 from systems.sentee_checkpoint import write_sentee
 from vocabularies import random_rows

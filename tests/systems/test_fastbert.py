@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from checkpoints import write_pabee
-from effbert.exporter.checkpoint import open_checkpoint
-from effbert.exporter.formats import LoadOptions, fastbert
+from effbert.exporter.checkpoints.find import open_checkpoint
+from effbert.exporter.encoders.uer import UerNorm
+from effbert.exporter.formats import fastbert
+from effbert.exporter.models.load_options import LoadOptions
 from effbert.exporter.policies.entropy import ENTROPY_CATEGORICAL
 from effbert.exporter.policies.fastbert import ENTROPY_FASTBERT
-from effbert.exporter.uer import UerNorm
 from effbert.runtime import Session
 from effbert.runtime.errors import CheckpointError
 from exit_checks import (

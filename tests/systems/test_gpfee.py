@@ -12,9 +12,10 @@ import pytest
 import torch
 from torch import nn
 
-from effbert.exporter.checkpoint import open_checkpoint
-from effbert.exporter.formats import LoadOptions, choose_format, gpfee
+from effbert.exporter.checkpoints.find import open_checkpoint
+from effbert.exporter.formats import choose_format, gpfee
 from effbert.exporter.heads.past_future import PastFutureHeads
+from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime.errors import CheckpointError
 from exit_checks import (
     check_decisions,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from effbert.exporter.checkpoint import open_checkpoint
+from effbert.exporter.checkpoints.find import open_checkpoint
 from systems.exported import refused
 
 h5py = pytest.importorskip("h5py", reason="the extra keras is not installed")

@@ -13,9 +13,10 @@ import transformers
 
 from checkpoints import write_deebert
 from effbert.exporter import export
-from effbert.exporter.checkpoint import open_checkpoint
-from effbert.exporter.formats import LoadOptions, plain
-from effbert.exporter.kept_layers import LISTS, choose_kept
+from effbert.exporter.checkpoints.find import open_checkpoint
+from effbert.exporter.encoders.depth import LISTS, choose_kept
+from effbert.exporter.formats import plain
+from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime import Session
 from effbert.runtime.errors import InputError
 from export_command import run_command, sentence

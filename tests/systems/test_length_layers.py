@@ -14,7 +14,7 @@ import torch
 from checkpoints import write_deebert
 from effbert.exporter import export
 from effbert.runtime import Session
-from effbert.runtime.cli import device
+from effbert.runtime.commands import effbert
 from effbert.runtime.errors import InputError
 from exit_checks import LOGITS_ATOL
 from export_command import run_command, sentence
@@ -124,7 +124,7 @@ def test_lengths_are_given_on_the_command_lines(
     session, texts = Session(bundle, threads=1), ["a good film", "the story of a bad city"]
     assert session.knobs["lengths"].default == [9, 7, 5, 4, 2]
     for said, lengths in (("3,2,2,2,2", [3, 2, 2, 2, 2]), ("0.5", 0.5), ("2", 2), ("1.0", 1.0)):
-        device.main(
+        effbert.main(
             ["run", str(bundle), "--json", "--knob", f"lengths={said}", *texts],
             standalone_mode=False,
         )

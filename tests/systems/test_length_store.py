@@ -10,8 +10,14 @@ import pytest
 
 from checkpoints import write_deebert
 from effbert.exporter import export
-from effbert.exporter.length_drop import lengths_knob
-from effbert.exporter.length_store import MAX_BYTES, MOST, Configuration, front, read_store
+from effbert.exporter.checkpoints.length_store import (
+    MAX_BYTES,
+    MOST,
+    Configuration,
+    front,
+    read_store,
+)
+from effbert.exporter.encoders.length_drop import lengths_knob
 from effbert.runtime import Session
 from effbert.runtime.errors import CheckpointError
 from export_command import run_command, sentence

@@ -17,7 +17,7 @@ import torch
 import minimal_host
 from checkpoints import write_deebert
 from effbert.exporter import export
-from effbert.exporter.length_drop import DropRule, LengthDropEncoder
+from effbert.exporter.encoders.length_drop import DropRule, LengthDropEncoder
 from effbert.runtime import Session
 from effbert.runtime.errors import ExportError, InputError
 from exit_checks import LOGITS_ATOL, ROW_ATOL

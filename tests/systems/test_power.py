@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from effbert.exporter.checkpoint import open_checkpoint
-from effbert.exporter.formats import LoadOptions, power
-from effbert.exporter.length_adaptive import LengthOptions, make_length_adaptive
-from effbert.exporter.power_bert import KerasSelfAttention
+from effbert.exporter.checkpoints.find import open_checkpoint
+from effbert.exporter.encoders.length_adaptive import LengthOptions, make_length_adaptive
+from effbert.exporter.encoders.power_bert import KerasSelfAttention
+from effbert.exporter.formats import power
+from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime.errors import MissingDependencyError
 from exit_checks import LOGITS_ATOL, ROW_ATOL, batch, batches
 from families import check_minimal_host

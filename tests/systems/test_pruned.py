@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from effbert.exporter.checkpoint import open_checkpoint
-from effbert.exporter.formats import LoadOptions, plain, pruned
+from effbert.exporter.checkpoints.find import open_checkpoint
+from effbert.exporter.formats import plain, pruned
+from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime.errors import CheckpointError, ExportError
 from families import check_minimal_host
 from matrices import slow_but

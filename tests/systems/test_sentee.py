@@ -15,7 +15,7 @@ import torch
 
 import minimal_host
 from effbert.exporter import export
-from effbert.exporter.token_exit import window_maximum
+from effbert.exporter.models.token_exit import window_maximum
 from effbert.runtime import Session
 from effbert.runtime.errors import CheckpointError, InputError
 from exit_checks import LOGITS_ATOL, NEAR_THRESHOLD, batches

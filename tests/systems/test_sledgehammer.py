@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from effbert.exporter.checkpoint import open_checkpoint
-from effbert.exporter.formats import FORMATS, LoadOptions, choose_format, sledgehammer
+from effbert.exporter.checkpoints.find import open_checkpoint
+from effbert.exporter.formats import FORMATS, choose_format, sledgehammer
+from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime import Session
 from effbert.runtime.errors import CheckpointError, ExportError
 from exit_checks import (

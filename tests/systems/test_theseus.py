@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from effbert.exporter.checkpoint import open_checkpoint
-from effbert.exporter.formats import LoadOptions, theseus
+from effbert.exporter.checkpoints.find import open_checkpoint
+from effbert.exporter.formats import theseus
+from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime.errors import CheckpointError, ExportError
 from families import check_minimal_host
 from systems.compressed_checkpoint import write_theseus

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from effbert.exporter import export
-from effbert.exporter.checkpoint import open_checkpoint
-from effbert.exporter.formats import LoadOptions, plain, tinybert
+from effbert.exporter.checkpoints.find import open_checkpoint
+from effbert.exporter.formats import plain, tinybert
+from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime.errors import CheckpointError, ExportError
 from families import check_minimal_host
 from systems.compressed_checkpoint import write_tinybert

@@ -1,0 +1,148 @@
+"""A checkpoint on disk: its config, and tensors that are read without running any code."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+import zipfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from effbert.exporter.reason import reason
+from effbert.runtime.errors import CheckpointError
+
+MAX_CONFIG_BYTES = 1 << 22
+KERAS_SUFFIXES = (".h5", ".hdf5")
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".th")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on disk: its config, and where its weights lie.
+
+    `shapes` tells every tensor's shape without loading it (safetensors); a leading `module.`, left
+    by torch's DataParallel, is dropped from the names.
+    """
+
+    name: str
+    folder: Path
+    config: dict[str, Any]
+    weights: tuple[Path, ...]
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every tensor by name.
+
+        Raises:
+            CheckpointError: a weights file is damaged or holds more than tensors.
+        """
+        shapes: dict[str, tuple[int, ...]] = {}
+        for path in self.weights:
+            if path.suffix == ".safetensors":
+                shapes |= _safetensors_shapes(path)
+            else:
+                shapes |= {k: tuple(t.shape) for k, t in self._pickles[path].items()}
+        return {_plain(key): shape for key, shape in shapes.items()}
+
+    @cached_property
+    def _pickles(self) -> dict[Path, dict[str, torch.Tensor]]:
+        return {path: _load_pickle(path) for path in self.weights if path.suffix != ".safetensors"}
+
+    def load_tensors(self) -> dict[str, torch.Tensor]:
+        """Load every tensor by name, float16 and bfloat16 widened to float32.
+
+        Raises:
+            CheckpointError: a weights file is damaged or holds more than tensors.
+        """
+        tensors: dict[str, torch.Tensor] = {}
+        for path in self.weights:
+            if path.suffix == ".safetensors":
+                with _open_safetensors(path) as file:
+                    tensors |= {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            else:
+                tensors |= self._pickles[path]
+        return {
+            _plain(key): t.float() if t.is_floating_point() else t for key, t in tensors.items()
+        }
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 over the bytes of all weights files, in order."""
+        digest = hashlib.sha256()
+        for path in self.weights:
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        return digest.hexdigest()
+
+
+def _open_safetensors(path: Path) -> Any:
+    try:
+        return safe_open(path, framework="pt")
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged: {reason(error)}; fetch it again.") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {reason(error)}.") from error
+
+
+def _safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    with _open_safetensors(path) as file:
+        return {k: tuple(file.get_slice(k).get_shape()) for k in file.keys()}  # noqa: SIM118
+
+
+def _load_pickle(path: Path) -> dict[str, torch.Tensor]:
+    """Read a torch file with the restricted unpickler; anything but tensors is refused."""
+    try:
+        zipped = _is_stored_zip(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # other pickle protocols: they load, or raise
+            state = torch.load(  # noqa: TID251  # the one place, and restricted
+                path, map_location="cpu", weights_only=True, mmap=zipped
+            )
+    except Exception as error:  # the unpickler raises many kinds, all meaning the same to a user
+        raise CheckpointError(
+            f"{path} could not be read as plain tensors: it is damaged, or a pickle with code in "
+            "it, which effbert never runs; save the weights as .safetensors."
+        ) from error
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and _is_whole(value) for name, value in state.items()
+    ):
+        raise CheckpointError(
+            f"{path} is not a state_dict (tensor names to tensors); save model.state_dict()."
+        )
+    return dict(state)
+
+
+def _is_whole(value: object) -> bool:
+    """Tell a tensor whose elements all lie in the file from one that only claims to have them."""
+    return (
+        isinstance(value, torch.Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and not value.is_quantized
+        and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+    )
+
+
+def _is_stored_zip(path: Path) -> bool:
+    """Tell the zip layout of torch from the older one.
+
+    Raises:
+        ValueError: the zip is compressed, which torch never does and a zip bomb always.
+    """
+    with path.open("rb") as file:
+        if file.read(2) != b"PK":
+            return False
+    with zipfile.ZipFile(path) as archive:
+        if any(item.compress_type != zipfile.ZIP_STORED for item in archive.infolist()):
+            raise ValueError(f"{path} is compressed")
+    return True
+
+
+def _plain(key: str) -> str:
+    return key.removeprefix("module.")

@@ -1,0 +1,121 @@
+"""The search that a Length-Adaptive Transformer's training leaves beside the weights.
+
+`store.tsv` holds a line for each configuration evaluated: tokens left after each layer, as a tuple,
+multiply-adds, score, and more that is not read, with tabs between. The Pareto front of score
+against multiply-adds becomes operating points.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from effbert.exporter.encoders.length_adaptive import LengthOptions
+from effbert.exporter.models.exit_model import Description
+from effbert.runtime.bundle.knob_values import layer_values
+from effbert.runtime.bundle.manifest import Knob, OperatingPoint
+from effbert.runtime.errors import CheckpointError, InputError
+
+NAME = "store.tsv"
+MAX_BYTES = 1 << 22
+MOST = 100  # operating points
+LINE = re.compile(
+    r"\((?P<lengths>\d{1,5}(, ?\d{1,5})*),?\)\t(?P<cost>\d{1,15})\t"
+    r"(?P<score>-?\d{1,20}(\.\d{1,20})?(e-?\d{1,2})?)(\t.*)?"
+)
+HINT = (
+    f"{NAME} looks like the search of a Length-Adaptive Transformer; --length-adaptive exports it "
+    "as one, with what the search found as operating points."
+)
+
+
+class Configuration(NamedTuple):
+    """Tokens left after each layer, multiply-adds of a row, and the score on the authors' data."""
+
+    lengths: tuple[int, ...]
+    cost: int
+    score: float
+
+
+def with_store(description: Description, folder: Path, asked: LengthOptions | None) -> Description:
+    """Add the front of a checkpoint's own search to its description, or say that there is one.
+
+    Args:
+        description: of a model that already has the knob `lengths`, if `asked`.
+        folder: the checkpoint's.
+        asked: how tokens are dropped.
+
+    Raises:
+        CheckpointError: the file is too large or a line is not what the search writes.
+    """
+    path = folder / NAME
+    # The search knew neither PoWER-BERT's rule nor a model without some of its layers.
+    other = description.skipped or (asked is not None and asked.retention is not None)
+    if not path.is_file() or other:
+        return description
+    if asked is None:
+        return replace(description, notes=(*description.notes, HINT))
+    [knob] = (knob for knob in description.knobs if knob.name == "lengths")
+    found = read_store(path, knob)
+    points = _points(front(found))
+    note = (
+        f"{len(points)} of the {len(found)} length configurations in {NAME} are operating points, "
+        f"{points[0].name} the cheapest; their scores are the checkpoint's own, on padded rows."
+    )
+    return replace(description, operating_points=tuple(points), notes=(*description.notes, note))
+
+
+def read_store(path: Path, knob: Knob) -> list[Configuration]:
+    """Read every configuration, one value a layer as the knob takes them.
+
+    Raises:
+        CheckpointError: see `with_store`.
+    """
+    if path.stat().st_size > MAX_BYTES:
+        raise CheckpointError(f"{path} is larger than {MAX_BYTES >> 20} MiB; move it elsewhere.")
+    text = path.read_bytes().decode("utf-8", "replace")
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        match = LINE.fullmatch(line)
+        if match is None:
+            raise CheckpointError(
+                f"{path}, line {number}: expected a tuple of lengths, multiply-adds and a score "
+                "with tabs between; mend the file or move it elsewhere."
+            )
+        values = [int(part) for part in match["lengths"].split(",")]
+        try:
+            layer_values(knob, values)
+        except InputError as error:
+            raise CheckpointError(f"{path}, line {number}: {error}") from error
+        found.append(Configuration(tuple(values), int(match["cost"]), float(match["score"])))
+    if not found:
+        raise CheckpointError(f"{path} is empty; move it elsewhere.")
+    return found
+
+
+def front(found: list[Configuration]) -> list[Configuration]:
+    """What no other beats in score at the same or a lower cost, the cheapest first; 100 at most."""
+    best: list[Configuration] = []
+    for each in sorted(found, key=lambda each: (each.cost, -each.score)):
+        if not best or each.score > best[-1].score:
+            best.append(each)
+    if len(best) <= MOST:
+        return best
+    return [best[place] for place in np.linspace(0, len(best) - 1, MOST).round().astype(int)]
+
+
+def _points(configurations: list[Configuration]) -> list[OperatingPoint]:
+    return [
+        OperatingPoint(
+            name=f"store-{place}",
+            knobs={"lengths": [*each.lengths]},
+            data=f"{NAME} of the checkpoint",
+            quality={"score": each.score},
+            cost={"multiply-adds": each.cost},
+        )
+        for place, each in enumerate(configurations, 1)
+    ]

@@ -1,0 +1,81 @@
+"""Fill a transformers class with a checkpoint's tensors, and accept nothing but a perfect fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import transformers
+
+from effbert.exporter.checkpoints.checkpoint import Checkpoint
+from effbert.exporter.quiet import quietly
+from effbert.exporter.reason import reason
+from effbert.runtime.errors import CheckpointError
+
+
+def fill(
+    checkpoint: Checkpoint,
+    kind: type[transformers.PreTrainedModel],
+    config: transformers.PretrainedConfig,
+    tensors: Mapping[str, torch.Tensor],
+    *,
+    prefix: str = "",
+    what: str,
+    if_missing: str,
+    **options: Any,
+) -> tuple[transformers.PreTrainedModel, list[str]]:
+    """Build a model in float32 with eager attention, which traces to fewer nodes.
+
+    Args:
+        checkpoint: named in messages.
+        kind: the class.
+        config: what it is built from.
+        tensors: its weights by name.
+        prefix: what tensor names start with beyond those of the class.
+        what: what is built, for messages.
+        if_missing: what to do about a missing tensor, for messages.
+        options: further arguments of the class.
+
+    Returns:
+        The model, and the names of tensors that it did not take.
+
+    Raises:
+        CheckpointError: a weight is missing, of another shape, or no floating-point number.
+    """
+    name = checkpoint.name
+    try:
+        with quietly():
+            model, info = kind.from_pretrained(
+                None,
+                config=config,
+                state_dict=dict(tensors),
+                output_loading_info=True,
+                attn_implementation="eager",
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,
+                **options,
+            )
+    except Exception as error:  # transformers raises many kinds, all meaning the same to a user
+        raise CheckpointError(
+            f"{name}: config.json describes no {what} that can be built: {reason(error)}."
+        ) from error
+    if wrong := sorted(info["mismatched_keys"]):
+        key, found, expected = wrong[0]
+        raise CheckpointError(
+            f"{name}: {prefix}{key.removeprefix(prefix)} is {list(found)}, but config.json makes "
+            f"it {list(expected)}; correct config.json (num_labels, hidden_size, ...)."
+        )
+    if missing := sorted(map(str, info["missing_keys"])):
+        raise CheckpointError(
+            f"{name} lacks {len(missing)} {what} tensors, such as {prefix}{missing[0]}; "
+            f"{if_missing}."
+        )
+    for key, _ in model.named_parameters():
+        tensor = tensors.get(prefix + key)
+        if tensor is not None and not tensor.is_floating_point():
+            raise CheckpointError(
+                f"{name}: {prefix}{key} holds {str(tensor.dtype).removeprefix('torch.')} numbers, "
+                "expected floating point; export the weights from before quantization."
+            )
+    return model.eval(), sorted(map(str, info["unexpected_keys"]))

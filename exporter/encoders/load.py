@@ -1,0 +1,171 @@
+"""Load the encoder of a multi-exit checkpoint with transformers' own classes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+
+from effbert.exporter.checkpoints.checkpoint import Checkpoint
+from effbert.exporter.encoders.families import family_of
+from effbert.exporter.encoders.fill import fill
+from effbert.exporter.models.exit_model import Description
+from effbert.exporter.quiet import quietly
+from effbert.exporter.reason import reason
+from effbert.runtime.bundle.manifest import Limits, Problem
+from effbert.runtime.errors import CheckpointError
+
+MAX_LAYERS = 512  # as in the manifest; a config that asks for millions would be built for hours
+
+
+def load_backbone(
+    checkpoint: Checkpoint,
+    tensors: Mapping[str, torch.Tensor],
+    prefix: str,
+    config: Mapping[str, Any] | None = None,
+) -> transformers.PreTrainedModel:
+    """Build the encoder whose tensors start with `prefix.`, without its pooler.
+
+    The class follows the model_type of `config`, which is the checkpoint's own unless given, or the
+    prefix where an old config has none.
+
+    Raises:
+        CheckpointError: encoder weights are missing or do not fit the config.
+    """
+    built = build_config(checkpoint, prefix, config)
+    kind = transformers.MODEL_MAPPING.get(type(built), None)
+    if getattr(kind, "base_model_prefix", None) != prefix:
+        raise CheckpointError(
+            f"{checkpoint.name} holds tensors of a {prefix}, but config.json is that of a "
+            f"{built.model_type}; put the model's own config.json beside the weights."
+        )
+    own = {k: t for k, t in tensors.items() if k.startswith(f"{prefix}.")}
+    pools = "add_pooling_layer" in inspect.signature(kind).parameters  # DistilBERT never does
+    model, _ = fill(
+        checkpoint,
+        kind,
+        built,
+        own,
+        prefix=f"{prefix}.",
+        what="encoder",
+        if_missing="it is incomplete, or config.json is not its own",
+        **({"add_pooling_layer": False} if pools else {}),
+    )
+    return model
+
+
+def build_config(
+    checkpoint: Checkpoint, prefix: str, config: Mapping[str, Any] | None = None
+) -> transformers.PretrainedConfig:
+    """Read `config`, or config.json, as that of its `model_type`, or of the prefix without one.
+
+    Raises:
+        CheckpointError: the config names another architecture or has fields that do not fit.
+    """
+    fields = dict(checkpoint.config if config is None else config)
+    fields["return_dict"] = True  # tuples, which a config may ask for, do not name their parts
+    name = fields.get("model_type") or prefix
+    if name not in transformers.CONFIG_MAPPING:
+        raise CheckpointError(f"{checkpoint.name}: transformers does not know model type {name}.")
+    path = checkpoint.folder / "config.json"
+    if "quantization_config" in fields:
+        raise CheckpointError(
+            f"{checkpoint.name} holds quantized weights (config.json has a quantization_config), "
+            "which would be misread; export the weights from before quantization."
+        )
+    try:
+        with quietly():
+            built = transformers.CONFIG_MAPPING[name].from_dict(fields)
+    except Exception as error:  # transformers validates configs with several exception classes
+        raise CheckpointError(f"{path} is not a valid {name} config: {reason(error)}.") from error
+    layers = getattr(built, "num_hidden_layers", 1)
+    if not isinstance(layers, int) or not 1 <= layers <= MAX_LAYERS:
+        raise CheckpointError(
+            f"{path} asks for {layers} layers, expected 1 to {MAX_LAYERS}; correct "
+            "num_hidden_layers."
+        )
+    return built
+
+
+def limits(config: transformers.PretrainedConfig) -> Limits:
+    """Derive from a config how long rows may be and which ids exist."""
+    return Limits(
+        max_length=family_of(config).max_length(config),
+        vocab_size=config.vocab_size,
+        type_vocab_size=getattr(config, "type_vocab_size", 0),
+        pad_id=config.pad_token_id or 0,
+    )
+
+
+def labels(config: transformers.PretrainedConfig, classes: int) -> tuple[str, ...]:
+    """Name the classes: id2label where it has as many, else LABEL_0, LABEL_1, ..."""
+    names = config.id2label or {}
+    if set(map(int, names)) != set(range(classes)):
+        return tuple(f"LABEL_{index}" for index in range(classes))
+    return tuple(str(names[index]) for index in range(classes))
+
+
+def problem(config: transformers.PretrainedConfig, classes: int) -> Problem:
+    """Tell what logits mean: one class is a regression, more are what config.json says."""
+    if classes == 1:
+        return "regression"
+    several = config.problem_type == "multi_label_classification"
+    return "multi-label" if several else "single-label"
+
+
+def describe_classifier(
+    name: str,
+    paper: str,
+    config: transformers.PretrainedConfig,
+    classes: int,
+    layers: tuple[int, ...],
+    rules: Mapping[str, str],
+    **more: Any,
+) -> Description:
+    """Describe a checkpoint whose exits classify whole texts.
+
+    Args:
+        name: the format.
+        paper: where it was published.
+        config: of the encoder.
+        classes: of each exit.
+        layers: of the exits.
+        rules: the paper's policy for each problem; `none` for those it has none for.
+        more: whatever differs from the ordinary, as fields of `Description`.
+    """
+    meaning = problem(config, classes)
+    usual = {
+        "format": name,
+        "architecture": config.model_type,
+        "paper": paper,
+        "task": "text-classification",
+        "problem": meaning,
+        "labels": labels(config, classes),
+        "layers": layers,
+        "limits": limits(config),
+        "policy": rules.get(meaning, "none"),
+    }
+    return Description(**(usual | more))
+
+
+class FixedPositions(nn.Module):
+    """A RoBERTa that counts positions from `first` whatever the tokens are.
+
+    Old RoBERTa code numbers positions 2, 3, ... even across padding tokens; transformers' own
+    counts tokens that are not padding.
+    """
+
+    def __init__(self, backbone: nn.Module, first: int) -> None:
+        """Take the encoder and the position of the first token."""
+        super().__init__()
+        self.model = backbone
+        self.first = first
+
+    def forward(self, input_ids: torch.Tensor, **inputs: object) -> object:
+        """Call the encoder with explicit positions."""
+        positions = torch.arange(input_ids.shape[1], device=input_ids.device) + self.first
+        return self.model(input_ids=input_ids, position_ids=positions[None, :], **inputs)

@@ -1,0 +1,101 @@
+"""Load transformers' own model of a task, head included."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+import torch
+import transformers
+from transformers.models.auto import modeling_auto as auto
+
+from effbert.exporter.checkpoints.checkpoint import Checkpoint
+from effbert.exporter.encoders.fill import fill
+from effbert.exporter.models.exit_model import ExitModel
+from effbert.exporter.reason import reason
+from effbert.exporter.trace import example_inputs
+from effbert.runtime.bundle.manifest import Task
+from effbert.runtime.errors import CheckpointError, ExportError
+
+Kind = type[transformers.PreTrainedModel]
+# What other classes of the same family leave behind, and buffers of older versions. Anything else
+# that the model does not know may be part of its arithmetic: exits, quantizers, more layers.
+LEFTOVERS = re.compile(
+    r"(cls|lm_head|lm_loss|lm_predictions|predictions|mask_predictions|sop_classifier|qa_outputs|"
+    r"classifier|pre_classifier|score|fit_denses?|vocab_\w+|generator\w*|discriminator\w*)\..*"
+    r"|(\w+\.)?(pooler|decoder)\..*|(.*\.)?(position_ids|token_type_ids|inv_freq)"
+)
+
+
+def require_encoder(config: transformers.PretrainedConfig) -> None:
+    """Refuse decoders: they answer from the last token, and their attention is causal.
+
+    Raises:
+        ExportError: the config is that of a decoder.
+    """
+    name = config.model_type
+    generates = name in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    encodes = name in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    if (
+        config.is_encoder_decoder
+        or getattr(config, "is_decoder", False)
+        or (generates and not encodes and name != "xlnet")
+    ):
+        raise ExportError(
+            f"A {name} model with this config is a decoder or has one; effbert exports encoders."
+        )
+
+
+def load_task_model(
+    checkpoint: Checkpoint,
+    config: transformers.PretrainedConfig,
+    task: Task,
+    tensors: Mapping[str, torch.Tensor],
+    adapt: Callable[[Kind], Kind],
+) -> transformers.PreTrainedModel:
+    """Fill what `adapt` makes of transformers' class for the task with `tensors`, all of them.
+
+    Raises:
+        CheckpointError: tensors are missing, unknown or of the wrong shape.
+        ExportError: the family has no model for the task.
+    """
+    classes = {
+        "text-classification": transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+        "token-classification": transformers.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
+        "question-answering": transformers.MODEL_FOR_QUESTION_ANSWERING_MAPPING,
+    }[task]
+    if type(config) not in classes:
+        raise ExportError(f"transformers has no {config.model_type} model for {task}.")
+    kind = adapt(classes[type(config)])
+    model, unexpected = fill(
+        checkpoint,
+        kind,
+        config,
+        tensors,
+        what=kind.__name__,
+        if_missing="fine-tune the model for this task first, or choose another --task",
+    )
+    unknown = [key for key in unexpected if not LEFTOVERS.fullmatch(key)]
+    if unknown:
+        raise CheckpointError(
+            f"{checkpoint.name} holds {len(unknown)} tensors that a {kind.__name__} does not have, "
+            f"such as {unknown[0]}; it may be of another --format, or config.json may not be its "
+            "own."
+        )
+    return model
+
+
+def require_run(checkpoint: Checkpoint, model: ExitModel) -> None:
+    """Run once: some configs build a model that cannot run, or that wants more than token ids.
+
+    Raises:
+        CheckpointError: it does not run.
+    """
+    try:
+        with torch.inference_mode():
+            model(**example_inputs(model))
+    except Exception as error:  # whatever the model's own code raises
+        raise CheckpointError(
+            f"{checkpoint.name}: this {model.description.architecture} model does not run on token "
+            f"ids alone: {reason(error)}."
+        ) from error

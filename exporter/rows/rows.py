@@ -1,0 +1,95 @@
+"""The rows of token ids that verification and golden vectors use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from effbert.runtime import Bundle, Text, TextEncoder, read_texts
+from effbert.runtime.bundle.manifest import Limits
+from effbert.runtime.bundle.names import NO_WORD
+from effbert.runtime.errors import InputError
+
+MAX_TEXTS = 512
+RANDOM_ROWS = 16
+RANDOM_LENGTH = 48
+LONGEST = 256
+SEED = 20
+
+
+class Row(NamedTuple):
+    """One row without padding: its tokens, its words, and the text it comes from.
+
+    `word_map` tells for each token where the first piece of its word is, -1 for special tokens.
+    """
+
+    input_ids: list[int]
+    token_type_ids: list[int]
+    word_map: list[int]
+    text: Text | None = None
+
+
+def sample_texts(path: Path | None) -> list[Text]:
+    """Read the texts of a file, without blank ones; without a file the shipped sentences.
+
+    Raises:
+        InputError: The file cannot be read or holds no text.
+    """
+    if path is None:
+        return read_texts(Path(str(resources.files("effbert.exporter.rows") / "sentences.txt")))
+    texts = [text for text in read_texts(path) if not isinstance(text, str) or text.strip()]
+    if not texts:
+        raise InputError(f"{path} holds no text; write one text a line.")
+    return texts[:MAX_TEXTS]
+
+
+def fit_texts(texts: Sequence[Text], task: str) -> list[Text]:
+    """Give each text the form its task takes: pairs for question answering, singles for tokens."""
+    if task == "question-answering":
+        singles = [text for text in texts if isinstance(text, str)]
+        pairs = [text for text in texts if not isinstance(text, str)]
+        return [*pairs, *zip(singles[::2], singles[1::2], strict=False)]
+    if task == "token-classification":
+        return [text if isinstance(text, str) else text[0] for text in texts]
+    return list(texts)
+
+
+def text_rows(texts: Sequence[Text], encoder: TextEncoder, limits: Limits) -> list[Row]:
+    """Tokenize texts with the bundle's own tokenizer; rows too short for it are left out."""
+    rows = [
+        Row(e.ids, list(e.encoding.type_ids), e.word_map, e.text)
+        for e in encoder.encode(list(texts))
+    ]
+    return [row for row in rows if len(row.input_ids) >= limits.min_length]
+
+
+def bundle_rows(bundle: Bundle, texts: Sequence[Text]) -> list[Row]:
+    """Tokenize texts in the form the task takes; none without a tokenizer."""
+    manifest = bundle.manifest
+    if manifest.tokenizer is None:
+        return []
+    return text_rows(fit_texts(texts, manifest.task), TextEncoder(bundle), manifest.limits)
+
+
+def random_rows(limits: Limits) -> list[Row]:
+    """Draw rows of the fewest tokens up to the most; padding ids are avoided inside a row."""
+    random = np.random.default_rng(SEED)
+    longest = min(limits.max_length, LONGEST)
+    shortest, usual = limits.min_length, max(limits.min_length, min(RANDOM_LENGTH, longest))
+    lengths = [shortest, longest, *random.integers(shortest, usual + 1, RANDOM_ROWS - 2)]
+    rows = []
+    for length in lengths:
+        ids = random.integers(0, limits.vocab_size, length)
+        ids[ids == limits.pad_id] = (limits.pad_id + 1) % limits.vocab_size
+        half = int(random.integers(1, length)) if limits.type_vocab_size > 1 else int(length)
+        types = [int(position >= half) for position in range(length)]
+        starts = random.integers(0, 3, length) > 0  # words of one and a half pieces on average
+        starts[:2] = True
+        words = np.maximum.accumulate(np.where(starts, np.arange(length), 0))
+        words[[0, -1]] = NO_WORD
+        rows.append(Row([int(i) for i in ids], types, words.tolist()))
+    return rows

@@ -1,0 +1,160 @@
+"""Compare where rows leave a bundle with where the policy lets them leave the torch model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from effbert.exporter.models.exit_model import OVERRIDE, WORD_MAP
+from effbert.exporter.rows.batching import padded_batch, session_batch, short_rows
+from effbert.exporter.verify.oracle import PolicyOracle, Watched
+from effbert.exporter.verify.torch_answers import ROUNDING, Choice, Outputs, Reference
+from effbert.runtime import Result, Session
+from effbert.runtime.bundle.manifest import numbers
+from effbert.runtime.bundle.names import NO_WORD
+from effbert.runtime.errors import ParityError
+
+DECIDED = 32
+
+
+def compare_decisions(
+    session: Session, reference: Reference, found: Outputs, oracle: PolicyOracle, atol: float
+) -> tuple[int, int]:
+    """Run with a few knob settings; each row must leave where torch's outputs or ours say.
+
+    Args:
+        session: the bundle.
+        reference: what torch says.
+        found: the logits of our segments, per row; empty where rounding decides about them.
+        oracle: the policy.
+        atol: largest difference allowed between answers.
+
+    Returns:
+        Decisions compared, and how many differ from torch's because rounding crossed a threshold.
+
+    Raises:
+        ParityError: a row leaves at another exit.
+    """
+    compared = near = 0
+    for run in runs_with_trials(session, reference, found, oracle):
+        near += _compare_rows(session, run, found, oracle, atol)
+        compared += len(run.rows)
+    return compared, near
+
+
+class TrialRun(NamedTuple):
+    """What torch says about some rows, knob values, and where the bundle lets them leave."""
+
+    theirs: Watched
+    knobs: Mapping[str, float | int]
+    result: Result
+    rows: Sequence[int]
+
+
+def runs_with_trials(
+    session: Session, reference: Reference, found: Outputs, oracle: PolicyOracle
+) -> Iterator[TrialRun]:
+    """Run short rows with a few knob settings that spread them over the exits."""
+    rows = sorted(short_rows(reference.rows), key=lambda i: len(reference.rows[i].input_ids))
+    rows = [row for row in rows if found["logits"][row].size][:DECIDED]
+    if not rows:
+        return
+    # Answers of every token cannot be stacked, so such rows are compared one by one.
+    by_token = found["logits"][rows[0]].ndim > 2
+    groups = [[row] for row in rows] if by_token else [rows]
+    watched = [_watched(session, reference, group) for group in groups]
+    for knobs in oracle.trials(watched):
+        # A bundle with one exit has no threshold.
+        known = {name: value for name, value in knobs.items() if name in session.knobs}
+        for group, theirs in zip(groups, watched, strict=True):
+            inputs = session_batch([reference.rows[row] for row in group], session)
+            yield TrialRun(theirs, knobs, session.run(inputs, _never(session) | known), group)
+
+
+def _compare_rows(
+    session: Session, run: TrialRun, found: Outputs, oracle: PolicyOracle, atol: float
+) -> int:
+    """Compare rows; counts those that left elsewhere than torch says, within rounding."""
+    theirs, knobs, result, rows = run
+    ours = theirs
+    if oracle.policy.answer is None:
+        logits = np.stack([found["logits"][row] for row in rows], axis=1)
+        ours = Watched({**theirs.outputs, "logits": logits}, theirs.inputs)
+    fits = []
+    for watched in (theirs, ours, theirs.shifted(ROUNDING), theirs.shifted(-ROUNDING)):
+        left, answers = oracle.decide(watched, knobs)
+        distance = np.abs(result.logits - answers).reshape(len(rows), -1).max(axis=1)
+        fits.append((result.exit_index == left) & (distance <= atol))
+        if fits[-1].all():
+            break
+    wrong = np.flatnonzero(~np.any(fits, axis=0))
+    if len(wrong):
+        wanted = int(oracle.decide(theirs, knobs)[0][wrong[0]])
+        taken = int(result.exit_index[wrong[0]])
+        raise ParityError(
+            f"{session.exits[min(taken, wanted)].file} lets a row leave at exit {taken} where the "
+            f"policy says exit {wanted} (knobs {dict(knobs)}); nothing was written. Please report "
+            "it."
+        )
+    return int((~fits[0]).sum())
+
+
+def compare_trials(session: Session, reference: Reference, atol: float) -> tuple[int, int]:
+    """Compare what the model itself decides: which tokens leave, or are dropped.
+
+    Significance that is equal but for rounding may drop another token, in a tenth of the rows.
+
+    Returns:
+        Rows compared, and how many differ because rounding decided.
+
+    Raises:
+        ParityError: rows are answered differently.
+    """
+    compared = near = 0
+    for trial in reference.trials:
+        wrong = []
+        for row, choices in trial.choices.items():
+            inputs = session_batch([reference.rows[row]], session)
+            result = session.run(inputs, _never(session) | dict(trial.knobs))
+            words = np.array(reference.rows[row].word_map) != NO_WORD
+            fits = [_fits(result, choice, words, atol) for choice in choices]
+            wrong += [] if any(fits) else [row]
+            compared += 1
+            near += 0 if fits[0] else 1
+        by_word = any(c.exit_layer is not None for each in trial.choices.values() for c in each)
+        if len(wrong) > (0 if by_word else len(trial.choices) // 10):
+            raise ParityError(
+                f"{len(wrong)} of {len(trial.choices)} rows are answered otherwise than by torch "
+                f"with knobs {dict(trial.knobs)}; nothing was written. Please report it."
+            )
+    return compared, near
+
+
+def _fits(result: Result, choice: Choice, words: np.ndarray, atol: float) -> bool:
+    """Tell whether a row's answer is the choice; of words that leave alone only those count."""
+    if choice.exit_layer is None:
+        return all(
+            np.abs(result.outputs[name][0] - value).max() <= atol
+            for name, value in choice.outputs.items()
+        )
+    same = np.array_equal(result.exit_layer[0][words], choice.exit_layer[words])
+    difference = np.abs(result.outputs["logits"][0] - choice.outputs["logits"])
+    return same and difference[words].max(initial=0) <= atol
+
+
+def _never(session: Session) -> dict[str, Any]:
+    """Every knob at the value that never exits early, whatever its default."""
+    return {name: numbers(knob.never) for name, knob in session.knobs.items()}
+
+
+def _watched(session: Session, reference: Reference, rows: Sequence[int]) -> Watched:
+    """What the policy sees of the rows; of token-level outputs there may be one row only."""
+    outputs = {
+        name: np.stack([values[row] for row in rows], axis=0 if name == OVERRIDE else 1)
+        for name, values in reference.outputs.items()
+    }
+    pad = session.bundle.manifest.limits.pad_id
+    members = [reference.rows[row] for row in rows]
+    return Watched(outputs, padded_batch(members, pad, ("attention_mask", WORD_MAP)))

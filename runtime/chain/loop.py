@@ -1,0 +1,163 @@
+"""The loop over the segments: run, keep the rows that stop, go on with the others.
+
+This file is the meaning of a bundle; `docs/bundle.md` says the same in words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from effbert.runtime.bundle.manifest import Manifest
+from effbert.runtime.bundle.names import MASK
+from effbert.runtime.chain.results import ExitOutputs, Result
+from effbert.runtime.chain.step import Step, Tensors, sequence_axis
+from effbert.runtime.chain.stopping import Cancel, Deadline
+from effbert.runtime.engines.protocol import RunnableChain, Values
+from effbert.runtime.errors import NumericalError
+
+
+class Chain:
+    """The segments of a bundle in order."""
+
+    def __init__(self, manifest: Manifest, segments: RunnableChain) -> None:
+        self.steps = [
+            Step(index, segment, manifest) for index, segment in enumerate(manifest.segments)
+        ]
+        self._segments: RunnableChain | None = segments
+        later: set[str] = {MASK}
+        for step in reversed(self.steps):
+            step.later = set(later)
+            later = (later - step.replaces) | step.needs | {MASK}
+        self._states = manifest.states
+        self._may_trim = manifest.padding_free
+        self._shortest = manifest.limits.min_length
+        tensors = [*manifest.inputs, *manifest.states]
+        tensors += [item for segment in manifest.segments for item in segment.inputs]
+        self._sequence = {item.name: sequence_axis(item) for item in tensors}
+        self._sequence[MASK] = 1
+        outputs = [item for segment in manifest.segments for item in segment.outputs]
+        self._trim_first = self._may_trim and not any(
+            sequence_axis(item) is not None
+            for item in outputs
+            if item.name in (*manifest.outputs, "exit_layer")
+        )
+
+    def run(
+        self,
+        inputs: Tensors,
+        rows: np.ndarray,
+        knobs: Values,
+        result: Result,
+        deadline: Deadline,
+        cancel: Cancel | None = None,
+        options: Any = None,
+    ) -> None:
+        """Answers the rows; each takes the first exit that fires.
+
+        Args:
+            inputs: Name to int64 [rows, sequence].
+            rows: Places of these rows in `result`.
+            knobs: Values for each segment.
+            result: Filled at `rows`.
+            deadline: Once passed, the rows left get the answer of the exit just run.
+            cancel: Checked between segments.
+            options: Handed to the engine.
+
+        Raises:
+            NumericalError: A row leaves with an answer that is not finite; names the first exit
+                with such answers.
+        """
+        try:
+            tensors = self._start(inputs)
+            if self._trim_first and not any(inputs[MASK][:, -1].tolist()):
+                tensors = self._narrowed(tensors, slice(None), set(tensors))
+            place, end = 0, len(self.steps)
+            while True:
+                if cancel is not None:
+                    cancel.check()
+                most = end - place if deadline.never else 1
+                step, out = self._advance(place, most, tensors, knobs, options)
+                done = out["exit"]
+                leaving = done.tolist()  # a list: numpy's machinery costs more than these few flags
+                place = step.index + 1
+                finished = place == end or all(leaving)
+                if finished or deadline.passed():
+                    step.check_finite(out, tensors[MASK], rows)
+                    result.put(rows, step, out)
+                    if not finished:
+                        result.deadline_hit[rows[~done]] = True
+                    return
+                if any(leaving):
+                    left = step.of_rows(out, done)
+                    step.check_finite(left, tensors[MASK][done], rows[done])
+                    result.put(rows[done], step, left)
+                    rows = rows[~done]
+                    tensors = self._narrowed(tensors, ~done, step.later)
+        except NumericalError:
+            for _ in self._every_step(inputs, rows, knobs):
+                pass
+            raise
+
+    def run_all(
+        self, inputs: Tensors, rows: np.ndarray, knobs: Values, outputs: ExitOutputs
+    ) -> None:
+        """Runs every segment on all rows, whatever the exits say, and keeps every answer."""
+        for step, out in self._every_step(inputs, rows, knobs):
+            outputs.put(rows, step, out)
+
+    def close(self) -> None:
+        """Frees the segments."""
+        self._segments = None
+
+    def _every_step(
+        self, inputs: Tensors, rows: np.ndarray, knobs: Values
+    ) -> Iterator[tuple[Step, Tensors]]:
+        """Runs one segment after the other, and yields what it made, which is finite."""
+        tensors = self._start(inputs)
+        for place in range(len(self.steps)):
+            step, out = self._advance(place, 1, tensors, knobs, None)
+            step.check_finite(out, tensors[MASK], rows)
+            yield step, out
+
+    def _advance(
+        self, place: int, most: int, tensors: Tensors, knobs: Values, options: Any
+    ) -> tuple[Step, Tensors]:
+        """Runs segments from this place on and moves their carries into `tensors`."""
+        assert self._segments is not None
+        place, out, carried = self._segments.run(place, most, tensors, knobs, options)
+        step = self.steps[place]
+        if carried:
+            tensors |= {name: carried[name] for name in carried.keys() & step.later}
+        return step, out
+
+    def _start(self, inputs: Tensors) -> Tensors:
+        tensors = dict(inputs)
+        if not self._states:
+            return tensors
+        rows, length = inputs[MASK].shape
+        extents = {"batch": rows, "sequence": length}
+        for state in self._states:
+            shape = [extents[axis] if isinstance(axis, str) else axis for axis in state.axes]
+            tensors[state.name] = np.full(shape, float(state.initial)).astype(state.dtype)
+        return tensors
+
+    def _narrowed(self, tensors: Tensors, keep: np.ndarray | slice, names: set[str]) -> Tensors:
+        """The named tensors with the rows of `keep`, without columns that are padding in all."""
+        mask = tensors[MASK][keep]
+        length = wanted = mask.shape[1]
+        if self._may_trim:
+            used = np.flatnonzero(mask.any(axis=0))
+            wanted = max(int(used[-1]) + 1 if len(used) else 0, self._shortest)
+        narrowed = {}
+        for name in names:
+            value = tensors[name]
+            axis = self._sequence[name]
+            # A segment that drops tokens leaves tensors of another length; they are no longer
+            # column by column what the mask describes.
+            if axis is not None and value.shape[axis] == length:
+                value = value[(slice(None),) * axis + (slice(wanted),)]
+            narrowed[name] = np.ascontiguousarray(value[keep])
+        return narrowed

@@ -1,0 +1,151 @@
+"""Proves that a bundle is what its exporter wrote: hashes, known answers, known token ids."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from effbert.runtime.bundle.folder import Bundle, open_bundle
+from effbert.runtime.bundle.manifest import Golden, Manifest
+from effbert.runtime.bundle.variants import split_variants
+from effbert.runtime.errors import IntegrityError, MissingDependencyError
+from effbert.runtime.texts.tokenization import TextEncoder
+
+TOLERANCE = 1e-4
+LOWERED = 0.5  # of a precision below float32 that was not verified
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What was found to be right.
+
+    Attributes:
+        files: Files whose size and hash were compared.
+        bytes: Their total size.
+        rows: Golden rows whose outputs were computed again at every exit, those of all variants.
+        texts: Golden texts that were tokenized again.
+        max_abs_diff: Worst difference between a golden and a computed output, None without rows.
+        nodes: Graph nodes inspected, None unless deep.
+    """
+
+    files: int
+    bytes: int
+    rows: int
+    texts: int
+    max_abs_diff: float | None
+    nodes: int | None
+
+
+def validate(
+    path: str | os.PathLike[str], *, deep: bool = False, replay: bool = True
+) -> Validation:
+    """Checks a bundle completely.
+
+    Args:
+        path: The bundle's folder.
+        deep: Also inspect the graphs, see `checks.graphs` (needs the `export` extra).
+        replay: Also tokenize the golden texts and compute the golden rows again.
+
+    Raises:
+        BundleError: The first thing that is wrong.
+        MissingDependencyError: `deep` without the onnx library, or `replay` without an engine.
+    """
+    bundle = open_bundle(path)
+    size = bundle.verify_files()
+    nodes = _inspect_graphs(bundle) if deep else None
+    texts = _replay_texts(bundle) if replay else 0
+    variants = [Bundle(bundle.path, one) for one in split_variants(bundle.manifest) if one.golden]
+    differences = [_replay_rows(variant) for variant in variants] if replay else []
+    return Validation(
+        files=len(bundle.manifest.files),
+        bytes=size,
+        rows=sum(len(variant.manifest.golden) for variant in variants) if replay else 0,
+        texts=texts,
+        max_abs_diff=max(differences, default=None),
+        nodes=nodes,
+    )
+
+
+def _inspect_graphs(bundle: Bundle) -> int:
+    try:
+        from effbert.runtime.checks.graphs import inspect_graphs
+    except ImportError as error:
+        raise MissingDependencyError(
+            "Deep validation reads the graphs with the onnx library, which is not installed: "
+            "pip install 'effbert[export]'."
+        ) from error
+    return inspect_graphs(bundle)
+
+
+def _replay_texts(bundle: Bundle) -> int:
+    record = bundle.manifest.tokenizer
+    if record is None:
+        return 0
+    encoder = TextEncoder(bundle)
+    tokenizer = Tokenizer.from_buffer(bundle.read(record.file))
+    size = max(tokenizer.get_vocab().values(), default=-1) + 1
+    if size != record.vocab_size:
+        raise IntegrityError(
+            f"{record.file} has {size} token ids, the manifest says {record.vocab_size}; it is "
+            "not the tokenizer of this model."
+        )
+    for token, index in record.special_ids.items():
+        if tokenizer.token_to_id(token) != index:
+            raise IntegrityError(
+                f"{record.file} gives {token!r} the id {tokenizer.token_to_id(token)}, the "
+                f"manifest says {index}; it is not the tokenizer of this model."
+            )
+    rows = [row for row in bundle.manifest.golden if row.text]
+    for k, row in enumerate(rows):
+        texts = row.text or []
+        text = texts[0] if len(texts) == 1 else (texts[0], texts[1])
+        if encoder.encode([text])[0].ids != row.input_ids:
+            raise IntegrityError(
+                f"{record.file} turns golden text {k} into other token ids than at export; it is "
+                "not the tokenizer of this model."
+            )
+    return len(rows)
+
+
+def _replay_rows(bundle: Bundle) -> float:
+    from effbert.runtime.session import Session  # an engine is needed from here on only
+
+    tolerance = _tolerance(bundle.manifest)
+    worst = 0.0
+    with Session(bundle) as session:
+        for k, row in enumerate(bundle.manifest.golden):
+            found = session.run_exits(_inputs(row))
+            for name, values in row.outputs.items():
+                difference = np.abs(found[name][:, 0] - np.asarray(values, np.float64))
+                by_exit = difference.reshape(len(difference), -1).max(axis=1)
+                wrong = np.flatnonzero(~(by_exit <= tolerance))  # nan counts as wrong
+                if wrong.size:
+                    where = f"exit {wrong[0]} ({session.exits[wrong[0]].file})"
+                    raise IntegrityError(
+                        f"Golden row {k}: {name} of {where} differs by "
+                        f"{by_exit[wrong[0]]:.2g} from the value at export (allowed "
+                        f"{tolerance:.0e}); graphs and manifest do not belong together, or the "
+                        "engine computes wrongly."
+                    )
+                worst = max(worst, float(by_exit.max()))
+    return worst
+
+
+def _tolerance(manifest: Manifest) -> float:
+    """How far a golden row may be off: rounding, of float32 or of the bundle's own precision."""
+    parity = manifest.parity
+    if manifest.precision == "fp32":
+        return max(TOLERANCE, parity.atol or 0) if parity else TOLERANCE
+    return max(map(float, parity.max_abs_diff), default=LOWERED) if parity else LOWERED
+
+
+def _inputs(row: Golden) -> dict[str, np.ndarray]:
+    inputs = {"input_ids": np.array([row.input_ids], np.int64)}
+    if row.token_type_ids is not None:
+        inputs["token_type_ids"] = np.array([row.token_type_ids], np.int64)
+    if row.word_map is not None:
+        inputs["word_map"] = np.array([row.word_map], np.int64)
+    return inputs

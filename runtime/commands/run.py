@@ -1,0 +1,126 @@
+"""`effbert run`: answers texts on the command line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from effbert.runtime.commands.options import engine_options
+from effbert.runtime.console.groups import Reporting
+from effbert.runtime.console.tables import printable
+from effbert.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from effbert.runtime.session import Session
+    from effbert.runtime.texts.predictions import Prediction
+    from effbert.runtime.texts.tokenization import Text
+
+
+@click.command(cls=Reporting)
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("texts", nargs=-1, metavar="[TEXT]...")
+@click.option(
+    "--file",
+    type=click.Path(path_type=Path),
+    help="Read the texts from this file: one a line, or a .csv with the column text.",
+)
+@click.option(
+    "--knob",
+    "knobs",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Set a knob; one value, or with commas one an exit or, for lengths, a layer.",
+)
+@click.option("--operating-point", metavar="NAME", help="Knob values to start from.")
+@engine_options
+@click.option("--deadline-ms", type=float, help="Take the best answer after this time.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+def run(
+    bundle: Path,
+    texts: tuple[str, ...],
+    file: Path | None,
+    knobs: tuple[str, ...],
+    operating_point: str | None,
+    engine: str,
+    threads: int | None,
+    deadline_ms: float | None,
+    as_json: bool,
+) -> None:
+    """Answer texts with BUNDLE.
+
+    The texts are the arguments, the lines of a file, or else the lines of standard input; a tab
+    separates the two texts of a pair.
+    """
+    if texts and file:
+        raise InputError("Texts come from the arguments or from --file, not from both.")
+    values = dict(_knob(setting) for setting in knobs)
+    given = _given_texts(texts, file)
+
+    from effbert.runtime.session import Session
+
+    with Session(bundle, engine, threads, operating_point) as session:
+        answers = session(given, knobs=values, deadline_ms=deadline_ms)
+        show = _as_json if as_json else _as_columns
+        # All answers are there before the first line is printed.
+        output = [show(session, text, answer) for text, answer in zip(given, answers, strict=True)]
+    click.echo("".join(line + "\n" for line in output), nl=False)
+
+
+def _knob(setting: str) -> tuple[str, float | list[float]]:
+    name, equals, value = setting.partition("=")
+    try:
+        numbers = [_number(part) for part in value.split(",")]
+    except ValueError:
+        numbers = []
+    if not (name and equals and numbers):
+        raise InputError(f"--knob {setting}: expected NAME=NUMBER or NAME=NUMBER,NUMBER,...")
+    return name, numbers[0] if len(numbers) == 1 else numbers
+
+
+def _number(text: str) -> float:
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
+
+
+def _given_texts(texts: Sequence[str], file: Path | None) -> list[Text]:
+    from effbert.runtime.texts.files import MAX_BYTES, parse_lines, parse_text, read_texts
+
+    if texts:
+        return [parse_text(number, line) for number, line in enumerate(texts, 1)]
+    if file is not None:
+        return read_texts(file)
+    return parse_lines(sys.stdin.buffer.read(MAX_BYTES + 1), "standard input")
+
+
+def _as_json(session: Session, text: Text, answer: Prediction) -> str:
+    from msgspec import json, to_builtins
+
+    return json.encode({"text": text, **to_builtins(answer)}).decode()
+
+
+def _as_columns(session: Session, text: Text, answer: Prediction) -> str:
+    """Answer, score, layer and text, separated by tabs; the entities of a text in one column."""
+    from effbert.runtime.texts.predictions import Answer, Classification, TokenLabels
+
+    if isinstance(answer, Classification):
+        columns = [answer.label, f"{answer.score:.4f}"]
+        if session.bundle.manifest.problem == "multi-label":
+            columns = [",".join(answer.labels) or "-", f"{answer.score:.4f}"]
+    elif isinstance(answer, Answer):
+        columns = [answer.answer, f"{answer.score:.4f}"]
+    else:
+        assert isinstance(answer, TokenLabels)
+        columns = [" ".join(f"{item.token}/{item.label}" for item in answer.entities)]
+    last = session.exits[-1].layer
+    notes = [f"layer {answer.exit_layer}/{last}"]
+    notes += ["truncated"] if answer.truncated else []
+    notes += ["deadline"] if answer.deadline_hit else []
+    shown = text if isinstance(text, str) else " | ".join(text)
+    cells = [*columns, ", ".join(notes), shown]
+    return "\t".join(printable(" ".join(cell.split())) for cell in cells)

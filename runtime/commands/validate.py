@@ -1,0 +1,36 @@
+"""`effbert validate`: is this bundle what its exporter wrote?"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import click
+
+from effbert.runtime.console.groups import Reporting
+from effbert.runtime.console.tables import amount, print_table
+
+
+@click.command(cls=Reporting)
+@click.argument("bundle")
+@click.option("--deep", is_flag=True, help="Inspect the graphs too (needs the export extra).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def validate(bundle: str, deep: bool, as_json: bool) -> None:
+    """Check the hashes of a BUNDLE and compute its golden answers again."""
+    from effbert.runtime.checks.replay import validate as check_bundle
+
+    result = check_bundle(bundle, deep=deep)
+    if as_json:
+        click.echo(json.dumps({"valid": True, **asdict(result)}))
+        return
+    rows = [
+        ("manifest", "consistent"),
+        ("files", f"{result.files} intact ({amount(result.bytes, 'B')})"),
+        ("golden texts", f"{result.texts} give the same token ids" if result.texts else "none"),
+        ("golden rows", f"{result.rows} give the same outputs at every exit"),
+    ]
+    if result.max_abs_diff is not None:
+        rows.append(("worst difference", f"{result.max_abs_diff:.1e}"))
+    if result.nodes is not None:
+        rows.append(("graphs", f"{result.nodes} nodes, all standard, nothing hidden"))
+    print_table(f"{bundle} is valid", ("check", "result"), rows)

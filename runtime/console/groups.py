@@ -1,0 +1,63 @@
+"""Commands that report errors in one sentence, and a group that imports them when named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import click
+
+from effbert.runtime.console.tables import printable
+from effbert.runtime.errors import EffbertError
+
+
+class CommandError(click.ClickException):
+    """One sentence on stderr and the exit code of the error: 2 the user's mistake, 1 ours."""
+
+    def __init__(self, error: EffbertError) -> None:
+        super().__init__(printable(error))
+        self.exit_code = error.exit_code  # type: ignore[misc]  # click declares a class variable
+
+
+class Reporting(click.Command):
+    """A command or group that may raise `EffbertError`."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; an `EffbertError` becomes a sentence and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except EffbertError as error:
+            raise CommandError(error) from error
+
+
+class LazyCommand(NamedTuple):
+    """Where a command is (`module:name`), and its line in the help of the group."""
+
+    target: str
+    summary: str
+
+
+class LazyGroup(Reporting, click.Group):
+    """A group whose commands are imported when they are used, not for the group's own help."""
+
+    def __init__(self, name: str, lazy: Mapping[str, LazyCommand], **settings: Any) -> None:
+        super().__init__(name, **settings)
+        self._lazy = lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands in the order of the table."""
+        return list(self._lazy)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import a command."""
+        if name not in self._lazy:
+            return None
+        module, _, attribute = self._lazy[name].target.partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands from the table alone."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in self._lazy.items()])

@@ -1,0 +1,257 @@
+"""ONNX graphs as bytes: small ones are written, segments become branches of a larger graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import copy
+from typing import BinaryIO
+
+import numpy as np
+
+from effbert.runtime.bundle.manifest import Tensor
+from effbert.runtime.bundle.names import WEIGHTS_NAME
+from effbert.runtime.engines.onnxruntime.protobuf import Field, fields, written
+
+DTYPES = {"float32": 1, "uint8": 2, "int8": 3, "int64": 7, "bool": 9}
+Shape = Sequence[str | int]
+SMALL = 1024  # bytes of a weight that stays in the graph
+ALIGNMENT = 64
+# Numbers of fields in onnx.proto3.
+MODEL_IR, MODEL_GRAPH, MODEL_OPSETS, MODEL_FUNCTIONS = 1, 7, 8, 25
+GRAPH_NODE, GRAPH_NAME, GRAPH_WEIGHT, GRAPH_INPUT, GRAPH_OUTPUT = 1, 2, 5, 11, 12
+GRAPH_SPARSE = 15
+NODE_INPUT, NODE_OUTPUT, NODE_NAME, NODE_OPERATOR, NODE_ATTRIBUTE, NODE_DOMAIN = 1, 2, 3, 4, 5, 7
+NODE_MEANING = (NODE_OPERATOR, NODE_ATTRIBUTE, NODE_DOMAIN)
+NAME, NUMBER, GRAPH, KIND = 1, 3, 6, 20  # of attributes
+KIND_NUMBER, KIND_GRAPH = 2, 5
+DIMS, DATA_TYPE, TENSOR_NAME, RAW, ENTRY, LOCATION = 1, 2, 8, 9, 13, 14  # of tensors
+EXTERNAL = 1
+REFERENCE = b"location"  # the key that every reference to a file holds
+
+
+def attribute(name: str, *, number: int | None = None, graph: bytes | None = None) -> bytes:
+    """An attribute that is an integer or a graph."""
+    if graph is not None:
+        return written(NAME, name) + written(GRAPH, graph) + written(KIND, KIND_GRAPH)
+    return written(NAME, name) + written(NUMBER, number or 0) + written(KIND, KIND_NUMBER)
+
+
+def node(operator: str, inputs: Sequence[str], outputs: Sequence[str], *attributes: bytes) -> bytes:
+    """A node of the standard domain."""
+    parts = [written(NODE_INPUT, name) for name in inputs]
+    parts += [written(NODE_OUTPUT, name) for name in outputs]
+    parts.append(written(NODE_OPERATOR, operator))
+    parts += [written(NODE_ATTRIBUTE, item) for item in attributes]
+    return b"".join(parts)
+
+
+def value(name: str, dtype: str, axes: Shape | None) -> bytes:
+    """The name and type of an input or output; without axes its shape is open."""
+    tensor = written(1, DTYPES[dtype])
+    if axes is not None:
+        extents = [written(1 if isinstance(axis, int) else 2, axis) for axis in axes]
+        tensor += written(2, b"".join(written(1, extent) for extent in extents))
+    return written(1, name) + written(2, written(1, tensor))
+
+
+def constant(name: str, array: np.ndarray) -> bytes:
+    """A tensor of one of `DTYPES`."""
+    parts = [written(DIMS, extent) for extent in array.shape]
+    parts.append(written(DATA_TYPE, DTYPES[array.dtype.name]))
+    return b"".join(parts) + written(TENSOR_NAME, name) + written(RAW, array.tobytes())
+
+
+def graph(
+    nodes: Sequence[bytes],
+    constants: Sequence[bytes],
+    inputs: Sequence[bytes],
+    outputs: Sequence[bytes],
+) -> bytes:
+    """A graph of such parts; nodes stand in the order in which they run."""
+    parts = [written(GRAPH_NODE, item) for item in nodes]
+    parts.append(written(GRAPH_NAME, "effbert"))
+    parts += [written(GRAPH_WEIGHT, item) for item in constants]
+    parts += [written(GRAPH_INPUT, item) for item in inputs]
+    parts += [written(GRAPH_OUTPUT, item) for item in outputs]
+    return b"".join(parts)
+
+
+def model(graph: bytes, versions: bytes) -> bytes:
+    """An ONNX file; `versions` are those of `Branch.versions`."""
+    return versions + written(MODEL_GRAPH, graph)
+
+
+class Node:
+    """A node of a segment.
+
+    Attributes:
+        inputs, outputs: Names of values.
+        operator: With its domain in front if that is not the standard one.
+        attributes: As bytes.
+        what: Operator, domain and attributes, as bytes.
+    """
+
+    def __init__(self, message: memoryview, file: str, place: int) -> None:
+        parts = list(fields(message))
+        self.inputs = [_text(part) for part in parts if part.number == NODE_INPUT]
+        self.outputs = [_text(part) for part in parts if part.number == NODE_OUTPUT]
+        self.attributes = [bytes(_bytes(part)) for part in parts if part.number == NODE_ATTRIBUTE]
+        self.what = b"".join(part.raw for part in parts if part.number in NODE_MEANING)
+        name, operator, domain = (
+            "".join(_text(part) for part in parts if part.number == number)
+            for number in (NODE_NAME, NODE_OPERATOR, NODE_DOMAIN)
+        )
+        self.operator = f"{domain}.{operator}" if domain else operator
+        self._name = f"{file}/{name or place}"
+
+    def replaced(
+        self, operator: str, domain: str, inputs: Sequence[str], outputs: Sequence[str]
+    ) -> Node:
+        """Another node, without attributes, that messages of engines call as this one."""
+        node = copy(self)
+        node.inputs, node.outputs = [*inputs], [*outputs]
+        node.operator, node.attributes = f"{domain}.{operator}", []
+        node.what = written(NODE_OPERATOR, operator) + written(NODE_DOMAIN, domain)
+        return node
+
+    def written(self, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
+        """The node with other inputs and outputs; messages of engines show its name."""
+        ports = [written(NODE_INPUT, name) for name in inputs]
+        ports += [written(NODE_OUTPUT, name) for name in outputs]
+        return b"".join(ports) + written(NODE_NAME, self._name) + self.what
+
+
+class Branch:
+    """The graph of an ONNX file without inputs, which it takes from around it.
+
+    Attributes:
+        versions: The fields of the file that say which ONNX it is written in.
+        names: Values that come from around the branch: name inside -> name there.
+        nodes: In the order in which they run.
+        constants: Name -> weight or constant; those in files too.
+    """
+
+    def __init__(self, data: bytes, names: Mapping[str, str], file: str = "") -> None:
+        """Takes a file apart.
+
+        Args:
+            data: Its content.
+            names: Its inputs, by the names that they have around it.
+            file: Its name.
+
+        Raises:
+            ValueError: It is no ONNX file, holds functions or sparse tensors, or refers to files
+                other than `weights.bin`.
+        """
+        top = list(fields(memoryview(data)))
+        if any(field.number == MODEL_FUNCTIONS for field in top):
+            raise ValueError("a segment with functions")
+        self.versions = b"".join(
+            field.raw for field in top if field.number in (MODEL_IR, MODEL_OPSETS)
+        )
+        (whole,) = (_bytes(field) for field in top if field.number == MODEL_GRAPH)
+        parts = list(fields(whole))
+        if any(part.number == GRAPH_SPARSE for part in parts):
+            raise ValueError("a segment with sparse tensors")
+        self.names = dict(names)
+        nodes = [_bytes(part) for part in parts if part.number == GRAPH_NODE]
+        self.nodes = [Node(message, file, place) for place, message in enumerate(nodes)]
+        tensors = [_bytes(part) for part in parts if part.number == GRAPH_WEIGHT]
+        constants = {_name(each): each for each in tensors}
+        # An input may have a default among them, which nobody needs.
+        self.constants: dict[str, memoryview | bytes] = {
+            name: tensor for name, tensor in constants.items() if name not in names
+        }
+        if any(REFERENCE in each.what for each in self.nodes) or any(map(_is_foreign, tensors)):
+            raise ValueError(f"weights outside of {WEIGHTS_NAME}")
+        self._passed: list[bytes] = []
+
+    def store_weights(self, file: BinaryIO, name: str) -> None:
+        """Moves the larger weights into a file, which the graph calls `name`."""
+        for key, tensor in self.constants.items():
+            self.constants[key] = bytes(_stored(tensor, file, name))
+
+    def kind(self, name: str) -> tuple[int, list[int]]:
+        """Data type and extents of a constant; (0, []) if it is none, or written in another way."""
+        parts = list(fields(memoryview(self.constants.get(name, b""))))
+        dtype = [part.value for part in parts if part.number == DATA_TYPE]
+        extents = [part.value for part in parts if part.number == DIMS]
+        if len(dtype) != 1 or not all(isinstance(each, int) for each in (*dtype, *extents)):
+            return 0, []
+        return dtype[0], extents  # type: ignore[return-value]  # as was just seen
+
+    def pass_on(self, source: str) -> str:
+        """Adds an output that is a value from around the branch, and returns its name."""
+        name = f"{source}.passed.{len(self._passed)}"
+        self._passed.append(node("Identity", [source], [name]))
+        return name
+
+    def written(self, outputs: Sequence[tuple[str, Tensor]]) -> bytes:
+        """The graph; what is an input too, or an output already, is passed on."""
+        given: dict[str, str] = {}
+        for name, tensor in outputs:
+            source = self.names.get(name, name)
+            given[self.pass_on(source) if source != name or name in given else name] = tensor.dtype
+        nodes = [
+            each.written([self.names.get(name, name) for name in each.inputs], each.outputs)
+            for each in self.nodes
+        ]
+        read = {name for each in self.nodes for name in (*each.inputs, *each.outputs)} | {*given}
+        constants = [bytes(tensor) for name, tensor in self.constants.items() if name in read]
+        values = [value(name, dtype, None) for name, dtype in given.items()]
+        return graph([*nodes, *self._passed], constants, [], values)
+
+
+def renamed_constant(tensor: memoryview | bytes, name: str) -> bytes:
+    """A constant by another name."""
+    parts = [part.raw for part in fields(memoryview(tensor)) if part.number != TENSOR_NAME]
+    return b"".join(parts) + written(TENSOR_NAME, name)
+
+
+def _stored(tensor: memoryview | bytes, file: BinaryIO, name: str) -> memoryview | bytes:
+    parts = list(fields(memoryview(tensor)))
+    if _is_external(parts):
+        return tensor
+    raw = [_bytes(field) for field in parts if field.number == RAW]
+    if len(raw) != 1 or len(raw[0]) < SMALL:
+        return tensor
+    offset = file.tell() + -file.tell() % ALIGNMENT
+    file.write(bytes(offset - file.tell()))
+    file.write(raw[0])
+    where = {"location": name, "offset": str(offset), "length": str(len(raw[0]))}
+    return b"".join(
+        [
+            *(field.raw for field in parts if field.number not in (RAW, ENTRY, LOCATION)),
+            *(written(ENTRY, written(1, key) + written(2, text)) for key, text in where.items()),
+            written(LOCATION, EXTERNAL),
+        ]
+    )
+
+
+def _is_external(parts: Sequence[Field]) -> bool:
+    return any(part.number == LOCATION and part.value for part in parts)
+
+
+def _is_foreign(tensor: memoryview) -> bool:
+    """Tells whether the numbers of a tensor are in a file other than `weights.bin`."""
+    parts = list(fields(tensor))
+    if not _is_external(parts):
+        return False
+    entries = [list(fields(_bytes(part))) for part in parts if part.number == ENTRY]
+    pairs = [{part.number: _text(part) for part in entry} for entry in entries]
+    return [pair.get(2) for pair in pairs if pair.get(1) == "location"] != [WEIGHTS_NAME]
+
+
+def _name(tensor: memoryview) -> str:
+    return next((_text(part) for part in fields(tensor) if part.number == TENSOR_NAME), "")
+
+
+def _bytes(field: Field) -> memoryview:
+    """The value of a field that is no number."""
+    if not isinstance(field.value, memoryview):
+        raise ValueError(f"a number where field {field.number} is bytes")  # noqa: TRY004
+    return field.value
+
+
+def _text(field: Field) -> str:
+    return bytes(_bytes(field)).decode()

@@ -1,0 +1,173 @@
+"""Model outputs to answers a person can read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+
+from effbert.runtime.bundle.manifest import Manifest
+from effbert.runtime.chain.results import Result
+from effbert.runtime.texts.tokenization import EncodedText
+
+LONGEST_ANSWER = 30  # word pieces
+
+
+class Prediction(Struct, frozen=True, kw_only=True):
+    """What every prediction tells.
+
+    Attributes:
+        exit_layer: 1-based encoder layer the answer comes from (the deepest of its tokens).
+        signal: What the exit policy compared.
+        truncated: The text was longer than the model reads.
+        deadline_hit: The answer is the last one before the deadline.
+    """
+
+    exit_layer: int
+    signal: float
+    truncated: bool
+    deadline_hit: bool
+
+
+class Classification(Prediction, frozen=True, kw_only=True):
+    """A label for a text.
+
+    Attributes:
+        label: The label with the highest score.
+        score: Its probability; for regression the predicted value.
+        scores: Label -> probability (multi-label: each on its own); for regression the value.
+        labels: Multi-label: all labels with a probability of 0.5 or more; else the one label.
+    """
+
+    label: str
+    score: float
+    scores: dict[str, float]
+    labels: list[str]
+
+
+class Entity(Struct, frozen=True, kw_only=True):
+    """The label of one word piece; the piece is `text[start:end]`."""
+
+    token: str
+    label: str
+    score: float
+    start: int
+    end: int
+
+
+class TokenLabels(Prediction, frozen=True, kw_only=True):
+    """A label for every word piece of a text."""
+
+    entities: list[Entity]
+
+
+class Answer(Prediction, frozen=True, kw_only=True):
+    """The part of a context that answers a question, `context[start:end]`; empty if there is none.
+
+    `score` is the probability of its first token times that of its last, within the context.
+    """
+
+    answer: str
+    score: float
+    start: int
+    end: int
+
+
+def predictions(
+    manifest: Manifest, encoded: Sequence[EncodedText], result: Result
+) -> list[Prediction]:
+    """One prediction for each row of `result`, whose texts are `encoded`."""
+    read = _READERS[manifest.task]
+    return [
+        read(manifest, item, result, row, {
+            "exit_layer": int(np.max(result.exit_layer[row])),
+            "signal": float(result.signal[row]),
+            "truncated": bool(result.truncated[row]),
+            "deadline_hit": bool(result.deadline_hit[row]),
+        })
+        for row, item in enumerate(encoded)
+    ]  # fmt: skip
+
+
+def _classification(
+    manifest: Manifest, _: EncodedText, result: Result, row: int, common: dict[str, Any]
+) -> Classification:
+    logits = result.logits[row].astype(np.float64)
+    if manifest.problem == "regression":
+        values = logits
+    elif manifest.problem == "multi-label":
+        values = 0.5 * (1 + np.tanh(logits / 2))  # the sigmoid, without overflow
+    else:
+        values = _softmax(logits)
+    labels = _labels(manifest, len(values))
+    best = int(values.argmax())
+    chosen = [best]
+    if manifest.problem == "multi-label":
+        chosen = np.flatnonzero(values >= 0.5).tolist()
+    return Classification(
+        label=labels[best],
+        score=float(values[best]),
+        scores=dict(zip(labels, values.tolist(), strict=True)),
+        labels=[labels[index] for index in chosen],
+        **common,
+    )
+
+
+def _token_labels(
+    manifest: Manifest, item: EncodedText, result: Result, row: int, common: dict[str, Any]
+) -> TokenLabels:
+    encoding = item.encoding
+    probabilities = _softmax(result.logits[row, : len(item.ids)].astype(np.float64))
+    labels = _labels(manifest, probabilities.shape[-1])
+    best = probabilities.argmax(axis=-1)
+    entities = [
+        Entity(
+            token=encoding.tokens[place],
+            label=labels[best[place]],
+            score=float(probabilities[place, best[place]]),
+            start=start,
+            end=end,
+        )
+        for place, (start, end) in enumerate(encoding.offsets)
+        if not encoding.special_tokens_mask[place]
+    ]
+    return TokenLabels(entities=entities, **common)
+
+
+def _answer(
+    _: Manifest, item: EncodedText, result: Result, row: int, common: dict[str, Any]
+) -> Answer:
+    context = [place for place, part in enumerate(item.encoding.sequence_ids) if part == 1]
+    if not context:
+        return Answer(answer="", score=0.0, start=0, end=0, **common)
+    first = _softmax(result.outputs["start_logits"][row, context].astype(np.float64))
+    last = _softmax(result.outputs["end_logits"][row, context].astype(np.float64))
+    spans = np.tril(np.triu(np.outer(first, last)), LONGEST_ANSWER - 1)
+    begin, finish = np.unravel_index(spans.argmax(), spans.shape)
+    start = item.encoding.offsets[context[begin]][0]
+    end = item.encoding.offsets[context[finish]][1]
+    return Answer(
+        answer=item.text[1][start:end],
+        score=float(spans[begin, finish]),
+        start=start,
+        end=end,
+        **common,
+    )
+
+
+_READERS = {
+    "text-classification": _classification,
+    "token-classification": _token_labels,
+    "question-answering": _answer,
+}
+
+
+def _labels(manifest: Manifest, count: int) -> list[str]:
+    return manifest.labels or [f"LABEL_{index}" for index in range(count)]
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
