@@ -1,186 +1,176 @@
-"""The export itself: detect, load, write, verify, publish."""
+"""The export: open, recognise, plan, trace, cut, attach, lower, write, verify, publish."""
 
 from __future__ import annotations
 
-import operator
+import gc
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from effbert.exporter.checkpoints.find import open_checkpoint
-from effbert.exporter.checkpoints.length_store import with_store
-from effbert.exporter.checkpoints.tokenizer import find_tokenizer
-from effbert.exporter.encoders.length_adaptive import LengthOptions, make_length_adaptive
-from effbert.exporter.encoders.sizes import Sizes, cut_variants, selector_knobs
 from effbert.exporter.formats import choose_format
-from effbert.exporter.models.exit_model import Description
-from effbert.exporter.models.load_options import LoadOptions
-from effbert.exporter.policies import Policy
-from effbert.exporter.policies.choice import choose_policy, with_defaults, with_note
-from effbert.exporter.precision.lowering import PrecisionOptions
-from effbert.exporter.rows.rows import sample_texts
-from effbert.exporter.write.assemble import Loaded, write_bundle
-from effbert.exporter.write.atomic import check_target, sweep, total_size, writing
-from effbert.runtime.bundle.manifest import Knob, Manifest, Source
-from effbert.runtime.errors import InputError
+from effbert.exporter.models.exit_model import Description, ExitModel
+from effbert.exporter.options import ExportOptions, path_of
+from effbert.exporter.plan import Plan, make_plan
+from effbert.exporter.policies.policy import Policy
+from effbert.exporter.precision.lowering import Lowered, lower_models, lowering_notes
+from effbert.exporter.rows.rows import bundle_rows, random_rows, sample_texts
+from effbert.exporter.segments import BuiltModel, build_models
+from effbert.exporter.verify.findings import examine
+from effbert.exporter.verify.torch_answers import Reference, torch_reference
+from effbert.exporter.write.atomic import (
+    BundleWriter,
+    check_target,
+    sweep,
+    total_size,
+    writing,
+)
+from effbert.exporter.write.card import model_card
+from effbert.exporter.write.describe import describe_bundle, with_findings
+from effbert.exporter.write.passes import PassReport, report_passes
+from effbert.exporter.write.segment_files import write_segments
+from effbert.runtime import Bundle, Text
+from effbert.runtime.bundle.manifest import Manifest
+from effbert.runtime.bundle.names import MANIFEST_NAME
+from effbert.runtime.bundle.parse import encode_manifest, parse_manifest
+from effbert.runtime.bundle.variants import split_variants
 
-OPSETS = range(18, 24)
-TASKS = ("auto", "text-classification", "token-classification", "question-answering")
+CARD_NAME = "README.md"
 Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Options:
-    """The options of `export`; see there."""
-
-    format: str = "auto"
-    task: str = "auto"
-    exits: str | Sequence[int] = "all"
-    policy: str = "auto"
-    knobs: Mapping[str, Any] = field(default_factory=dict)
-    last_highway: bool | None = None
-    layers: str | Sequence[int] | None = None
-    widths: Sizes | None = None
-    depths: Sizes | None = None
-    opset: int = 23
-    verify: bool = True
-    atol: float | None = None
-    samples: Path | None = None
-    fit_temperature: Path | None = None
-    lengths: LengthOptions | None = None
-    precision: PrecisionOptions = field(default_factory=PrecisionOptions)
-    tokenizer: Path | None = None
-    dry_run: bool = False
-    force: bool = False
-
-
-@dataclass(frozen=True)
 class Report:
-    """What was, or with `dry_run` would be, exported. `size` is in bytes, None before writing."""
+    """What was, or with `dry_run` would be, exported.
+
+    Attributes:
+        bundle: The folder.
+        plan: What was decided before anything was traced.
+        notes: Sentences for the user.
+        seconds: How long it took.
+        manifest: None before writing.
+        size: In bytes, None before writing.
+        passes: What the graph passes did to the largest variant; None before tracing.
+    """
 
     bundle: Path
-    format: str
-    paper: str
-    description: Description
-    policy: Policy
-    selectors: Sequence[Knob]
-    tokenizer: bool
-    manifest: Manifest | None
-    size: int | None
+    plan: Plan
+    notes: tuple[str, ...]
     seconds: float
+    manifest: Manifest | None = None
+    size: int | None = None
+    passes: PassReport | None = None
+
+    @property
+    def description(self) -> Description:
+        """What the largest model is."""
+        return self.plan.description
+
+    @property
+    def policy(self) -> Policy:
+        """The exit policy, with the default values of its knobs."""
+        return self.plan.policy
+
+    @property
+    def tokenizer(self) -> bool:
+        """Whether the bundle answers texts."""
+        return self.plan.tokenizer is not None
 
 
-def run_export(
-    checkpoint: str | Path, bundle: str | Path, options: Options, say: Progress
-) -> Report:
+def run_export(checkpoint: str, bundle: Path, options: ExportOptions, say: Progress) -> Report:
     """Export; see `effbert.exporter.export`. `say` hears what happens next, one phrase a step."""
     started = time.perf_counter()
-    target = Path(bundle).expanduser().absolute()
-    _check(options)
+    target = bundle.expanduser().absolute()
+    options.check()
     if not options.dry_run:
         sweep(target)
         check_target(target, options.force)
-    texts = sample_texts(options.samples)
-    loaded = _load(checkpoint, options, say)
-    description, manifest = loaded.description, None
-    if not options.dry_run:
-        with writing(target) as writer:
-            manifest = write_bundle(
-                writer,
-                loaded,
-                opset=options.opset,
-                verify_on=texts if options.verify else None,
-                precision=options.precision,
-                atol=options.atol,
-                temperatures_from=options.fit_temperature,
-                say=say,
-            )
-            writer.publish(options.force)
-    return Report(
-        bundle=target,
-        format=description.format,
-        paper=description.paper,
-        description=loaded.description,
-        policy=loaded.policy,
-        selectors=loaded.selectors,
-        tokenizer=loaded.tokenizer is not None,
-        manifest=manifest,
-        size=total_size(manifest.files) if manifest else None,
-        seconds=time.perf_counter() - started,
-    )
-
-
-def _load(checkpoint: str | Path, options: Options, say: Progress) -> Loaded:
-    """Recognise the checkpoint and build its torch model, policy and tokenizer."""
+    texts = sample_texts(path_of(options.samples))
     say("opening the checkpoint")
     opened = open_checkpoint(checkpoint)
     family = choose_format(options.format, opened.name, opened.shapes, opened.config)
-    if options.layers is not None and not family.skips_layers:
-        raise InputError(
-            f"{opened.name} is a {family.name} checkpoint, whose exits belong to their layers; "
-            "leave --layers out and choose among the exits with --exits."
-        )
-    if options.last_highway is not None and not family.last_highway:
-        raise InputError(
-            f"{opened.name} is a {family.name} checkpoint, which has no highway after its last "
-            "layer; leave --last-highway out."
-        )
     say(f"loading ({family.name})")
-    wanted = LoadOptions(
-        options.task,
-        _layers(options.exits),
-        options.policy,
-        options.last_highway,
-        options.layers,
-    )
-    model = family.load(opened, wanted).eval()
-    lengths = family.lengths(opened, options.lengths)
-    if lengths is not None:
-        model = make_length_adaptive(model, lengths)
-    model.description = with_store(model.description, opened.folder, lengths)
-    variants = cut_variants(model, options.widths, options.depths)
-    model = variants[0].model
-    policy = choose_policy(options.policy, model.description)
-    noted = with_note(model.description, policy)
-    description, policy = with_defaults(noted, policy, options.knobs)
-    model.description = description
-    folder = options.tokenizer or opened.folder
-    tokenizer = find_tokenizer(folder, description.architecture, description.limits)
-    if options.tokenizer and tokenizer is None:
-        raise InputError(f"{options.tokenizer} holds no tokenizer; expected tokenizer.json in it.")
-    source = Source(
-        name=opened.name,
-        sha256=opened.sha256,
-        format=description.format,
-        architecture=description.architecture,
-        paper=description.paper,
-    )
-    selectors = selector_knobs(variants)
-    return Loaded(source, description, policy, tokenizer, variants, selectors)
-
-
-def _check(options: Options) -> None:
-    if options.task not in TASKS:
-        raise InputError(f"There is no task {options.task}; choose one of {', '.join(TASKS)}.")
-    if options.opset not in OPSETS:
-        raise InputError(
-            f"Opset {options.opset} is not supported; choose {OPSETS[0]}..{OPSETS[-1]}."
+    models, plan = make_plan(opened, family, options)
+    if options.dry_run:
+        return Report(target, plan, plan.notes, time.perf_counter() - started)
+    with writing(target) as writer:
+        if plan.tokenizer is not None:
+            writer.write(plan.tokenizer.record.file, plan.tokenizer.data)
+        built = build_models(models, plan, options.opset, say)
+        lowered = _lower(writer, plan, built, options, say)
+        say("writing")
+        write_segments(writer, built)
+        unfinished = _described(writer, plan, built, options)
+        passes = report_passes(built[0], lowered[0])
+        del built
+        references = _ask_torch(models, unfinished, texts if options.verify else None, say)
+        models.clear()  # the segments need as much memory as they do
+        gc.collect()
+        say("running the segments")
+        findings = examine(unfinished, plan, references, lowered, options)
+        manifest = _finish(
+            writer,
+            with_findings(
+                unfinished.manifest, findings.parities, findings.golden, findings.temperatures
+            ),
         )
-    options.precision.check(options.opset)
-    if options.atol is not None and not 0 < options.atol < float("inf"):
-        raise InputError(f"The tolerance must be positive, got {options.atol}.")
+        writer.publish(options.force)
+    return Report(
+        bundle=target,
+        plan=plan,
+        notes=(*plan.notes, *lowering_notes(lowered[0], options)),
+        seconds=time.perf_counter() - started,
+        manifest=manifest,
+        size=total_size(manifest.files),
+        passes=passes,
+    )
 
 
-def _layers(exits: str | Sequence[int]) -> tuple[int, ...] | None:
-    if exits == "all":
-        return None
-    parts = exits.split(",") if isinstance(exits, str) else exits
-    try:
-        layers = tuple(int(p) if isinstance(p, str) else operator.index(p) for p in parts)
-    except (TypeError, ValueError):
-        layers = ()
-    if not layers or min(layers) < 1:
-        raise InputError(f"Exits are `all` or 1-based layers such as 2,4,6; got {exits!r:.40}.")
-    return layers
+def _lower(
+    writer: BundleWriter,
+    plan: Plan,
+    built: Sequence[BuiltModel],
+    options: ExportOptions,
+    say: Progress,
+) -> list[Lowered]:
+    """Give the segments the precision asked for, in place."""
+    if options.precision != "fp32":
+        say(f"lowering the precision to {options.precision}")
+    bundle = _described(writer, plan, built, options)
+    variants = [*split_variants(bundle.manifest)]
+    of_models = {model: variants[index] for index, (_, model) in enumerate(plan.variants)}
+    manifests = [of_models[model] for model in range(len(built))]
+    return lower_models([model.graphs for model in built], manifests, bundle, options)
+
+
+def _described(
+    writer: BundleWriter, plan: Plan, built: Sequence[BuiltModel], options: ExportOptions
+) -> Bundle:
+    """The bundle with the files written so far, before anything of it has run."""
+    manifest = describe_bundle(plan, built, options.opset, options.precision, writer.files)
+    return Bundle(writer.folder, manifest)
+
+
+def _ask_torch(
+    models: Sequence[ExitModel], bundle: Bundle, texts: Sequence[Text] | None, say: Progress
+) -> list[Reference]:
+    """What torch answers to every row, for each model; nothing without texts to verify on."""
+    gc.collect()  # graphs are full of cycles, which would keep their copies of the weights
+    if texts is None:
+        return []
+    rows = bundle_rows(bundle, texts) + random_rows(bundle.manifest.limits)
+    say(f"running torch on {len(rows)} rows")
+    return [torch_reference(model, rows) for model in models]
+
+
+def _finish(writer: BundleWriter, manifest: Manifest) -> Manifest:
+    """Write the model card and the manifest, which any reader then accepts."""
+    writer.write(CARD_NAME, model_card(manifest, total_size(writer.files)).encode())
+    manifest = msgspec.structs.replace(manifest, files=dict(writer.files))
+    data = encode_manifest(manifest)
+    parse_manifest(data)
+    writer.write(MANIFEST_NAME, data)
+    return manifest

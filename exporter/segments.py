@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import onnx_ir as ir
 
 from effbert.exporter.models.exit_model import INPUT_NAMES, OVERRIDE, WORD_MAP, ExitModel
+from effbert.exporter.plan import Plan
 from effbert.exporter.policies.policy import Policy
 from effbert.exporter.trace import knob_input, trace
 from effbert.graph_passes.attach import attach_policy
+from effbert.graph_passes.attention import count_attentions
+from effbert.graph_passes.cut import cut
 from effbert.graph_passes.dimensions import COUNTED
 from effbert.graph_passes.flops import count_flops, count_parameters
 from effbert.graph_passes.module_names import name_after_modules
-from effbert.graph_passes.pipeline import segment
+from effbert.graph_passes.pipeline import clean, finish
+from effbert.graph_passes.share import merge_weights
 from effbert.runtime.bundle.manifest import Axis, DType, Knob, Segment, State, Tensor
 from effbert.runtime.errors import TraceError
 
@@ -30,15 +34,51 @@ BATCH_INPUTS = (*INPUT_NAMES, WORD_MAP)
 
 @dataclass(frozen=True)
 class BuiltSegment:
-    """A segment's graph and its manifest record."""
+    """A segment: its graph, its manifest record, and what the passes did to it.
+
+    `attentions` counts the attentions that it computes, fused or not.
+    """
 
     model: ir.Model
     record: Segment
+    changes: Mapping[str, int]
+    attentions: int
 
 
-def build_segments(
-    model: ExitModel, policy: Policy, opset: int, prefix: str = ""
-) -> list[BuiltSegment]:
+@dataclass(frozen=True)
+class BuiltModel:
+    """The segments of one model, and what the passes did to its graph before it was cut."""
+
+    segments: Sequence[BuiltSegment]
+    changes: Mapping[str, int]
+
+    @property
+    def graphs(self) -> list[ir.Model]:
+        """The graph of every segment."""
+        return [segment.model for segment in self.segments]
+
+
+def build_models(
+    models: Sequence[ExitModel], plan: Plan, opset: int, say: Callable[[str], None]
+) -> list[BuiltModel]:
+    """Build the segments of every model; large weights that are equal are one object.
+
+    Raises:
+        TraceError: See `build_segments`.
+    """
+    built: list[BuiltModel] = []
+    known: dict[Any, ir.TensorProtocol] = {}
+    for index, model in enumerate(models):
+        knobs = next(variant.knobs for variant in plan.variants if variant.model == index)
+        size = "-".join(f"{name}-{value}" for name, value in knobs.items()) if index else ""
+        say(f"tracing and cutting {size}".rstrip())
+        built.append(build_segments(model, plan.policy, opset, f"{size}-" if size else ""))
+        if len(models) > 1:
+            merge_weights(built[-1].graphs, known)
+    return built
+
+
+def build_segments(model: ExitModel, policy: Policy, opset: int, prefix: str = "") -> BuiltModel:
     """Trace, clean, cut, attach the policy and name everything; files start with `prefix`.
 
     Raises:
@@ -47,7 +87,9 @@ def build_segments(
     traced = trace(model, opset)
     layers = model.description.layers
     lists = {knob.name for knob in model.description.knobs if knob.count is not None}
-    cuts = segment(traced.graph, traced.exits)
+    changes = clean(traced.graph)
+    cuts = cut(traced.graph, traced.exits)
+    finished = [finish(part.model) for part in cuts]
     traced.forget_weights()
     built = []
     for index, (part, layer) in enumerate(zip(cuts, layers, strict=True)):
@@ -58,8 +100,10 @@ def build_segments(
         name_after_modules(part.model)
         file = f"{prefix}segment-{index:02d}.onnx"
         record = _record(part.model, file, layer, carries, lists)
-        built.append(BuiltSegment(part.model, _at_length(record, model.description.padded_to)))
-    return built
+        record = _at_length(record, model.description.padded_to)
+        attentions = count_attentions(part.model)
+        built.append(BuiltSegment(part.model, record, finished[index], attentions))
+    return BuiltModel(built, changes)
 
 
 def _at_length(record: Segment, tokens: int | None) -> Segment:

@@ -14,16 +14,34 @@ COPY = 0  # in the shape of a Reshape: this extent stays
 TO_HEADS, TO_COLUMNS = (0, 2, 1, 3), (0, 2, 3, 1)
 
 
-def fuse_attention(model: ir.Model) -> None:
+def fuse_attention(model: ir.Model) -> int:
     """Replace the nodes between projections and output of an attention by one, in place.
 
     Before: heads split off by Reshape and Transpose, `Softmax(query @ key * scale + mask) @ value`,
     heads put together again. After: `Attention(query, key, value, mask)` on [batch, tokens, heads *
     size]. Graphs of an older opset stay as they are.
+
+    Returns:
+        How many attentions were fused.
     """
-    if model.opset_imports.get("", 0) >= OPSET:
-        RewriteRuleSet([_AttentionRule.rule()]).apply_to_model(model)
-        RemoveUnusedNodesPass()(model)
+    if model.opset_imports.get("", 0) < OPSET:
+        return 0
+    fused = RewriteRuleSet([_AttentionRule.rule()]).apply_to_model(model)
+    RemoveUnusedNodesPass()(model)
+    return fused
+
+
+def count_attentions(model: ir.Model) -> int:
+    """Count the attentions of a graph, fused or not: softmaxes over axes with heads."""
+    return sum(
+        node.op_type == "Attention" or (node.op_type == "Softmax" and _has_heads(node))
+        for node in model.graph
+    )
+
+
+def _has_heads(node: ir.Node) -> bool:
+    shape = node.outputs[0].shape
+    return shape is not None and shape.rank() == 4
 
 
 class _AttentionRule(RewriteRuleClassBase):

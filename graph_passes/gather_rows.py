@@ -8,14 +8,17 @@ import onnx_ir as ir
 from onnxscript.rewriter import MatchResult, RewriteRuleClassBase, RewriteRuleSet
 
 
-def gather_rows(model: ir.Model) -> None:
+def gather_rows(model: ir.Model) -> int:
     """Turn, in place, a GatherElements whose places were repeated for every number of a vector.
 
     Before: `GatherElements(x, Expand(Unsqueeze(places)), axis=1)`, how torch takes vectors from
     [batch, tokens, hidden]; after: `GatherND(x, Unsqueeze(places), batch_dims=1)`, which copies
     each vector in one piece. That saves 2.5 % of a BERT-base whose tokens are dropped.
+
+    Returns:
+        How many were turned.
     """
-    RewriteRuleSet([_GatherRows.rule()]).apply_to_model(model)
+    return RewriteRuleSet([_GatherRows.rule()]).apply_to_model(model)
 
 
 class _GatherRows(RewriteRuleClassBase):

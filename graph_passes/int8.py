@@ -69,7 +69,7 @@ def quantize_products(
     products: Sequence[Product],
     ranges: Mapping[str, Range],
     weights: Mapping[str, Weight],
-) -> None:
+) -> int:
     """Let products be computed in int8, in place.
 
     Before: `MatMul(x, weight)`. After: `MatMul(Dequantize(Quantize(x)), Dequantize(weight))`, which
@@ -82,6 +82,9 @@ def quantize_products(
         products: some of its products.
         ranges: by name of the activation.
         weights: by name of the weight.
+
+    Returns:
+        How many products were turned.
     """
     rounded: dict[ir.Value, ir.Value] = {}
     for product in products:
@@ -97,6 +100,7 @@ def quantize_products(
         if node.op_type == "Gemm":
             node.replace_input_with(2, _dequantized_bias(node, step * scales))
     RemoveUnusedNodesPass()(model)
+    return len(products)
 
 
 def _rounded(activation: ir.Value, kept: Range, before: ir.Node) -> ir.Value:

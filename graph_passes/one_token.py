@@ -15,16 +15,18 @@ SEQUENCE = 1
 TOKENS = (0, 0)
 
 
-def compute_one_token(model: ir.Model) -> None:
+def compute_one_token(model: ir.Model) -> int:
     """Push the choice of the first token up to where all tokens are needed, in place.
 
     Before: a whole layer for [batch, sequence, hidden], then `Gather(x, 0, axis=1)`. After: keys
     and values for all tokens; queries, attention, feed-forward and norms for the first two.
     Rows of a matrix product do not depend on each other, so the answer stays the same.
+
+    Returns:
+        How many readers of the first token narrowed what comes before them.
     """
-    for node in [*model.graph]:
-        if _reads_first_token(node):
-            _narrow(model.graph, node)
+    readers = [node for node in model.graph if _reads_first_token(node)]
+    return sum(_narrow(model.graph, reader) for reader in readers)
 
 
 def _reads_first_token(node: ir.Node) -> bool:
@@ -37,7 +39,7 @@ def _reads_first_token(node: ir.Node) -> bool:
     return int(tensor.numpy()) == 0
 
 
-def _narrow(graph: ir.Graph, reader: ir.Node) -> None:
+def _narrow(graph: ir.Graph, reader: ir.Node) -> bool:
     """Narrow everything that only `reader` needs, if a matrix product is among it."""
     wanted: dict[ir.Node, list[int | None]] = {reader: [SEQUENCE, None]}
     along: dict[ir.Node, int] = {}
@@ -47,7 +49,7 @@ def _narrow(graph: ir.Graph, reader: ir.Node) -> None:
         if axis is not None and axes is not None:
             wanted[node], along[node] = axes, axis
     if not any(node.op_type == "MatMul" for node in wanted):
-        return
+        return False
     taken: dict[tuple[ir.Value, int], ir.Value] = {}
     for node, axes in wanted.items():
         for position, (value, axis) in enumerate(zip(node.inputs, axes, strict=False)):
@@ -58,6 +60,7 @@ def _narrow(graph: ir.Graph, reader: ir.Node) -> None:
             node.replace_input_with(position, taken[value, axis])
     for node, axis in along.items():
         node.outputs[0].shape = _narrowed(node.outputs[0], axis)
+    return True
 
 
 def _upwards(graph: ir.Graph, reader: ir.Node) -> Iterator[ir.Node]:

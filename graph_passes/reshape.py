@@ -6,14 +6,18 @@ import numpy as np
 import onnx_ir as ir
 
 
-def constant_reshapes(model: ir.Model) -> None:
+def constant_reshapes(model: ir.Model) -> int:
     """Replace computed Reshape targets, in place, by constants with 0 (copy) and -1 (infer).
 
     Before: `Reshape(x [batch, sequence, 768], Concat(Shape(input_ids) ..., 12, 64))`.
     After: `Reshape(x, [0, 0, 12, 64])`.
 
     A target is left alone where the symbolic shapes leave more than one extent open.
+
+    Returns:
+        How many targets became constants.
     """
+    replaced = 0
     constants: dict[tuple[int, ...], ir.Value] = {}
     for node in model.graph:
         if node.op_type != "Reshape" or ir.convenience.get_const_tensor(node.inputs[1]):
@@ -29,6 +33,8 @@ def constant_reshapes(model: ir.Model) -> None:
             model.graph.register_initializer(constants[target])
         node.replace_input_with(1, constants[target])
         node.attributes.pop("allowzero", None)
+        replaced += 1
+    return replaced
 
 
 def _target(before: ir.Shape | None, after: ir.Shape | None) -> tuple[int, ...] | None:

@@ -35,11 +35,11 @@ def share_weights(models: Sequence[ir.Model], location: str) -> list[ir.TensorPr
     Returns:
         The tensors in the order of the file `location`; each starts at the next multiple of 64 kB.
     """
-    holders: dict[int, list[ir.Value]] = {}
+    holders: dict[ir.TensorProtocol, list[ir.Value]] = {}
     for model in models:
         for value in model.graph.initializers.values():
             if value.const_value is not None and value.const_value.nbytes >= SHARED_BYTES:
-                holders.setdefault(id(value.const_value), []).append(value)
+                holders.setdefault(value.const_value, []).append(value)
     tensors, offset = [], 0
     for values in holders.values():
         tensor = values[0].const_value

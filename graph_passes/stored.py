@@ -19,13 +19,17 @@ SMALL = 1 << 12  # numbers of a weight that stays as it is
 HALVES = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 
 
-def store_blocks(model: ir.Model, products: Sequence[Product], bits: int) -> None:
+def store_blocks(model: ir.Model, products: Sequence[Product], bits: int) -> int:
     """Store the weights of products in blocks of 8 or 4 bits, in place.
 
     Before: `MatMul(x, weight)`; after: `MatMul(x, Dequantize(weight))` with a scale for every 32
     numbers of a column. Activations stay as they are. Needs opset 21, and extents that are
     multiples of 32: other products, and those of a Gemm, are left alone.
+
+    Returns:
+        How many products read blocks now.
     """
+    stored = 0
     for product in products:
         weight, node = product.weight, product.node
         if node.op_type != "MatMul" or weight.shape[0] % BLOCK:
@@ -48,7 +52,9 @@ def store_blocks(model: ir.Model, products: Sequence[Product], bits: int) -> Non
         )
         value.type, value.shape = weight.type, weight.shape
         node.replace_input_with(1, value)
+        stored += 1
     RemoveUnusedNodesPass()(model)
+    return stored
 
 
 def round_blocks(weight: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
@@ -64,11 +70,15 @@ def round_blocks(weight: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]
     return levels.astype(np.int8).reshape(weight.shape), scales
 
 
-def store_tables(model: ir.Model) -> None:
+def store_tables(model: ir.Model) -> int:
     """Store large embedding tables in int8, in place, a scale for each row.
 
     Before: `Gather(table, ids)`; after: `Cast(Gather(levels, ids)) * Gather(scales, ids)`.
+
+    Returns:
+        How many readers of tables were turned.
     """
+    turned = 0
     for node in [*model.graph]:
         table = node.inputs[0] if node.op_type == "Gather" else None
         if table is None or table.const_value is None or not _is_table(node, table):
@@ -84,10 +94,12 @@ def store_tables(model: ir.Model) -> None:
         ]
         cast = add(node, "Cast", taken[:1], f"{node.name}.cast", {"to": ir.DataType.FLOAT})
         _replace(node, add(node, "Mul", [cast, taken[1]], f"{node.name}.vectors"))
+        turned += 1
     RemoveUnusedNodesPass()(model)
+    return turned
 
 
-def store_halves(model: ir.Model, precision: str) -> None:
+def store_halves(model: ir.Model, precision: str) -> int:
     """Store large float32 weights in 16 bits, in place; engines compute with what they widen to.
 
     Before: `MatMul(x, weight)`; after: `MatMul(x, Cast(weight))`, and embedding tables are widened
@@ -96,7 +108,11 @@ def store_halves(model: ir.Model, precision: str) -> None:
     Args:
         model: the graph.
         precision: "fp16" or "bf16".
+
+    Returns:
+        How many weights are stored in 16 bits now.
     """
+    halved = 0
     kind = HALVES[precision]
     for weight in [*model.graph.initializers.values()]:
         tensor, uses = weight.const_value, weight.uses()
@@ -112,7 +128,9 @@ def store_halves(model: ir.Model, precision: str) -> None:
             else:
                 wide = wide or _widened(first, stored, f"{weight.name}.wide")
                 node.replace_input_with(place, wide)
+        halved += 1
     RemoveUnusedNodesPass()(model)
+    return halved
 
 
 def _widened(before: ir.Node, value: ir.Value, name: str) -> ir.Value:

@@ -6,13 +6,17 @@ import numpy as np
 import onnx_ir as ir
 
 
-def fold_weight_transposes(model: ir.Model) -> None:
+def fold_weight_transposes(model: ir.Model) -> int:
     """Replace, in place, the Transpose of a weight by the transposed weight.
 
     Before: `MatMul(x, Transpose(weight))`; after: `MatMul(x, weight transposed)`. The tracer folds
     weights that one layer uses, and leaves those that several layers share (ALBERT); each is
     transposed once here.
+
+    Returns:
+        How many transposes were left out.
     """
+    left_out = 0
     folded: dict[tuple[ir.Value, tuple[int, ...]], ir.Value] = {}
     for node in list(model.graph):
         weight = node.inputs[0] if node.op_type == "Transpose" else None
@@ -30,3 +34,5 @@ def fold_weight_transposes(model: ir.Model) -> None:
             )
             model.graph.register_initializer(folded[weight, order])
         ir.convenience.replace_all_uses_with(node.outputs[0], folded[weight, order])
+        left_out += 1
+    return left_out

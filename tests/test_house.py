@@ -33,7 +33,8 @@ ON_SESSION = f"{BELOW_SESSION} runtime.session"
 SHARED = "runtime runtime.errors runtime.bundle runtime.console"
 LOADED = f"{SHARED} exporter.reason exporter.quiet exporter.checkpoints"
 MODELLED = f"{LOADED} exporter.encoders exporter.models exporter.heads exporter.policies"
-TRACING = f"{MODELLED} exporter.trace exporter.segments graph_passes"
+PLANNED = f"{MODELLED} exporter.options exporter.formats exporter.plan"
+TRACED_MODELS = f"{PLANNED} exporter.trace exporter.segments graph_passes"
 
 # A module belongs to the longest name that its own starts with.
 HOUSE: Mapping[str, Room] = {
@@ -76,17 +77,20 @@ HOUSE: Mapping[str, Room] = {
     "exporter.models": Room(LOADED + " exporter.heads exporter.encoders exporter.trace", TRACED),
     "exporter.encoders": Room(LOADED + " exporter.models exporter.trace", TRACED),
     "exporter.formats": Room(MODELLED, TRACED),
+    "exporter.plan": Room(PLANNED),
     "exporter.trace": Room(f"{MODELLED} graph_passes", TRACED),
-    "exporter.segments": Room(f"{MODELLED} exporter.trace graph_passes", TRACED),
+    "exporter.segments": Room(f"{PLANNED} exporter.trace graph_passes", TRACED),
     "exporter.rows": Room(f"{SHARED} exporter.reason", "numpy"),
-    "exporter.precision": Room(f"{TRACING} exporter.rows", TRACED),
-    "exporter.verify": Room(f"{TRACING} exporter.rows exporter.precision", f"{TRACED} onnxruntime"),
+    "exporter.precision": Room(f"{TRACED_MODELS} exporter.rows", TRACED),
+    "exporter.verify": Room(
+        f"{TRACED_MODELS} exporter.rows exporter.precision", f"{TRACED} onnxruntime scipy"
+    ),
     "exporter.write": Room(
-        f"{TRACING} exporter.rows exporter.precision exporter.verify", f"{TRACED} scipy"
+        f"{TRACED_MODELS} exporter.rows exporter.precision exporter.verify", TRACED
     ),
     "exporter.pipeline": Room(
-        f"{TRACING} exporter.formats exporter.options exporter.rows exporter.precision "
-        "exporter.verify exporter.write"
+        f"{TRACED_MODELS} exporter.rows exporter.precision exporter.verify exporter.write",
+        "msgspec",
     ),
     "exporter.commands": Room(
         f"{SHARED} exporter exporter.options exporter.pipeline exporter.formats exporter.policies",

@@ -8,14 +8,11 @@ against multiply-adds becomes operating points.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from effbert.exporter.encoders.length_adaptive import LengthOptions
-from effbert.exporter.models.exit_model import Description
 from effbert.runtime.bundle.knob_values import layer_values
 from effbert.runtime.bundle.manifest import Knob, OperatingPoint
 from effbert.runtime.errors import CheckpointError, InputError
@@ -41,39 +38,35 @@ class Configuration(NamedTuple):
     score: float
 
 
-def with_store(description: Description, folder: Path, asked: LengthOptions | None) -> Description:
-    """Add the front of a checkpoint's own search to its description, or say that there is one.
+def has_store(folder: Path) -> bool:
+    """Tell whether a checkpoint brings the search of its training along."""
+    return (folder / NAME).is_file()
+
+
+def stored_points(folder: Path, knob: Knob) -> tuple[tuple[OperatingPoint, ...], str]:
+    """Read the front of a checkpoint's own search as operating points, and say so in a sentence.
 
     Args:
-        description: of a model that already has the knob `lengths`, if `asked`.
-        folder: the checkpoint's.
-        asked: how tokens are dropped.
+        folder: The checkpoint's.
+        knob: The knob `lengths` of its model.
 
     Raises:
-        CheckpointError: the file is too large or a line is not what the search writes.
+        CheckpointError: The file is too large or a line is not what the search writes.
     """
-    path = folder / NAME
-    # The search knew neither PoWER-BERT's rule nor a model without some of its layers.
-    other = description.skipped or (asked is not None and asked.retention is not None)
-    if not path.is_file() or other:
-        return description
-    if asked is None:
-        return replace(description, notes=(*description.notes, HINT))
-    [knob] = (knob for knob in description.knobs if knob.name == "lengths")
-    found = read_store(path, knob)
+    found = read_store(folder / NAME, knob)
     points = _points(front(found))
     note = (
         f"{len(points)} of the {len(found)} length configurations in {NAME} are operating points, "
         f"{points[0].name} the cheapest; their scores are the checkpoint's own, on padded rows."
     )
-    return replace(description, operating_points=tuple(points), notes=(*description.notes, note))
+    return tuple(points), note
 
 
 def read_store(path: Path, knob: Knob) -> list[Configuration]:
     """Read every configuration, one value a layer as the knob takes them.
 
     Raises:
-        CheckpointError: see `with_store`.
+        CheckpointError: see `stored_points`.
     """
     if path.stat().st_size > MAX_BYTES:
         raise CheckpointError(f"{path} is larger than {MAX_BYTES >> 20} MiB; move it elsewhere.")

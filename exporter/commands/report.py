@@ -13,17 +13,19 @@ from effbert.runtime.console.tables import amount, print_table
 
 if TYPE_CHECKING:
     from effbert.exporter.pipeline import Report
-    from effbert.runtime.bundle.manifest import Knob
 
 
 def summarize(report: Report) -> dict[str, Any]:
-    """Give the report as JSON values: the output of `effbert-export --json`."""
-    manifest, described = report.manifest, report.description
+    """Give the report as JSON values: the output of `effbert-export --json`.
+
+    `passes` tells what each stage changed: in the whole `graph`, and in every one of `segments`.
+    """
+    manifest, described, passes = report.manifest, report.description, report.passes
     return {
         "bundle": str(report.bundle),
         "written": manifest is not None,
-        "format": report.format,
-        "paper": report.paper,
+        "format": described.format,
+        "paper": described.paper,
         "architecture": described.architecture,
         "task": described.task,
         "problem": described.problem,
@@ -31,22 +33,43 @@ def summarize(report: Report) -> dict[str, Any]:
         "precision": None if manifest is None else manifest.precision,
         "exits": list(described.layers),
         "policy": report.policy.name,
-        "knobs": {knob.name: knob.default for knob in _knobs(report)},
-        "notes": list(described.notes),
+        "knobs": {knob.name: knob.default for knob in report.plan.knobs},
+        "notes": list(report.notes),
         "size": report.size,
         "tokenizer": report.tokenizer,
         "parity": None if manifest is None else msgspec.to_builtins(manifest.parity),
+        "passes": None
+        if passes is None
+        else {
+            "graph": dict(passes.graph),
+            "segments": [
+                {
+                    **segment.changes,
+                    "attentions": segment.attentions,
+                    "products lowered": segment.lowered,
+                }
+                for segment in passes.segments
+            ],
+        },
         "seconds": report.seconds,
     }
 
 
 def print_report(report: Report) -> None:
-    """Print the report as a table, and the exits with their parity as another."""
+    """Print the report as a table, and the exits with their parity and passes as another."""
+    print_table("effbert export", ("what", "value"), list(_facts(report).items()))
+    if report.manifest is not None:
+        _print_exits(report)
+    for note in report.notes:
+        click.echo(f"Note: {note}")
+
+
+def _facts(report: Report) -> dict[str, object]:
     described, manifest = report.description, report.manifest
-    knobs = ", ".join(f"{knob.name}={knob.default}" for knob in _knobs(report))
-    facts = {
+    knobs = ", ".join(f"{knob.name}={knob.default}" for knob in report.plan.knobs)
+    facts: dict[str, object] = {
         "bundle": report.bundle if manifest else f"{report.bundle} (dry run, nothing written)",
-        "format": f"{report.format}{', ' if report.paper else ''}{report.paper}",
+        "format": f"{described.format}{', ' if described.paper else ''}{described.paper}",
         "encoder": described.architecture,
         "task": described.task + (f" ({described.problem})" if described.problem else ""),
         "labels": ", ".join(described.labels[:8]) + (" ..." if len(described.labels) > 8 else ""),
@@ -60,26 +83,33 @@ def print_report(report: Report) -> None:
     if manifest is not None and manifest.precision != "fp32":
         found = f": {spell_agreement(manifest.parity)}" if manifest.parity else ""
         facts["precision"] = f"{manifest.precision}{found}"
+    if report.passes is not None:
+        facts["attention"] = f"{report.passes.fused} of {report.passes.attentions} fused"
     if report.size is not None:
         facts["size"] = amount(report.size, "B")
         facts["time"] = f"{report.seconds:.1f} s"
-    print_table("effbert export", ("what", "value"), list(facts.items()))
-    if manifest is not None:
-        parity = manifest.parity
-        worst = parity.max_abs_diff if parity else ["not checked"] * len(manifest.segments)
-        print_table(
-            "Exits" + (f", compared with torch on {parity.rows} rows" if parity else ""),
-            ("exit", "layer", "segment", "parameters", "largest difference"),
-            [
-                (index, item.layer, item.file, amount(item.parameters), difference)
-                for index, (item, difference) in enumerate(
-                    zip(manifest.segments, worst, strict=True)
-                )
-            ],
+    return facts
+
+
+def _print_exits(report: Report) -> None:
+    assert report.manifest is not None
+    assert report.passes is not None
+    parity, segments = report.manifest.parity, report.manifest.segments
+    worst = parity.max_abs_diff if parity else ["not checked"] * len(segments)
+    lowered = report.manifest.precision != "fp32"
+    columns = ["exit", "layer", "segment", "parameters", "largest difference", "attention fused"]
+    rows = [
+        [
+            *(index, item.layer, item.file, amount(item.parameters), difference),
+            f"{passes.changes['attention fused']} of {passes.attentions}",
+            *([passes.lowered] if lowered else []),
+        ]
+        for index, (item, difference, passes) in enumerate(
+            zip(segments, worst, report.passes.segments, strict=True)
         )
-    for note in described.notes:
-        click.echo(f"Note: {note}")
-
-
-def _knobs(report: Report) -> list[Knob]:
-    return [*report.policy.knobs, *report.description.knobs, *report.selectors]
+    ]
+    print_table(
+        "Exits" + (f", compared with torch on {parity.rows} rows" if parity else ""),
+        columns + (["products lowered"] if lowered else []),
+        rows,
+    )

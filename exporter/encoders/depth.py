@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
+from effbert.runtime.console.parameters import split_numbers
 from effbert.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,8 +40,7 @@ def choose_kept(layers: Layers, depth: int) -> tuple[int, ...]:
     if isinstance(layers, str) and (rule := re.fullmatch(r"([a-z]+):([0-9]{1,9})", layers)):
         return _without(rule[1], int(rule[2]), depth)
     try:
-        parts = layers.split(",") if isinstance(layers, str) else layers
-        kept = tuple(int(part) for part in parts)
+        kept = tuple(int(layer) for layer in split_numbers(layers, int))
     except (TypeError, ValueError):
         kept = ()
     if not kept:

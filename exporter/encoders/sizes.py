@@ -10,11 +10,12 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from effbert.runtime.bundle.manifest import Knob
+from effbert.runtime.console.parameters import split_numbers
 from effbert.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,35 +44,46 @@ CAUTION = (
 
 
 class Variant(NamedTuple):
-    """The values of the knobs `width` and `depth` that select a model, and the model."""
+    """The values of the knobs `width` and `depth` that select a model, and its index."""
 
     knobs: dict[str, float]
-    model: ExitModel
+    model: int
 
 
-def cut_variants(model: ExitModel, widths: Sizes | None, depths: Sizes | None) -> list[Variant]:
+def size_notes(described: Description, widths: Sizes | None, depths: Sizes | None) -> list[str]:
+    """Say what cutting costs a model that was not trained for it, or what one that was could do."""
+    asked = widths is not None or depths is not None
+    if asked and described.format != TRAINED:
+        return [CAUTION]
+    return [HINT] if not asked and described.format == TRAINED else []
+
+
+def cut_variants(
+    model: ExitModel, widths: Sizes | None, depths: Sizes | None
+) -> tuple[list[ExitModel], tuple[Variant, ...]]:
     """Cut a model to every combination of widths and depths, the largest first.
 
-    Weights are shared with the model. Combinations that come to the same share one cut.
+    Weights are shared with the model.
 
     Args:
-        model: what a format loaded.
-        widths: shares of each layer's heads and neurons, above 0 and up to 1; None to cut none.
-        depths: shares of the layers.
+        model: What a format loaded.
+        widths: Shares of each layer's heads and neurons, above 0 and up to 1; None to cut none.
+        depths: Shares of the layers.
+
+    Returns:
+        The models, and for every combination the index of its model; combinations that come to the
+        same share one.
 
     Raises:
-        InputError: a size is no share or leaves nothing, or the model has exits or other layers.
+        InputError: A size is no share or leaves nothing, or the model has exits or other layers.
     """
     asked = {
         name: _read_sizes(name, sizes)
         for name, sizes in (("width", widths), ("depth", depths))
         if sizes is not None
     }
-    model.description = replace(
-        model.description, notes=(*model.description.notes, *_notes(model.description, asked))
-    )
     if not asked:
-        return [Variant({}, model)]
+        return [model], (Variant({}, 0),)
     single = _require_layers(model)
     combinations = [
         dict(zip(asked, sizes, strict=True)) for sizes in itertools.product(*asked.values())
@@ -79,15 +91,17 @@ def cut_variants(model: ExitModel, widths: Sizes | None, depths: Sizes | None) -
     if len(combinations) > MOST:
         raise InputError(f"{len(combinations)} variants are more than the {MOST} allowed.")
     layers = _encoder(single).layer
-    cuts: dict[Any, ExitModel] = {}
+    models: list[ExitModel] = []
+    indices: dict[Any, int] = {}
     variants = []
     for knobs in combinations:
         kept = layers_at(knobs.get("depth", 1.0), len(layers))
         narrow = tuple(width_at(knobs.get("width", 1.0), *_extents(layer)) for layer in layers)
-        if (kept, narrow) not in cuts:
-            cuts[kept, narrow] = _cut(single, kept, narrow)
-        variants.append(Variant(knobs, cuts[kept, narrow]))
-    return variants
+        if (kept, narrow) not in indices:
+            indices[kept, narrow] = len(models)
+            models.append(_cut(single, kept, narrow))
+        variants.append(Variant(knobs, indices[kept, narrow]))
+    return models, tuple(variants)
 
 
 def selector_knobs(variants: Sequence[Variant]) -> list[Knob]:
@@ -135,7 +149,7 @@ def width_at(width: float, heads: int, head_size: int, neurons: int) -> Width:
 def _read_sizes(name: str, sizes: Sizes) -> tuple[float, ...]:
     """The sizes as numbers, the largest first."""
     try:
-        found = {float(size) for size in (sizes.split(",") if isinstance(sizes, str) else sizes)}
+        found = {float(size) for size in split_numbers(sizes, float)}
     except (TypeError, ValueError):
         found = set()
     if not found or not all(0 < size <= 1 for size in found):
@@ -143,13 +157,6 @@ def _read_sizes(name: str, sizes: Sizes) -> tuple[float, ...]:
             f"--{name}s are shares above 0 and up to 1, such as 0.5,0.75,1; got {sizes!r:.40}."
         )
     return tuple(sorted(found, reverse=True))
-
-
-def _notes(described: Description, asked: dict[str, Any]) -> Iterator[str]:
-    if asked and described.format != TRAINED:
-        yield CAUTION
-    if not asked and described.format == TRAINED:
-        yield HINT
 
 
 def _require_layers(model: ExitModel) -> SingleExitModel:

@@ -1,56 +1,38 @@
-"""All checkpoint formats, one table, in the order in which they are tried."""
+"""All checkpoint formats. A new one is one file, and one line in the table below."""
 
 from __future__ import annotations
 
-from effbert.exporter.formats import (
-    act,
-    berxit,
-    cascadebert,
-    deebert,
-    dynabert,
-    elasticbert,
-    elbert,
-    fastbert,
-    gpfee,
-    pabee,
-    plain,
-    power,
-    pruned,
-    sentee,
-    sledgehammer,
-    theseus,
-    tinybert,
-)
+from importlib import import_module
+
 from effbert.exporter.formats.format import Config, Format, Shapes
-from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime.errors import CheckpointError, ExportError
 
-FORMATS: tuple[Format, ...] = (
-    cascadebert.FORMAT,
-    sledgehammer.FORMAT,
-    sentee.FORMAT,
-    fastbert.FORMAT,
-    gpfee.FORMAT,
-    elbert.FORMAT,
-    elasticbert.FORMAT,
-    berxit.FORMAT,
-    deebert.FORMAT,
-    act.FORMAT,
-    pabee.FORMAT,
-    theseus.FORMAT,
-    power.FORMAT,
-    tinybert.FORMAT,
-    pruned.FORMAT,
-    dynabert.FORMAT,
-    plain.FORMAT,
+# In the order in which they are tried: the most specific first.
+NAMES = (
+    "cascadebert",
+    "sledgehammer",
+    "sentee",
+    "fastbert",
+    "gpfee",
+    "elbert",
+    "elasticbert",
+    "berxit",
+    "deebert",
+    "act",
+    "pabee",
+    "theseus",
+    "power",
+    "tinybert",
+    "pruned",
+    "dynabert",
+    "plain",
 )
+FORMATS: tuple[Format, ...] = tuple(import_module(f"{__name__}.{name}").FORMAT for name in NAMES)
 
 MODEL_TYPE = (
     ' If it is a plain model of an old transformers, add its "model_type", such as "bert", to '
     "config.json."
 )
-
-__all__ = ["FORMATS", "Config", "Format", "LoadOptions", "Shapes", "choose_format"]
 
 
 def choose_format(name: str, checkpoint: str, shapes: Shapes, config: Config) -> Format:

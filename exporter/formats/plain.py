@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from effbert.exporter.formats.format import Config, Format, Shapes
@@ -45,6 +44,7 @@ def build(
     config: Config | None = None,
     tensors: Mapping[str, torch.Tensor] | None = None,
     adapt: Callable[[Kind], Kind] = lambda kind: kind,
+    notes: tuple[str, ...] = (),
 ) -> SingleExitModel:
     """Build what `adapt` makes of transformers' own model of the task; see `load`.
 
@@ -56,6 +56,7 @@ def build(
         config: in place of the checkpoint's own.
         tensors: in place of the checkpoint's own.
         adapt: called with transformers' class; returns the one to fill.
+        notes: sentences for the user.
     """
     from effbert.exporter.encoders.depth import choose_kept, describe_kept, keep_layers
     from effbert.exporter.encoders.families import family_of
@@ -76,13 +77,16 @@ def build(
             "that would answer at random, so train exit heads first or leave --exits out."
         )
     task = choose_task(checkpoint, options, built)
-    description = replace(
-        describe(checkpoint, built, family, task),
+    description = describe(
+        checkpoint,
+        built,
+        family,
+        task,
         format=name,
         paper=paper,
         layers=(last,),
         skipped=tuple(each for each in range(1, depth + 1) if kept and each not in kept),
-        notes=() if kept is None else (describe_kept(kept, depth),),
+        notes=(*(() if kept is None else (describe_kept(kept, depth),)), *notes),
     )
     for field, value in family.fixed.items():
         setattr(built, field, value)

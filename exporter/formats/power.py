@@ -53,6 +53,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
             "(Soft-Extract layers); export retrained.hdf5, which the next step of the training "
             "writes."
         )
+    trained = _trained_counts(checkpoint)
+    note = f"{LOG} says that it was trained with --retention {','.join(map(str, trained))}."
     model = build(
         checkpoint,
         options,
@@ -60,11 +62,9 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         paper=PAPER,
         config=_bert_config(checkpoint),
         tensors=transformers_tensors(checkpoint),
+        notes=(note,) if trained else (),
     )
     attend_like_keras(model.model.base_model)
-    if trained := _trained_counts(checkpoint):
-        note = f"{LOG} says that it was trained with --retention {','.join(map(str, trained))}."
-        model.description = replace(model.description, notes=(*model.description.notes, note))
     return model
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import transformers
 
 from effbert.exporter.checkpoints.checkpoint import Checkpoint
@@ -58,9 +60,13 @@ def choose_task(
 
 
 def describe(
-    checkpoint: Checkpoint, config: transformers.PretrainedConfig, family: Family, task: Task
+    checkpoint: Checkpoint,
+    config: transformers.PretrainedConfig,
+    family: Family,
+    task: Task,
+    **more: Any,
 ) -> Description:
-    """Describe a model with one exit, as far as its config and family tell.
+    """Describe a model with one exit from its config and family; `more` are fields they lack.
 
     Raises:
         CheckpointError: config.json names a problem that there is not.
@@ -69,13 +75,10 @@ def describe(
     types = getattr(config, "type_vocab_size", None) or 0
     typed = types > 1 and task not in family.derives_types
     return Description(
-        format="plain",
         architecture=config.model_type,
-        paper="",
         task=task,
         problem=_problem(checkpoint, config) if task == "text-classification" else None,
         labels=labels(config, classes),
-        layers=(config.num_hidden_layers,),
         limits=Limits(
             min_length=family.min_length(config),
             max_length=family.max_length(config),
@@ -88,6 +91,7 @@ def describe(
         outputs=("start_logits", "end_logits") if task == "question-answering" else ("logits",),
         padding_free=family.padding_free,
         atol=family.atol,
+        **more,
     )
 
 

@@ -23,5 +23,5 @@ ACT = Policy(
     fires=at_least,
     knobs=(AT_LEAST,),
     problems=("single-label", "regression"),
-    needs=("halted",),
+    needs={"halted": "a trained halting unit (ACT)"},
 )

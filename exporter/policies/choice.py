@@ -6,24 +6,20 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from numbers import Integral
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 
 from effbert.exporter.models.exit_model import Description
-from effbert.exporter.policies import POLICIES, Policy
+from effbert.exporter.policies import POLICIES
+from effbert.exporter.policies.policy import Policy
 from effbert.runtime.bundle.knob_values import layer_values
 from effbert.runtime.bundle.manifest import Knob, Number, number
 from effbert.runtime.errors import ExportError, InputError
 
 LARGEST = float(np.finfo(np.float32).max)
-# What the extra outputs of exits are, for people.
-NEEDED = {
-    "exit_score": "a trained learning-to-exit classifier",
-    "words_left": "words that leave one by one (TOKEE)",
-    "halted": "a trained halting unit (ACT)",
-}
+Holder = TypeVar("Holder", Policy, Description)
 
 
 def choose_policy(name: str, description: Description) -> Policy:
@@ -47,9 +43,10 @@ def choose_policy(name: str, description: Description) -> Policy:
             f"Policy {name} cannot judge {problem} outputs, it needs {', '.join(policy.problems)}; "
             f"choose another, such as {description.policy}."
         )
-    if missing := sorted(set(policy.needs) - set(description.extras)):
+    missing = [policy.needs[name] for name in sorted(set(policy.needs) - set(description.extras))]
+    if missing:
         raise ExportError(
-            f"Policy {name} needs exits with {' and '.join(NEEDED[each] for each in missing)}, "
+            f"Policy {name} needs exits with {' and '.join(missing)}, "
             f"which this {description.format} checkpoint does not have; choose another policy, "
             f"such as {description.policy}."
         )
@@ -61,46 +58,47 @@ def choose_policy(name: str, description: Description) -> Policy:
     return policy.fitted(len(description.labels), tuple(knob.name for knob in description.knobs))
 
 
-def with_note(description: Description, policy: Policy) -> Description:
-    """Say why a checkpoint with exits will not use them, where the format has not said it."""
-    silent = policy.name == "none" and len(description.layers) > 1 and not description.notes
+def why_nothing_exits(description: Description, policy: Policy) -> list[str]:
+    """Say why a checkpoint with exits will not use them; nothing where it will."""
+    silent = policy.name == "none" and len(description.layers) > 1
     if not silent or description.problem != "regression":
-        return description
+        return []
     note = (
         "A single value has no entropy or confidence, so no row exits early; --policy patience "
         "stops where the values of successive exits settle."
     )
-    return replace(description, notes=(note,))
+    return [note]
 
 
-def with_defaults(
-    description: Description, policy: Policy, values: Mapping[str, Any]
-) -> tuple[Description, Policy]:
-    """Set default values of knobs: those of the checkpoint where the policy has them, and `values`.
+def knob_values(
+    policy: Policy, description: Description, values: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Merge the knob values that a checkpoint brings, where the policy has them, and the user's.
 
     Raises:
-        InputError: there is no such knob, or the value is out of its range.
+        InputError: There is no such knob.
     """
-    known = {knob.name: knob for knob in (*policy.knobs, *description.knobs)}
+    known = {knob.name for knob in (*policy.knobs, *description.knobs)}
     for name in values:
         if name not in known:
+            names = [knob.name for knob in (*policy.knobs, *description.knobs)]
             raise InputError(
-                f"Policy {policy.name} has no knob {name}; it has {', '.join(known) or 'none'}."
+                f"Policy {policy.name} has no knob {name}; it has {', '.join(names) or 'none'}."
             )
-    merged = {name: value for name, value in description.defaults.items() if name in known}
-    merged |= values
-    exits = len(description.layers)
+    return {n: value for n, value in description.defaults.items() if n in known} | dict(values)
 
-    def changed(knobs: tuple[Knob, ...]) -> tuple[Knob, ...]:
-        return tuple(
-            _with_default(knob, merged[knob.name], exits) if knob.name in merged else knob
-            for knob in knobs
-        )
 
-    return (
-        replace(description, knobs=changed(description.knobs)),
-        replace(policy, knobs=changed(policy.knobs)),
+def with_defaults(holder: Holder, values: Mapping[str, Any], exits: int) -> Holder:
+    """Give a policy or a description whose knobs have these default values.
+
+    Raises:
+        InputError: A value is out of its range, or there are not as many as exits.
+    """
+    knobs = tuple(
+        _with_default(knob, values[knob.name], exits) if knob.name in values else knob
+        for knob in holder.knobs
     )
+    return replace(holder, knobs=knobs)
 
 
 def _with_default(knob: Knob, value: Any, exits: int) -> Knob:

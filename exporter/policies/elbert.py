@@ -71,10 +71,8 @@ LAST = f"{LOW}, or the last `window` probabilities of the first class"
 AWAY = f"{LAST} start outside 1/2 -+ `margin` and never move back"
 SIDE = f"{LAST} are all above 1/2 + `margin` or all below 1/2 - `margin`"
 NEAR = f"{SIDE}, and within `range`"
-ELBERT_POLICIES = (
-    _policy("elbert-entropy", LOW, normalised_entropy, below),
-    _policy("elbert-bias-1", SIDE, remembered, one_sided, WINDOW, MARGIN),
-    _policy("elbert-bias-2", AWAY, remembered, monotone, WINDOW, MARGIN),
-    _policy("elbert-bias-3", NEAR, remembered, steady, WINDOW, MARGIN, RANGE),
-    _policy("elbert-logits", "min p < `threshold`", least_probability, below),
-)
+ELBERT_ENTROPY = _policy("elbert-entropy", LOW, normalised_entropy, below)
+ELBERT_BIAS_1 = _policy("elbert-bias-1", SIDE, remembered, one_sided, WINDOW, MARGIN)
+ELBERT_BIAS_2 = _policy("elbert-bias-2", AWAY, remembered, monotone, WINDOW, MARGIN)
+ELBERT_BIAS_3 = _policy("elbert-bias-3", NEAR, remembered, steady, WINDOW, MARGIN, RANGE)
+ELBERT_LOGITS = _policy("elbert-logits", "min p < `threshold`", least_probability, below)

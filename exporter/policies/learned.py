@@ -23,5 +23,5 @@ LEARNED = Policy(
     fires=below,
     knobs=(BELOW,),
     problems=("single-label", "regression"),
-    needs=("exit_score",),
+    needs={"exit_score": "a trained learning-to-exit classifier"},
 )

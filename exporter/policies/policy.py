@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from onnxscript import OnnxFunction
 
@@ -20,6 +21,8 @@ class Policy:
     and `answer`), knobs, the extra outputs of exits that `needs` lists, and inputs of the bundle.
     A state's axes are those of the manifest, and `classes`.
 
+    `needs` tells of each extra output, for people, what an exit must have to yield it.
+
     `problems` lists the problems whose logits the policy understands, `model_knobs` the knobs that
     the model reads where it decides for the policy. `tempered` is the signal for models that divide
     their logits by the knob `temperature` themselves.
@@ -34,7 +37,7 @@ class Policy:
     knobs: tuple[Knob, ...] = ()
     problems: tuple[str, ...] = ("single-label",)
     answer: OnnxFunction | None = None
-    needs: tuple[str, ...] = ()
+    needs: Mapping[str, str] = field(default_factory=dict)
     model_knobs: tuple[Knob, ...] = ()
     tempered: OnnxFunction | None = None
 

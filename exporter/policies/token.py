@@ -50,6 +50,6 @@ TOKEN_ENTROPY = Policy(
     signal=as_it_is,
     fires=none_left,
     problems=("token-classification",),
-    needs=("words_left",),
+    needs={"words_left": "words that leave one by one (TOKEE)"},
     model_knobs=KNOBS,
 )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import onnx_ir as ir
 
+from effbert.exporter.options import BLOCK_BITS, ExportOptions, path_of
 from effbert.exporter.precision.ranges import Loss, calibrate
 from effbert.exporter.rows.rows import Row, bundle_rows, random_rows, sample_texts
 from effbert.graph_passes.int8 import quantize_products
@@ -16,89 +16,73 @@ from effbert.graph_passes.products import Product, weighted_products
 from effbert.graph_passes.share import merge_weights
 from effbert.graph_passes.stored import HALVES, store_blocks, store_halves, store_tables
 from effbert.runtime import Bundle, read_texts
-from effbert.runtime.bundle.manifest import Manifest, Precision
-from effbert.runtime.bundle.variants import split_variants
+from effbert.runtime.bundle.manifest import Manifest
 from effbert.runtime.errors import InputError
 
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-BITS = {"int8-weight": 8, "int4-weight": 4}
-BLOCKS_SINCE = 21  # opset
 MOST_TOKENS = 1 << 15  # to calibrate on
 LOSES_TOO_MUCH = 0.2  # error of a product over its output, above which it stays in float32
 
 
 @dataclass(frozen=True)
-class PrecisionOptions:
-    """What is asked for; `keep_float` names modules, such as encoder.layer.3.output.dense."""
-
-    precision: Precision | str = "fp32"
-    calibration: Path | None = None
-    keep_float: tuple[str, ...] = ()
-    floor: float = 0.9
-
-    def check(self, opset: int) -> None:
-        """Raises InputError for options that do not fit each other."""
-        if self.precision not in PRECISIONS:
-            raise InputError(
-                f"There is no precision {self.precision}; choose one of {', '.join(PRECISIONS)}."
-            )
-        if self.calibration is not None and self.precision != "int8":
-            raise InputError("--calibration belongs to --precision int8, nothing else needs it.")
-        if self.keep_float and self.precision not in ("int8", *BITS):
-            raise InputError(f"--keep-float has no meaning with --precision {self.precision}.")
-        if self.precision in BITS and opset < BLOCKS_SINCE:
-            raise InputError(f"--precision {self.precision} needs --opset {BLOCKS_SINCE} or more.")
-        if not 0 <= self.floor <= 1:
-            raise InputError(f"--min-agreement is a share from 0 to 1, got {self.floor}.")
-
-
-@dataclass(frozen=True)
 class Lowered:
-    """What int8 did: the losses of products, worst first, and those that would lose too much."""
+    """What lowering did to one model.
+
+    Attributes:
+        losses: What int8 costs each product, worst first.
+        lossy: Products that would lose too much, and stayed in float32.
+        products: For each segment how many products were lowered.
+    """
 
     losses: Sequence[Loss] = ()
     lossy: Sequence[str] = ()
-
-    def notes(self, options: PrecisionOptions) -> Iterator[str]:
-        """Sentences for the user."""
-        if self.lossy:
-            yield (
-                f"{', '.join(self.lossy)} stayed in float32: in int8 more than "
-                f"{100 * LOSES_TOO_MUCH:.0f} % of their output would be error."
-            )
-        if options.precision == "int8" and options.calibration is None:
-            yield (
-                "The scales of int8 were chosen on sentences that ship with effbert; --calibration "
-                "FILE with texts like yours chooses better ones."
-            )
+    products: Sequence[int] = ()
 
 
-def lower_variants(
-    variants: Sequence[Sequence[ir.Model]], bundle: Bundle, options: PrecisionOptions
+def lowering_notes(lowered: Lowered, options: ExportOptions) -> Iterator[str]:
+    """Say what stayed in float32, and how int8 could do better."""
+    if lowered.lossy:
+        yield (
+            f"{', '.join(lowered.lossy)} stayed in float32: in int8 more than "
+            f"{100 * LOSES_TOO_MUCH:.0f} % of their output would be error."
+        )
+    if options.precision == "int8" and options.calibration is None:
+        yield (
+            "The scales of int8 were chosen on sentences that ship with effbert; --calibration "
+            "FILE with texts like yours chooses better ones."
+        )
+
+
+def lower_models(
+    models: Sequence[Sequence[ir.Model]],
+    manifests: Sequence[Manifest],
+    bundle: Bundle,
+    options: ExportOptions,
 ) -> list[Lowered]:
-    """Give the segments of every variant the precision asked for, in place.
+    """Give the segments of every model the precision asked for, in place.
 
     Args:
-        variants: the float32 graphs of each; variants may share them.
-        bundle: the tokenizer, and the manifest of the float32 segments.
-        options: what is asked for.
+        models: The float32 graphs of each.
+        manifests: For each model the manifest of a bundle of its segments alone.
+        bundle: The tokenizer, for texts to calibrate on.
+        options: What is asked for.
 
     Returns:
-        For each variant what it cost.
+        For each model what was done.
 
     Raises:
-        InputError: an option does not fit the model, or the calibration file cannot be used.
+        InputError: An option does not fit the model, or the calibration file cannot be used.
     """
+    if options.precision == "fp32":
+        return [Lowered() for _ in models]
     rows: list[Row] = []
     if options.precision == "int8":
-        rows = _calibration_rows(bundle, options.calibration)
-    done: dict[int, Lowered] = {}
-    for models, manifest in zip(variants, split_variants(bundle.manifest), strict=True):
-        if id(models[0]) not in done:
-            done[id(models[0])] = lower_precision(models, manifest, options, rows)
-    if options.precision != "fp32":
-        merge_weights([model for models in variants for model in models], {})
-    return [done[id(models[0])] for models in variants]
+        rows = _calibration_rows(bundle, path_of(options.calibration))
+    lowered = [
+        _lower(graphs, manifest, options, rows)
+        for graphs, manifest in zip(models, manifests, strict=True)
+    ]
+    merge_weights([graph for graphs in models for graph in graphs], {})
+    return lowered
 
 
 def _calibration_rows(bundle: Bundle, path: Path | None) -> list[Row]:
@@ -111,26 +95,22 @@ def _calibration_rows(bundle: Bundle, path: Path | None) -> list[Row]:
     return rows[:: -(-tokens // MOST_TOKENS)]
 
 
-def lower_precision(
+def _lower(
     models: Sequence[ir.Model],
     manifest: Manifest,
-    options: PrecisionOptions,
+    options: ExportOptions,
     rows: Sequence[Row],
 ) -> Lowered:
-    """As `lower_variants`, for one variant; int8 is calibrated on the rows."""
-    if options.precision == "fp32":
-        return Lowered()
+    """As `lower_models`, for one; int8 is calibrated on the rows."""
     if options.precision in HALVES:
-        for model in models:
-            store_halves(model, options.precision)
-        return Lowered()
+        return Lowered(products=[store_halves(model, options.precision) for model in models])
     every = [weighted_products(model) for model in models]
     _check_names(options.keep_float, every)
     wanted = [[p for p in several if not _named(p, options.keep_float)] for several in every]
-    lowered = Lowered()
-    if options.precision in BITS:
-        for model, products in zip(models, wanted, strict=True):
-            store_blocks(model, products, BITS[options.precision])
+    if options.precision in BLOCK_BITS:
+        bits = BLOCK_BITS[options.precision]
+        stored = [store_blocks(*pair, bits) for pair in zip(models, wanted, strict=True)]
+        lowered = Lowered(products=stored)
     else:
         lowered = _to_int8(models, manifest, wanted, rows)
     for model in models:
@@ -147,10 +127,11 @@ def _to_int8(
     found = calibrate(manifest, models, wanted, rows)
     losses = sorted((loss for each in found for loss in each.losses), key=lambda loss: -loss.error)
     bad = {loss.product for loss in losses if loss.error > LOSES_TOO_MUCH}
+    lowered = []
     for model, products, each in zip(models, wanted, found, strict=True):
         chosen = [product for product in products if product.name not in bad]
-        quantize_products(model, chosen, each.ranges, each.weights)
-    return Lowered([loss for loss in losses if loss.product not in bad], sorted(bad))
+        lowered.append(quantize_products(model, chosen, each.ranges, each.weights))
+    return Lowered([loss for loss in losses if loss.product not in bad], sorted(bad), lowered)
 
 
 def _named(product: Product, names: Sequence[str]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -78,7 +78,7 @@ def calibrate(
     """
     seen = [{str(p.activation.name): Seen() for p in several} for several in products]
     _run(manifest, models, seen, rows)
-    uses = Counter(id(p.weight.const_value) for several in products for p in several)
+    uses = Counter(p.weight.const_value for several in products for p in several)
     shared = {each for each, times in uses.items() if times > 1}
     return [
         _calibration(record.file, several, names, shared)
@@ -108,7 +108,7 @@ def _run(
 
 
 def _calibration(
-    file: str, products: Sequence[Product], names: Mapping[str, Seen], shared: set[int]
+    file: str, products: Sequence[Product], names: Mapping[str, Seen], shared: Container[object]
 ) -> Calibration:
     found = Calibration({}, {}, [])
     for name, seen in names.items():
@@ -117,7 +117,7 @@ def _calibration(
         readers = [product for product in products if product.activation.name == name]
         for product in readers:
             # Layers that share a weight keep sharing it, whatever they multiply it with.
-            alone = id(product.weight.const_value) not in shared
+            alone = product.weight.const_value not in shared
             found.weights[str(product.weight.name)] = (
                 round_with(spread, product.matrix) if alone else quantize_weight(product.matrix)
             )

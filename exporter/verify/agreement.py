@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from effbert.exporter.precision.lowering import Lowered, PrecisionOptions
+from effbert.exporter.options import ExportOptions
+from effbert.exporter.precision.lowering import Lowered
 from effbert.exporter.verify.decisions import runs_with_trials
 from effbert.exporter.verify.oracle import PolicyOracle
 from effbert.exporter.verify.torch_answers import Outputs, Reference
@@ -54,14 +55,14 @@ def measure_agreement(
     )
 
 
-def require_agreement(agreement: Agreement, options: PrecisionOptions, lowered: Lowered) -> None:
+def require_agreement(agreement: Agreement, options: ExportOptions, lowered: Lowered) -> None:
     """Raises AgreementError if too few answers or decisions agree, naming what costs most."""
-    if agreement.least >= options.floor:
+    if agreement.least >= options.min_agreement:
         return
     what = (
         f"--precision {options.precision}: only {100 * agreement.least:.1f} % of the "
         f"{'answers' if agreement.least == agreement.answers else 'exit decisions'} agree with "
-        f"torch, less than {100 * options.floor:g} %; nothing was written."
+        f"torch, less than {100 * options.min_agreement:g} %; nothing was written."
     )
     if lowered.losses:
         segment, product, error = lowered.losses[0]

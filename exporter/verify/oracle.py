@@ -55,7 +55,7 @@ class PolicyOracle:
             graph.append(ir.Node("", "Identity", [graph.inputs[-1]], outputs=[output]))
             graph.outputs.append(output)
         model = ir.Model(graph, ir_version=IR_VERSION)
-        self._carries = attach(model, policy, last=False, extras=policy.needs)
+        self._carries = attach(model, policy, last=False, extras=tuple(policy.needs))
         self._inputs = [value.name for value in graph.inputs]
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1

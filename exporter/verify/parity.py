@@ -8,7 +8,8 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from effbert.exporter.precision.lowering import Lowered, PrecisionOptions
+from effbert.exporter.options import ExportOptions
+from effbert.exporter.precision.lowering import Lowered
 from effbert.exporter.rows.batching import alone, session_batch, similar_lengths
 from effbert.exporter.verify.agreement import measure_agreement, require_agreement
 from effbert.exporter.verify.decisions import compare_decisions, compare_trials
@@ -55,23 +56,22 @@ def verify_lowered(
     session: Session,
     reference: Reference,
     oracle: PolicyOracle | None,
-    options: PrecisionOptions,
+    options: ExportOptions,
     lowered: Lowered,
-    atol: float | None,
 ) -> Parity:
     """Check a bundle of lower precision: how often it answers and decides as torch does.
 
     Raises:
         AgreementError: too seldom; names the product that costs most.
-        ParityError: an exit's outputs differ by more than `atol`, if that is not None.
+        ParityError: an exit's outputs differ by more than `options.atol`, if that is not None.
     """
     found, worst = _answers(session, reference, oracle)
-    if atol is not None:
-        _require_parity(session, worst, atol)
+    if options.atol is not None:
+        _require_parity(session, worst, options.atol)
     agreement = measure_agreement(session, reference, found, oracle)
     require_agreement(agreement, options, lowered)
     return Parity(
-        atol=atol,
+        atol=options.atol,
         rows=len(reference.rows),
         max_abs_diff=_short(worst),
         decisions=agreement.compared,

@@ -31,6 +31,22 @@ class Reporting(click.Command):
             raise CommandError(error) from error
 
 
+class GroupedCommand(Reporting):
+    """A command whose `--help` shows options under the headings of their groups."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one section a group, in the order in which the groups appear."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        options = [each for each in self.get_params(ctx) if isinstance(each, click.Option)]
+        for option in sorted(options, key=lambda each: not hasattr(each, "group")):
+            record = option.get_help_record(ctx)
+            if record is not None:
+                sections.setdefault(getattr(option, "group", "Other"), []).append(record)
+        for group, records in sections.items():
+            with formatter.section(group):
+                formatter.write_dl(records)
+
+
 class LazyCommand(NamedTuple):
     """Where a command is (`module:name`), and its line in the help of the group."""
 

@@ -40,18 +40,18 @@ def fuse_biases(branch: Branch, outputs: Collection[str]) -> bool:
     made = {name: node for node in branch.nodes for name in node.outputs}
     readers = Counter(name for node in branch.nodes for name in node.inputs)
     readers.update(outputs)
-    fused: dict[int, Node] = {}  # by the addition that it replaces
+    fused: dict[Node, Node] = {}  # by the addition that it replaces
     replaced: list[str] = []
     for add in branch.nodes:
         product, inputs = _product(branch, add, made)
         if product is None or readers[product.outputs[0]] != 1:
             continue
-        fused[id(add)] = product.replaced(FUSED, DOMAIN, inputs, add.outputs)
+        fused[add] = product.replaced(FUSED, DOMAIN, inputs, add.outputs)
         replaced += (*product.outputs, *product.inputs)
     readers.subtract(replaced)
     unread = {name for name in replaced if not readers[name]}
     branch.nodes = [
-        fused.get(id(node), node) for node in branch.nodes if unread.isdisjoint(node.outputs)
+        fused.get(node, node) for node in branch.nodes if unread.isdisjoint(node.outputs)
     ]
     return bool(fused)
 

@@ -1,0 +1,151 @@
+"""What an export decides before anything is traced: policy, knobs, variants, tokenizer, notes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from effbert.exporter.checkpoints.checkpoint import Checkpoint
+from effbert.exporter.checkpoints.length_store import HINT, has_store, stored_points
+from effbert.exporter.checkpoints.tokenizer import FoundTokenizer, find_tokenizer
+from effbert.exporter.encoders.length_adaptive import LengthOptions, make_length_adaptive
+from effbert.exporter.encoders.sizes import Variant, cut_variants, selector_knobs, size_notes
+from effbert.exporter.formats.format import Format
+from effbert.exporter.models.exit_model import Description, ExitModel
+from effbert.exporter.models.load_options import LoadOptions
+from effbert.exporter.options import ExportOptions, path_of
+from effbert.exporter.policies.choice import (
+    choose_policy,
+    knob_values,
+    why_nothing_exits,
+    with_defaults,
+)
+from effbert.exporter.policies.policy import Policy
+from effbert.runtime.bundle.manifest import Knob, OperatingPoint, Source
+from effbert.runtime.errors import InputError
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be exported.
+
+    Attributes:
+        source: Where the model comes from.
+        description: Of the largest model, which is often the only one.
+        policy: The exit policy, fitted to the model, with the default values of its knobs.
+        knobs: All knobs of the bundle, with their defaults.
+        variants: The models to export by index, and the knob values that select them.
+        operating_points: Those that come with the checkpoint.
+        notes: Sentences for the user.
+        tokenizer: None where the checkpoint has none.
+    """
+
+    source: Source
+    description: Description
+    policy: Policy
+    knobs: tuple[Knob, ...]
+    variants: tuple[Variant, ...]
+    operating_points: tuple[OperatingPoint, ...]
+    notes: tuple[str, ...]
+    tokenizer: FoundTokenizer | None
+
+
+def make_plan(
+    opened: Checkpoint, family: Format, options: ExportOptions
+) -> tuple[list[ExitModel], Plan]:
+    """Build the torch models of a checkpoint, the largest first, and decide the rest.
+
+    Raises:
+        CheckpointError: Tensors, config or tokenizer cannot be used.
+        ExportError: The task, the exits or the policy do not fit the checkpoint.
+        InputError: An option does not fit it.
+    """
+    _check_family(opened, family, options)
+    model = family.load(
+        opened,
+        LoadOptions(
+            options.task,
+            options.exit_layers,
+            options.policy,
+            options.last_highway,
+            options.layers,
+        ),
+    ).eval()
+    lengths = family.lengths(opened, _length_options(options))
+    if lengths is not None:
+        model = make_length_adaptive(model, lengths)
+    points, stored = _stored(opened, model.description, lengths)
+    notes = (
+        *model.description.notes,
+        *stored,
+        *size_notes(model.description, options.widths, options.depths),
+    )
+    models, variants = cut_variants(model, options.widths, options.depths)
+    described = models[0].description
+    fitted = choose_policy(options.policy, described)
+    values = knob_values(fitted, described, options.knobs or {})
+    exits = len(described.layers)
+    policy = with_defaults(fitted, values, exits)
+    model_knobs = with_defaults(described, values, exits).knobs
+    plan = Plan(
+        source=Source(
+            name=opened.name,
+            sha256=opened.sha256,
+            format=described.format,
+            architecture=described.architecture,
+            paper=described.paper,
+        ),
+        description=described,
+        policy=policy,
+        knobs=(*policy.knobs, *model_knobs, *selector_knobs(variants)),
+        variants=variants,
+        operating_points=points,
+        notes=(*notes, *([] if notes else why_nothing_exits(described, policy))),
+        tokenizer=_tokenizer(opened, described, options),
+    )
+    return models, plan
+
+
+def _check_family(opened: Checkpoint, family: Format, options: ExportOptions) -> None:
+    if options.layers is not None and not family.skips_layers:
+        raise InputError(
+            f"{opened.name} is a {family.name} checkpoint, whose exits belong to their layers; "
+            "leave --layers out and choose among the exits with --exits."
+        )
+    if options.last_highway is not None and not family.last_highway:
+        raise InputError(
+            f"{opened.name} is a {family.name} checkpoint, which has no highway after its last "
+            "layer; leave --last-highway out."
+        )
+
+
+def _length_options(options: ExportOptions) -> LengthOptions | None:
+    if not options.drops_tokens:
+        return None
+    retention = None if options.retention is None else tuple(options.retention)
+    return LengthOptions(options.keep_cls, retention, options.pad_to)
+
+
+def _stored(
+    opened: Checkpoint, described: Description, lengths: LengthOptions | None
+) -> tuple[tuple[OperatingPoint, ...], Sequence[str]]:
+    """The search that the training of a Length-Adaptive Transformer left beside the weights."""
+    # That search knew neither PoWER-BERT's rule nor a model without some of its layers.
+    other = described.skipped or (lengths is not None and lengths.retention is not None)
+    if other or not has_store(opened.folder):
+        return (), ()
+    if lengths is None:
+        return (), (HINT,)
+    [knob] = (knob for knob in described.knobs if knob.name == "lengths")
+    points, note = stored_points(opened.folder, knob)
+    return points, (note,)
+
+
+def _tokenizer(
+    opened: Checkpoint, described: Description, options: ExportOptions
+) -> FoundTokenizer | None:
+    named = path_of(options.tokenizer)
+    found = find_tokenizer(named or opened.folder, described.architecture, described.limits)
+    if named is not None and found is None:
+        raise InputError(f"{named} holds no tokenizer; expected tokenizer.json in it.")
+    return found
