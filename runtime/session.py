@@ -18,9 +18,9 @@ from effbert.runtime.chain.inputs import Batch, InputCheck
 from effbert.runtime.chain.knobs import Knobs, KnobValue
 from effbert.runtime.chain.results import ExitOutputs, Layout, Result
 from effbert.runtime.chain.stopping import Cancel, Deadline
-from effbert.runtime.engines.protocol import Values
-from effbert.runtime.engines.row_independence import NONE, row_independence
-from effbert.runtime.engines.table import open_engine
+from effbert.runtime.engines.protocol import EngineSettings, Values
+from effbert.runtime.engines.row_independence import NONE, NOT_MEASURED, row_independence
+from effbert.runtime.engines.table import installed_engines, open_engine
 from effbert.runtime.errors import InputError, NumericalError
 from effbert.runtime.texts.predictions import Prediction, predictions
 from effbert.runtime.texts.tokenization import Text, TextEncoder
@@ -46,12 +46,14 @@ class Session:
         bundle: The open bundle; `bundle.manifest` holds everything known about it.
         exits: The exits in order; those of the default variant if there are several.
         knobs: Knob name -> what it is, with range, default and the value that never exits.
+        engine: Name of the engine that runs the segments.
+        mode: Whether the segments run joined into one graph or one by one, and why.
     """
 
     def __init__(
         self,
         bundle: str | os.PathLike[str] | Bundle,
-        engine: str = "onnxruntime",
+        engine: str | None = None,
         threads: int | None = None,
         operating_point: str | None = None,
         max_batch_tokens: int = 16_384,
@@ -61,7 +63,7 @@ class Session:
 
         Args:
             bundle: Folder of the bundle, or what `open_bundle` returned.
-            engine: What runs the segments: "onnxruntime" or "openvino".
+            engine: What runs the segments, one of `ENGINES`; None is the first that is installed.
             threads: Threads that compute one segment; None is the engine's own choice.
             operating_point: Knob values to start from, by name; None is the defaults.
             max_batch_tokens: Larger batches are split; bounds memory.
@@ -94,23 +96,22 @@ class Session:
             max_batch_tokens,
             dependent_rows,
         )
+        self._knobs = Knobs(manifest, operating_point)
+        self._check = InputCheck(manifest)
+        self._encoder = TextEncoder(opened) if manifest.tokenizer else None
+        self.engine = engine or installed_engines()[0]
+        self._engine = open_engine(self.engine, EngineSettings(threads, manifest.precision))
+        if not dependent_rows:
+            self._require_independent_rows()
         self._split = partial(
             parts,
             padding_free=manifest.padding_free,
             max_tokens=max_batch_tokens,
             shortest=manifest.limits.min_length,
+            limits=self._engine.limits,
         )
-        self._knobs = Knobs(manifest, operating_point)
-        self._check = InputCheck(manifest)
-        self._encoder = TextEncoder(opened) if manifest.tokenizer else None
-        self._engine = open_engine(engine, threads, manifest.precision)
-        if not dependent_rows and row_independence(engine, manifest.precision) == NONE:
-            raise InputError(
-                f"With {engine} at {manifest.precision} a row's answer depends on the rows beside "
-                "it, and the chain changes those; choose another engine, or pass "
-                "dependent_rows=True."
-            )
         self._chains = Chains(opened, self._engine)
+        self.mode = self._chains.mode
         self._layout = Layout(manifest)
         self._calls = Calls()
 
@@ -227,6 +228,21 @@ class Session:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._reopen, ()
+
+    def _require_independent_rows(self) -> None:
+        precision = self.bundle.manifest.precision
+        found = row_independence(self.engine, precision, self._engine.measured_rows)
+        if found not in (NONE, NOT_MEASURED):
+            return
+        what = (
+            "a row's answer depends on the rows beside it"
+            if found == NONE
+            else "nobody has measured whether a row's answer depends on the rows beside it"
+        )
+        raise InputError(
+            f"With {self.engine} at {precision} {what}, and the chain changes those; choose "
+            "another engine, or pass dependent_rows=True."
+        )
 
     def _answer(
         self, batch: Batch, knobs: Values, deadline: Deadline, cancel: Cancel | None

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from importlib.util import find_spec
 from typing import NamedTuple
 
 from effbert.runtime.bundle.folder import Bundle
 from effbert.runtime.bundle.manifest import Manifest, numbers
 from effbert.runtime.chain.knobs import KnobValue
-from effbert.runtime.engines.table import ENGINES
-from effbert.runtime.errors import MissingDependencyError
+from effbert.runtime.engines.table import installed_engines
 from effbert.runtime.session import Session
 
 FULL = "full depth"
@@ -38,13 +36,10 @@ def open_arms(
         MissingDependencyError: No engine is installed.
         EngineError, ResourceError: A segment cannot be loaded.
     """
-    engines = [name for name, entry in ENGINES.items() if find_spec(entry.library)]
-    if not engines:
-        ways = " or ".join(entry.install for entry in ENGINES.values())
-        raise MissingDependencyError(f"No engine is installed; get one with: {ways}.")
     with ExitStack() as stack:
         sessions = {
-            name: stack.enter_context(Session(bundle, name, threads=threads)) for name in engines
+            name: stack.enter_context(Session(bundle, name, threads=threads))
+            for name in installed_engines()
         }
         yield [
             Arm(engine, point, session, knobs)

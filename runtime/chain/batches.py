@@ -8,15 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from effbert.runtime.bundle.names import MASK
+from effbert.runtime.bundle.names import IDS, MASK
 from effbert.runtime.chain.inputs import Batch
+from effbert.runtime.engines.protocol import UNLIMITED, ShapeLimits
 from effbert.runtime.errors import InputError, ResourceError
 
 Tensors = dict[str, np.ndarray]
 
 
 def parts(
-    batch: Batch, padding_free: bool, max_tokens: int, shortest: int = 2
+    batch: Batch,
+    padding_free: bool,
+    max_tokens: int,
+    shortest: int = 2,
+    limits: ShapeLimits = UNLIMITED,
 ) -> Iterable[tuple[np.ndarray, Tensors]]:
     """Splits a batch into parts that run one after the other.
 
@@ -26,20 +31,28 @@ def parts(
             together, without any.
         max_tokens: Tokens of a part, padding included; a part has one row at least.
         shortest: Tokens that a row must have where padding is left out.
+        limits: Of the engine.
 
     Returns:
         The places of the rows in the batch, and their inputs.
 
     Raises:
-        InputError: Padding would be seen and is not at the end of the rows, or a row is too short.
+        InputError: Padding would be seen and is not at the end of the rows, or a row is too short
+            for the model or too long for the engine.
     """
     tensors, rows, length = batch
+    if limits.length is not None and length > limits.length:
+        raise InputError(
+            f"Input '{IDS}': got {length} tokens a row, this engine was prepared for up to "
+            f"{limits.length}; prepare it for longer rows, or choose another engine."
+        )
+    most = rows if limits.rows is None else limits.rows
     if not padding_free:
-        return _split(batch, _equal_lengths(tensors[MASK], shortest), max_tokens)
+        return _split(batch, _equal_lengths(tensors[MASK], shortest), max_tokens, most)
     every = _places(rows)
-    if 0 < rows * length <= max_tokens:
+    if 0 < rows * length <= max_tokens and rows <= most:
         return [(every, tensors)]
-    return _split(batch, [(every, length)], max_tokens)
+    return _split(batch, [(every, length)], max_tokens, most)
 
 
 @lru_cache(maxsize=8)  # so that a row alone, over and over, does without numpy's machinery
@@ -50,10 +63,10 @@ def _places(rows: int) -> np.ndarray:
 
 
 def _split(
-    batch: Batch, groups: Iterable[tuple[np.ndarray, int]], max_tokens: int
+    batch: Batch, groups: Iterable[tuple[np.ndarray, int]], max_tokens: int, most: int
 ) -> Iterator[tuple[np.ndarray, Tensors]]:
     for members, length in groups:
-        size = max(1, max_tokens // length)
+        size = max(1, min(max_tokens // length, most))
         for start in range(0, len(members), size):
             rows = members[start : start + size]
             if len(rows) == batch.rows and length == batch.length:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,8 +13,18 @@ from effbert.runtime.bundle.names import WEIGHTS_NAME
 from effbert.runtime.bundle.variants import combinations, selectors, spell, split_variants
 from effbert.runtime.chain.loop import Chain
 from effbert.runtime.chain.one_by_one import OneByOne
-from effbert.runtime.engines.protocol import Engine, RunnableChain, Values
-from effbert.runtime.errors import EngineError, InputError, ResourceError
+from effbert.runtime.engines.protocol import CannotJoinError, Engine, Values
+from effbert.runtime.errors import InputError
+
+
+class Mode(NamedTuple):
+    """How the segments of a variant run: joined into one graph or one by one, and why."""
+
+    joined: bool
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{'joined' if self.joined else 'one by one'}: {self.reason}"
 
 
 class Chains:
@@ -23,6 +32,7 @@ class Chains:
 
     Attributes:
         default: The chain of the default variant.
+        mode: How that one runs.
     """
 
     def __init__(self, bundle: Bundle, engine: Engine) -> None:
@@ -34,7 +44,8 @@ class Chains:
         self._variants = dict(zip(keys, split_variants(manifest), strict=True))
         self._loaded: dict[Any, Chain] = {}
         self._loading = threading.Lock()
-        self.default = self._loaded[keys[0]] = self._load(self._variants[keys[0]])
+        self.default, self.mode = self._load(self._variants[keys[0]])
+        self._loaded[keys[0]] = self.default
 
     def chosen(self, knobs: Values) -> Chain:
         """The chain that the knob values of a call select.
@@ -56,7 +67,7 @@ class Chains:
             raise InputError(f"There is no variant with {asked}; this bundle has: {known}.")
         with self._loading:
             if key not in self._loaded:
-                self._loaded[key] = self._load(self._variants[key])
+                self._loaded[key], _ = self._load(self._variants[key])
             return self._loaded[key]
 
     def close(self) -> None:
@@ -67,25 +78,17 @@ class Chains:
     def _key(self, values: Any) -> tuple[float, ...]:
         return tuple(np.array(values[name], dtype).item() for name, dtype in self._dtypes.items())
 
-    def _load(self, manifest: Manifest) -> Chain:
+    def _load(self, manifest: Manifest) -> tuple[Chain, Mode]:
         read = self._bundle.read
         weights = read(WEIGHTS_NAME) if WEIGHTS_NAME in manifest.files else None
         names = [segment.file for segment in manifest.segments]
-        joined = self._joined(manifest, map(read, names), weights)
-        if joined is not None:
-            return Chain(manifest, joined)
+        if len(names) == 1:
+            reason = "there is one segment"
+        else:
+            try:
+                joined = self._engine.join(manifest, map(read, names), weights)
+                return Chain(manifest, joined), Mode(True, "all segments are one graph")
+            except CannotJoinError as error:
+                reason = str(error)
         runnables = [self._engine.load(name, read(name), weights) for name in names]
-        return Chain(manifest, OneByOne(manifest, runnables))
-
-    def _joined(
-        self, manifest: Manifest, files: Iterable[bytes], weights: bytes | None
-    ) -> RunnableChain | None:
-        """All segments at once; None where the engine cannot, or each alone shows what is wrong."""
-        join = getattr(self._engine, "join", None)
-        if join is None or len(manifest.segments) == 1:
-            return None
-        try:
-            joined: RunnableChain = join(manifest, files, weights)
-        except (ValueError, OSError, MemoryError, EngineError, ResourceError):
-            return None
-        return joined
+        return Chain(manifest, OneByOne(manifest, runnables)), Mode(False, reason)

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from effbert.runtime.bundle.folder import open_bundle
+from effbert.runtime.commands.options import json_option, threads_option
 from effbert.runtime.console.groups import Reporting
+from effbert.runtime.console.parameters import NumberList
 from effbert.runtime.console.tables import print_table
 from effbert.runtime.engines.table import ENGINES
-from effbert.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from effbert.runtime.bench.timing import Measured
@@ -29,19 +30,15 @@ if TYPE_CHECKING:
 LARGEST = 65_536
 
 
-def _numbers(_: Any, option: click.Parameter, value: str | None) -> list[int] | None:
-    """The positive integers of "1,8,32", each once."""
-    if value is None:
-        return None
-    parts = value.split(",")
-    if not all(part.isdecimal() and 0 < int(part) <= LARGEST for part in parts):
-        raise InputError(
-            f"--{option.name} {value}: expected integers from 1 to {LARGEST}, commas between them."
-        )
-    return list(dict.fromkeys(map(int, parts)))
+EXAMPLES = """
+\b
+Examples:
+  effbert bench ./bundle --threads 2
+  effbert bench ./bundle --data texts.csv --batch 1,32 --plot times.svg
+"""
 
 
-@click.command(cls=Reporting)
+@click.command(cls=Reporting, epilog=EXAMPLES)
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
     "--data",
@@ -50,7 +47,7 @@ def _numbers(_: Any, option: click.Parameter, value: str | None) -> list[int] | 
 )
 @click.option(
     "--batch",
-    callback=_numbers,
+    type=NumberList(int, 1, LARGEST, "1,8,32"),
     metavar="N,N,..",
     default="1,8,32",
     show_default=True,
@@ -58,12 +55,12 @@ def _numbers(_: Any, option: click.Parameter, value: str | None) -> list[int] | 
 )
 @click.option(
     "--lengths",
-    callback=_numbers,
+    type=NumberList(int, 1, LARGEST, "1,8,32"),
     metavar="N,N,..",
     help="Tokens a row, without --data; left out: 16 to 256 as far as the model reads, and a mix "
     "of lengths as sentences have them.",
 )
-@click.option("--threads", type=int, help="Threads of every engine; the default is their own.")
+@threads_option
 @click.option(
     "--rounds",
     type=click.IntRange(1, 1000),
@@ -72,12 +69,12 @@ def _numbers(_: Any, option: click.Parameter, value: str | None) -> list[int] | 
     help="Turns of each arm.",
 )
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the times into this file.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option()
 def bench(
     bundle: Path,
     data: Path | None,
-    batch: list[int],
-    lengths: list[int] | None,
+    batch: tuple[int, ...],
+    lengths: tuple[int, ...] | None,
     threads: int | None,
     rounds: int,
     plot: Path | None,
@@ -98,13 +95,15 @@ def bench(
 
         check_plot(plot)
     opened = open_bundle(bundle)
+    batches = [*dict.fromkeys(batch)]
     if data is None:
-        points, workloads = full_depth(opened.manifest), random_workloads(opened, batch, lengths)
+        points, workloads = full_depth(opened.manifest), random_workloads(opened, batches, lengths)
     else:
-        points, workloads = all_points(opened.manifest), text_workloads(opened, batch, data)
+        points, workloads = all_points(opened.manifest), text_workloads(opened, batches, data)
     results: list[Measured] = []
     progress = _progress(workloads, quiet=as_json)
     with open_arms(opened, threads, points) as arms, progress as steps:
+        modes = {arm.engine: str(arm.session.mode) for arm in arms}
         for workload in steps:
             results += measure(arms, workload, rounds)
     if plot is not None:
@@ -112,9 +111,11 @@ def bench(
 
         draw_times(results, plot)
     if as_json:
-        click.echo(json.dumps(_facts(threads) | {"results": [r._asdict() for r in results]}))
+        found = {"modes": modes, "results": [result._asdict() for result in results]}
+        click.echo(json.dumps(_facts(threads) | found))
     else:
         _print(results)
+        print_table("How the segments run", ("engine", "mode"), [*modes.items()])
 
 
 def _progress(

@@ -12,6 +12,7 @@ from effbert.runtime.bundle.folder import Bundle, open_bundle
 from effbert.runtime.bundle.manifest import Manifest
 from effbert.runtime.bundle.parity_text import spell_agreement
 from effbert.runtime.bundle.variants import combinations, spell, split_variants
+from effbert.runtime.commands.options import json_option
 from effbert.runtime.console.groups import Reporting
 from effbert.runtime.console.tables import amount, print_table
 from effbert.runtime.engines.row_independence import row_independence
@@ -20,13 +21,30 @@ from effbert.runtime.engines.table import ENGINES
 LENGTHS = (32, 128)
 
 
-@click.command(cls=Reporting)
+EXAMPLES = """
+\b
+Examples:
+  effbert inspect ./bundle
+  effbert inspect ./bundle --engine onnxruntime
+"""
+
+
+@click.command(cls=Reporting, epilog=EXAMPLES)
 @click.argument("bundle")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def inspect(bundle: str, as_json: bool) -> None:
-    """Show what is in a BUNDLE: source, exits, knobs, operating points, parity."""
+@click.option(
+    "--engine",
+    type=click.Choice([*ENGINES]),
+    help="Open the segments with this engine too, and tell how it runs them.",
+)
+@json_option()
+def inspect(bundle: str, engine: str | None, as_json: bool) -> None:
+    """Show what is in a BUNDLE: source, exits, knobs, operating points, parity.
+
+    Everything comes from the manifest; with --engine the segments are opened too, and the line
+    `runs` tells whether that engine joins them into one graph.
+    """
     opened = open_bundle(bundle)
-    summary = summarize(opened)
+    summary = summarize(opened) | {"engine": engine, "mode": _mode(opened, engine)}
     if as_json:
         click.echo(json.dumps(summary, indent=2))
         return
@@ -68,6 +86,16 @@ def inspect(bundle: str, as_json: bool) -> None:
             for point in summary["operating_points"]
         ],
     )
+
+
+def _mode(bundle: Bundle, engine: str | None) -> dict[str, Any] | None:
+    """How an engine runs the segments; opens them."""
+    if engine is None:
+        return None
+    from effbert.runtime.session import Session
+
+    with Session(bundle, engine) as session:
+        return session.mode._asdict()
 
 
 def summarize(bundle: Bundle) -> dict[str, Any]:
@@ -162,6 +190,7 @@ def _facts(manifest: Manifest, summary: dict[str, Any]) -> dict[str, str]:
         if manifest.padding_free
         else "batches equal lengths only",
         "rows": "; ".join(f"{k} {v}" for k, v in summary["row_independence"].items()),
+        "runs": _spelled_mode(summary),
         "exit policy": f"{policy.name}: {policy.rule} ({policy.paper})",
         "precision": manifest.precision,
         "size": f"{amount(summary['bytes'], 'B')} in {len(manifest.files)} files",
@@ -175,6 +204,13 @@ def _facts(manifest: Manifest, summary: dict[str, Any]) -> dict[str, str]:
         )
         facts["parity"] = f"{worst:.1e} ({allowed}) on {parity.rows} rows"
     return facts
+
+
+def _spelled_mode(summary: dict[str, Any]) -> str:
+    if summary["mode"] is None:
+        return "not opened; --engine NAME tells how"
+    how = "joined" if summary["mode"]["joined"] else "one by one"
+    return f"{how} on {summary['engine']}: {summary['mode']['reason']}"
 
 
 def _pairs(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The options of every command that runs segments: which engine, how many threads."""
+"""Options and arguments that several commands share."""
 
 from __future__ import annotations
 
@@ -14,15 +14,24 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 CHOICES = ", ".join(f"{name} (rows {spell_rows(name)})" for name in ENGINES)
 
 
-def engine_options(command: Command) -> Command:
-    """Adds `--engine` and `--threads`."""
-    engine = click.option(
+def engine_option(command: Command) -> Command:
+    """Add `--engine`, by default the first that is installed."""
+    return click.option(
         "--engine",
-        default="onnxruntime",
-        show_default=True,
-        help=f"What runs the segments: {CHOICES}.",
-    )
-    threads = click.option(
-        "--threads", type=int, help="Threads that compute; the default is the engine's."
-    )
-    return engine(threads(command))
+        type=click.Choice([*ENGINES]),
+        help=f"What runs the segments: {CHOICES}. The default is the first that is installed.",
+    )(command)
+
+
+def threads_option(command: Command) -> Command:
+    """Add `--threads`."""
+    return click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        help="Threads that compute; the default is the engine's.",
+    )(command)
+
+
+def json_option(what: str = "object") -> Callable[[Command], Command]:
+    """Add `--json`, which prints one JSON `what` instead of tables."""
+    return click.option("--json", "as_json", is_flag=True, help=f"Print one JSON {what}.")

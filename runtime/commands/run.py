@@ -9,18 +9,29 @@ from typing import TYPE_CHECKING
 
 import click
 
-from effbert.runtime.commands.options import engine_options
+from effbert.runtime.commands.options import engine_option, json_option, threads_option
 from effbert.runtime.console.groups import Reporting
+from effbert.runtime.console.parameters import KnobSetting
 from effbert.runtime.console.tables import printable
 from effbert.runtime.errors import InputError
 
 if TYPE_CHECKING:
+    from effbert.runtime.chain.knobs import KnobValue
     from effbert.runtime.session import Session
     from effbert.runtime.texts.predictions import Prediction
     from effbert.runtime.texts.tokenization import Text
 
 
-@click.command(cls=Reporting)
+EXAMPLES = """
+\b
+Examples:
+  effbert run ./bundle "An easy sentence." "Another one."
+  effbert run ./bundle --file texts.csv --operating-point loss-0.5 --json
+  cat texts.txt | effbert run ./bundle --knob threshold=0.3
+"""
+
+
+@click.command(cls=Reporting, epilog=EXAMPLES)
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
 @click.option(
@@ -32,20 +43,21 @@ if TYPE_CHECKING:
     "--knob",
     "knobs",
     multiple=True,
-    metavar="NAME=VALUE",
+    type=KnobSetting(),
     help="Set a knob; one value, or with commas one an exit or, for lengths, a layer.",
 )
 @click.option("--operating-point", metavar="NAME", help="Knob values to start from.")
-@engine_options
+@engine_option
+@threads_option
 @click.option("--deadline-ms", type=float, help="Take the best answer after this time.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@json_option("object a line")
 def run(
     bundle: Path,
     texts: tuple[str, ...],
     file: Path | None,
-    knobs: tuple[str, ...],
+    knobs: tuple[tuple[str, KnobValue], ...],
     operating_point: str | None,
-    engine: str,
+    engine: str | None,
     threads: int | None,
     deadline_ms: float | None,
     as_json: bool,
@@ -57,35 +69,16 @@ def run(
     """
     if texts and file:
         raise InputError("Texts come from the arguments or from --file, not from both.")
-    values = dict(_knob(setting) for setting in knobs)
     given = _given_texts(texts, file)
 
     from effbert.runtime.session import Session
 
     with Session(bundle, engine, threads, operating_point) as session:
-        answers = session(given, knobs=values, deadline_ms=deadline_ms)
+        answers = session(given, knobs=dict(knobs), deadline_ms=deadline_ms)
         show = _as_json if as_json else _as_columns
         # All answers are there before the first line is printed.
         output = [show(session, text, answer) for text, answer in zip(given, answers, strict=True)]
     click.echo("".join(line + "\n" for line in output), nl=False)
-
-
-def _knob(setting: str) -> tuple[str, float | list[float]]:
-    name, equals, value = setting.partition("=")
-    try:
-        numbers = [_number(part) for part in value.split(",")]
-    except ValueError:
-        numbers = []
-    if not (name and equals and numbers):
-        raise InputError(f"--knob {setting}: expected NAME=NUMBER or NAME=NUMBER,NUMBER,...")
-    return name, numbers[0] if len(numbers) == 1 else numbers
-
-
-def _number(text: str) -> float:
-    try:
-        return int(text)
-    except ValueError:
-        return float(text)
 
 
 def _given_texts(texts: Sequence[str], file: Path | None) -> list[Text]:

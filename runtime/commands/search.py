@@ -7,61 +7,91 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from effbert.runtime.commands.options import engine_options
-from effbert.runtime.console.groups import Reporting
+from effbert.runtime.commands.options import engine_option, json_option, threads_option
+from effbert.runtime.console.groups import GroupedCommand
+from effbert.runtime.console.parameters import GroupedOption
 from effbert.runtime.console.tables import print_table
 
 if TYPE_CHECKING:
     from effbert.runtime.points.evolution import Evaluated
     from effbert.runtime.points.search import Found
 
+Command = TypeVar("Command", bound=Callable[..., Any])
 INTERRUPTED = 130
 COUNT = click.IntRange(0, 10_000)
 SEED = click.IntRange(0, 2**32 - 1)
 
 
-@click.command(cls=Reporting)
+EXAMPLES = """
+\b
+Examples:
+  effbert search ./bundle --data heldout.csv
+  effbert search ./bundle --data heldout.csv --over threshold --cost flops --plot front.svg
+"""
+WHAT, EVOLUTION, RUNNING = "What to search", "Evolution", "Running"
+
+
+def _option(group: str, *names: str, **settings: Any) -> Callable[[Command], Command]:
+    """Declare an option under a heading of `--help`."""
+    return click.option(*names, cls=GroupedOption, group=group, **settings)
+
+
+@click.command(cls=GroupedCommand, epilog=EXAMPLES)
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option(
+@_option(
+    WHAT,
     "--data",
     required=True,
     type=click.Path(path_type=Path),
     help="CSV file with the columns text and label.",
 )
-@click.option(
+@_option(
+    WHAT,
     "--over",
-    default=("lengths",),
     multiple=True,
-    show_default=True,
     metavar="KNOB,..",
-    help="Knobs to search: lengths, threshold or both.",
+    help="Knobs to search, lengths or threshold; by default those that the bundle has.",
 )
-@click.option(
+@_option(
+    WHAT,
     "--cost",
     type=click.Choice(["latency", "flops"]),
     default="latency",
     show_default=True,
     help="Measured time, or counted FLOPs.",
 )
-@click.option("--generations", type=COUNT, default=30, show_default=True)
-@click.option("--population", type=COUNT, default=20, show_default=True)
-@click.option("--mutations", type=COUNT, default=30, show_default=True)
-@click.option("--crossovers", type=COUNT, default=30, show_default=True)
-@click.option("--mutation-probability", type=click.FloatRange(0, 1), default=0.5, show_default=True)
-@click.option("--seed", type=SEED, default=0, show_default=True)
-@click.option(
+@_option(EVOLUTION, "--generations", type=COUNT, default=30, show_default=True)
+@_option(EVOLUTION, "--population", type=COUNT, default=20, show_default=True)
+@_option(EVOLUTION, "--mutations", type=COUNT, default=30, show_default=True)
+@_option(EVOLUTION, "--crossovers", type=COUNT, default=30, show_default=True)
+@_option(
+    EVOLUTION,
+    "--mutation-probability",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+)
+@_option(EVOLUTION, "--seed", type=SEED, default=0, show_default=True)
+@_option(
+    RUNNING,
     "--store",
     type=click.Path(path_type=Path),
     help="File of the evaluated genes; BUNDLE.search.jsonl if left out.",
 )
-@click.option("--resume", is_flag=True, help="Go on with the search in the store.")
-@engine_options
-@click.option("--plot", type=click.Path(path_type=Path), help="Draw the genes into this file.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@_option(RUNNING, "--resume", is_flag=True, help="Go on with the search in the store.")
+@engine_option
+@threads_option
+@_option(
+    RUNNING,
+    "--plot",
+    type=click.Path(path_type=Path),
+    help="Draw the genes into this file.",
+)
+@json_option()
 def search(
     bundle: Path,
     data: Path,
@@ -75,7 +105,7 @@ def search(
     seed: int,
     store: Path | None,
     resume: bool,
-    engine: str,
+    engine: str | None,
     threads: int | None,
     plot: Path | None,
     as_json: bool,
@@ -97,7 +127,7 @@ def search(
         bundle=bundle,
         data=data,
         store=store or folder.with_name(f"{folder.name}.search.jsonl"),
-        over=tuple(dict.fromkeys(",".join(over).split(","))),
+        over=tuple(dict.fromkeys(",".join(over).split(","))) if over else None,
         cost=cost,
         generations=generations,
         settings=Settings(population, mutations, crossovers, mutation_probability, seed),

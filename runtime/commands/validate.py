@@ -7,19 +7,28 @@ from dataclasses import asdict
 
 import click
 
+from effbert.runtime.commands.options import engine_option, json_option
 from effbert.runtime.console.groups import Reporting
 from effbert.runtime.console.tables import amount, print_table
 
+EXAMPLES = """
+\b
+Examples:
+  effbert validate ./bundle
+  effbert validate ./bundle --engine openvino --deep
+"""
 
-@click.command(cls=Reporting)
+
+@click.command(cls=Reporting, epilog=EXAMPLES)
 @click.argument("bundle")
+@engine_option
 @click.option("--deep", is_flag=True, help="Inspect the graphs too (needs the export extra).")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def validate(bundle: str, deep: bool, as_json: bool) -> None:
+@json_option()
+def validate(bundle: str, engine: str | None, deep: bool, as_json: bool) -> None:
     """Check the hashes of a BUNDLE and compute its golden answers again."""
     from effbert.runtime.checks.replay import validate as check_bundle
 
-    result = check_bundle(bundle, deep=deep)
+    result = check_bundle(bundle, deep=deep, engine=engine)
     if as_json:
         click.echo(json.dumps({"valid": True, **asdict(result)}))
         return
@@ -27,7 +36,7 @@ def validate(bundle: str, deep: bool, as_json: bool) -> None:
         ("manifest", "consistent"),
         ("files", f"{result.files} intact ({amount(result.bytes, 'B')})"),
         ("golden texts", f"{result.texts} give the same token ids" if result.texts else "none"),
-        ("golden rows", f"{result.rows} give the same outputs at every exit"),
+        ("golden rows", f"{result.rows} give the same outputs at every exit ({result.engine})"),
     ]
     if result.max_abs_diff is not None:
         rows.append(("worst difference", f"{result.max_abs_diff:.1e}"))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy import ndarray
+
+from effbert.runtime.bundle.manifest import Manifest
+from effbert.runtime.errors import InputError
 
 
 class Values(list[dict[str, np.ndarray]]):
@@ -19,9 +24,53 @@ class Values(list[dict[str, np.ndarray]]):
 
     @cached_property
     def stacked(self) -> dict[str, np.ndarray]:
-        """Stacks the arrays, once."""
+        """Stack the arrays, once."""
         names = self[0] if self else {}
         return {name: np.stack([values[name] for values in self]) for name in names}
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """What is asked of an engine when it is opened.
+
+    Attributes:
+        threads: Threads that compute one segment; None is the engine's own choice.
+        precision: Of the bundle, as its manifest says.
+        device: Where to compute, such as "cpu" or "cuda:0"; None is the engine's own choice.
+        folder: Where an engine that compiles finds and keeps its plans; None is its own choice.
+        strict: Refuse what is not there, where the engine would otherwise warn and do without.
+    """
+
+    threads: int | None = None
+    precision: str = "fp32"
+    device: str | None = None
+    folder: Path | None = None
+    strict: bool = False
+
+    def require_cpu(self, engine: str) -> None:
+        """Refuse other devices, for an engine that computes on the CPU only.
+
+        Raises:
+            InputError: Another device is asked for.
+        """
+        if self.device not in (None, "cpu"):
+            raise InputError(
+                f"Engine {engine!r} computes on the CPU only, got device {self.device!r}."
+            )
+
+
+class ShapeLimits(NamedTuple):
+    """The largest call that an engine takes: larger batches are split, longer rows refused."""
+
+    rows: int | None = None
+    length: int | None = None
+
+
+UNLIMITED = ShapeLimits()
+
+
+class CannotJoinError(Exception):
+    """An engine cannot open all segments as one; the message says why. They run one by one."""
 
 
 class Runnable(Protocol):
@@ -59,22 +108,38 @@ class RunnableChain(Protocol):
 
 
 class Engine(Protocol):
-    """What a session needs of an engine.
+    """What a session needs of an engine; errors are EngineError and ResourceError.
 
-    Errors are EngineError and ResourceError, and of `load` BundleError too. An engine may have a
-    method `join(manifest, files, weights)` as well, which opens the files of all segments of a
-    manifest at once, as a RunnableChain; it raises ValueError where it cannot.
+    Attributes:
+        limits: The largest call it takes.
+        measured_rows: Largest difference of a logit between a row alone and in a batch, where it
+            was measured on this very device; None where the table of `row_independence` says it.
     """
 
-    def __init__(self, threads: int | None, precision: str) -> None: ...
+    limits: ShapeLimits
+    measured_rows: float | None
+
+    def __init__(self, settings: EngineSettings) -> None: ...
 
     def load(self, name: str, model: bytes, weights: bytes | None) -> Runnable:
-        """Makes a segment executable.
+        """Make a segment executable.
 
         Args:
             name: File name of the segment, for messages.
             model: The ONNX file.
             weights: Content of `weights.bin`, needed until `load` returns.
+
+        Raises:
+            BundleError: The segment refers to files that no exporter writes.
+        """
+
+    def join(
+        self, manifest: Manifest, files: Iterable[bytes], weights: bytes | None
+    ) -> RunnableChain:
+        """Open the files of all segments of a manifest at once.
+
+        Raises:
+            CannotJoinError: This engine, or these segments, must run one by one.
         """
 
     def options(self) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 EXACT = 2e-6
-NONE = "none"
+NONE, NOT_MEASURED = "none", "not measured"
 # Largest difference of a logit (logits up to 7) between a row alone and the same row in batches
 # of other rows and paddings, all exits of a MiniLM and a BERT-base, rounded up.
 DIFFERENCES = {
@@ -36,9 +36,20 @@ def spell_rows(engine: str) -> str:
     return "; ".join(f"{degree} at {', '.join(which)}" for degree, which in by_degree.items())
 
 
-def row_independence(engine: str, precision: str) -> str:
-    """Says "exact" (up to 2e-6), "bounded" with the largest difference of a logit, or "none"."""
-    difference = DIFFERENCES.get((engine, precision), math.inf)
+def row_independence(engine: str, precision: str, measured: float | None = None) -> str:
+    """Say how much a logit may differ between a row alone and the same row in a batch.
+
+    Args:
+        engine: Its name.
+        precision: Of the bundle.
+        measured: What was measured on this device, if the engine knows; else the table decides.
+
+    Returns:
+        "exact" (up to 2e-6), "bounded" with the largest difference, "none", or "not measured".
+    """
+    difference = DIFFERENCES.get((engine, precision)) if measured is None else measured
+    if difference is None:
+        return NOT_MEASURED
     if difference <= EXACT:
         return "exact"
     return f"bounded: {difference:g}" if math.isfinite(difference) else NONE

@@ -7,9 +7,10 @@ a line in `row_independence.py` once its row independence is measured.
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import NamedTuple
 
-from effbert.runtime.engines.protocol import Engine
+from effbert.runtime.engines.protocol import Engine, EngineSettings
 from effbert.runtime.errors import InputError, MissingDependencyError
 
 
@@ -35,13 +36,25 @@ ENGINES = {
 }
 
 
-def open_engine(name: str, threads: int | None = None, precision: str = "fp32") -> Engine:
-    """Imports and creates an engine.
+def installed_engines() -> list[str]:
+    """Name the engines whose libraries are installed, in the order of the table.
+
+    Raises:
+        MissingDependencyError: There is none.
+    """
+    found = [name for name, entry in ENGINES.items() if find_spec(entry.library)]
+    if not found:
+        ways = " or ".join(entry.install for entry in ENGINES.values())
+        raise MissingDependencyError(f"No engine is installed; get one with: {ways}.")
+    return found
+
+
+def open_engine(name: str, settings: EngineSettings | None = None) -> Engine:
+    """Import and create an engine.
 
     Args:
         name: A key of `ENGINES`.
-        threads: Threads that compute one segment; None is the engine's own choice.
-        precision: Of the bundle, as its manifest says.
+        settings: What is asked of it; None asks for nothing special.
 
     Raises:
         InputError: There is no such engine, or `threads` is not a positive integer.
@@ -49,14 +62,16 @@ def open_engine(name: str, threads: int | None = None, precision: str = "fp32") 
     """
     if name not in ENGINES:
         raise InputError(f"There is no engine {name!r}; choose one of: {', '.join(ENGINES)}.")
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int)):
+    settings = settings or EngineSettings()
+    threads = settings.threads
+    if threads is not None and (
+        isinstance(threads, bool) or not isinstance(threads, int) or threads < 1
+    ):
         raise InputError(f"Threads: got {threads!r}, expected a positive integer or None.")
-    if threads is not None and threads < 1:
-        raise InputError(f"Threads: got {threads}, expected a positive integer or None.")
     entry = ENGINES[name]
     module, _, cls = entry.target.partition(":")
     try:
-        engine: Engine = getattr(import_module(module), cls)(threads, precision)
+        engine: Engine = getattr(import_module(module), cls)(settings)
     except ImportError as error:
         raise MissingDependencyError(
             f"Engine {name!r} needs {entry.library}, which cannot be imported ({error}); "

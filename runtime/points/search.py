@@ -44,24 +44,24 @@ class Search:
         bundle: Folder of the bundle.
         data: CSV file of labelled texts.
         store: File of the evaluated genes.
-        over: Knobs to search, "lengths" and "threshold".
+        over: Knobs to search, "lengths" and "threshold"; None for those that the bundle has.
         cost: "latency" or "flops".
         generations: How often the population is renewed.
         settings: Sizes, probability and seed of the evolution.
         resume: Go on with what the store holds.
-        engine: What runs the segments.
+        engine: What runs the segments; None is the first engine that is installed.
         threads: Threads that compute one segment; None is the engine's own choice.
     """
 
     bundle: Path
     data: Path
     store: Path
-    over: tuple[str, ...] = (LENGTHS,)
+    over: tuple[str, ...] | None = None
     cost: str = "latency"
     generations: int = 30
     settings: Settings = field(default_factory=Settings)
     resume: bool = False
-    engine: str = "onnxruntime"
+    engine: str | None = None
     threads: int | None = None
 
 
@@ -90,12 +90,13 @@ def search(options: Search, progress: Callable[[Evaluated], None] = lambda _: No
         BundleError, RunError: The bundle cannot be read, run or written.
     """
     bundle = open_bundle(options.bundle)
-    _check(options, bundle.manifest)
+    over = _chosen_knobs(options, bundle.manifest)
+    _check(over, options.cost, bundle.manifest)
     if options.store.exists() and not options.resume:
         raise store_exists(options.store)
     batches = read_batches(bundle, options.data)
     with Session(bundle, options.engine, options.threads) as session:
-        store = _open_store(options, session, batches)
+        store = _open_store(options, over, session, batches)
         try:
             evaluated = _evolve(options, session, batches, store, progress)
         finally:
@@ -154,46 +155,66 @@ def knob_values(gene: Gene, manifest: Manifest, header: Header) -> dict[str, Kno
     return values
 
 
-def _check(options: Search, manifest: Manifest) -> None:
+def _chosen_knobs(options: Search, manifest: Manifest) -> tuple[str, ...]:
+    """What to search: what the user says, or every knob of the bundle that can be searched."""
+    if options.over is not None:
+        return options.over
     knobs = {knob.name for knob in manifest.knobs}
-    if not options.over or not set(options.over) <= set(OVER):
+    over = tuple(name for name in OVER if name in knobs)
+    if over == OVER and _words_exit(manifest):
+        over = (LENGTHS,)
+    if not over:
+        known = ", ".join(sorted(knobs)) or "none"
         raise InputError(
-            f"--over: got {','.join(options.over)}, expected lengths, threshold or both."
+            f"The bundle has no knob to search (its knobs: {known}); export a checkpoint with "
+            "exits, or with --length-adaptive."
         )
-    if options.cost not in COSTS:
-        raise InputError(f"--cost: got {options.cost}, expected {' or '.join(COSTS)}.")
+    return over
+
+
+def _words_exit(manifest: Manifest) -> bool:
+    return any(
+        item.name == "exit_layer" for segment in manifest.segments for item in segment.outputs
+    )
+
+
+def _check(over: tuple[str, ...], cost: str, manifest: Manifest) -> None:
+    knobs = {knob.name for knob in manifest.knobs}
+    if not over or not set(over) <= set(OVER):
+        raise InputError(f"--over: got {','.join(over)}, expected lengths, threshold or both.")
+    if cost not in COSTS:
+        raise InputError(f"--cost: got {cost}, expected {' or '.join(COSTS)}.")
     for name, remedy in (
         (LENGTHS, "export it with --length-adaptive"),
         (THRESHOLD, "search --over lengths"),
     ):
-        if name in options.over and name not in knobs:
+        if name in over and name not in knobs:
             known = ", ".join(sorted(knobs)) or "none"
             raise InputError(
                 f"The bundle has no knob {name!r} to search (its knobs: {known}); {remedy}."
             )
     per_token = any(any(segment.flops[1:]) for segment in manifest.segments)
-    if options.cost == "flops" and LENGTHS in options.over and not per_token:
+    if cost == "flops" and LENGTHS in over and not per_token:
         raise InputError(
             "This bundle pads every row to one length, and its manifest counts FLOPs for that "
             "length only; search with --cost latency."
         )
-    words_exit = any(
-        item.name == "exit_layer" for segment in manifest.segments for item in segment.outputs
-    )
-    if words_exit and THRESHOLD in options.over:
+    if _words_exit(manifest) and THRESHOLD in over:
         raise InputError(
             "Words of this bundle exit one by one, so its thresholds are not searched; search "
             "--over lengths."
         )
 
 
-def _open_store(options: Search, session: Session, batches: Sequence[LabelledBatch]) -> Store:
+def _open_store(
+    options: Search, over: tuple[str, ...], session: Session, batches: Sequence[LabelledBatch]
+) -> Store:
     files = session.bundle.manifest.files
     weights = "".join(f"{name} {files[name].sha256}\n" for name in sorted(files))
     task = Task(
         bundle=hashlib.sha256(weights.encode()).hexdigest(),
         data=hashlib.sha256(options.data.read_bytes()).hexdigest(),
-        over=tuple(name for name in OVER if name in options.over),
+        over=tuple(name for name in OVER if name in over),
         cost=options.cost,
         settings=options.settings,
     )

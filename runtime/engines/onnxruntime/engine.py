@@ -19,8 +19,13 @@ from effbert.runtime.engines.failures import translated
 from effbert.runtime.engines.onnxruntime.graph_bytes import REFERENCE, Branch
 from effbert.runtime.engines.onnxruntime.joined import FIRST, LAST, MOST, Names, join_segments
 from effbert.runtime.engines.onnxruntime.mapped import give_back, trim
-from effbert.runtime.engines.protocol import Values
-from effbert.runtime.errors import UnsafeContentError
+from effbert.runtime.engines.protocol import (
+    UNLIMITED,
+    CannotJoinError,
+    EngineSettings,
+    Values,
+)
+from effbert.runtime.errors import EngineError, ResourceError, UnsafeContentError
 
 ERRORS_ONLY, FATAL_ONLY = 3, 4
 BLOCKS = ("int8-weight", "int4-weight")
@@ -47,9 +52,13 @@ class OnnxRuntime:
     joined graph looks for work a moment longer, to be awake for a call that follows at once.
     """
 
-    def __init__(self, threads: int | None, precision: str = "fp32") -> None:
-        self._threads = threads or 0
-        self._precision = precision
+    limits = UNLIMITED
+    measured_rows = None
+
+    def __init__(self, settings: EngineSettings) -> None:
+        settings.require_cpu("onnxruntime")
+        self._threads = settings.threads or 0
+        self._precision = settings.precision
 
     def load(self, name: str, model: bytes, weights: bytes | None) -> OnnxRuntimeSegment:
         """Opens a segment from its checked bytes; see `Engine.load`."""
@@ -65,25 +74,41 @@ class OnnxRuntime:
     def join(
         self, manifest: Manifest, files: Iterable[bytes], weights: bytes | None
     ) -> OnnxRuntimeChain:
-        """Opens all segments as one graph; see `Engine`.
+        """Open all segments as one graph; see `Engine`.
 
         onnxruntime wants the weights of branches in a file; its name is gone when this returns.
         """
         if os.name == "nt":
-            raise ValueError("a file that is mapped cannot be removed on Windows")
-        with TemporaryDirectory(prefix="effbert-", ignore_cleanup_errors=True) as folder:
-            with open(Path(folder, JOINED_NAME), "wb") as file:
-                model = join_segments(manifest, files, file, JOINED_NAME)
-            if weights is not None:
-                Path(folder, WEIGHTS_NAME).write_bytes(weights)
-            options = self._session_options(joined=True)
-            options.add_session_config_entry(EXTERNAL_FOLDER, folder)
-            try:
-                session = _opened(model, options)
-            except Exception as error:
-                raise translated(error, "onnxruntime", "open", "the segments") from error
-            give_back(folder)
+            raise CannotJoinError("a file that is mapped cannot be removed on Windows")
+        try:
+            with TemporaryDirectory(prefix="effbert-", ignore_cleanup_errors=True) as folder:
+                with open(Path(folder, JOINED_NAME), "wb") as file:
+                    model = join_segments(manifest, files, file, JOINED_NAME)
+                if weights is not None:
+                    Path(folder, WEIGHTS_NAME).write_bytes(weights)
+                session = self._open_joined(model, folder)
+                give_back(folder)
+        except MemoryError as error:
+            raise ResourceError("Memory ran out while the segments were joined.") from error
+        except ValueError as error:
+            raise CannotJoinError(str(error)) from error
+        except OSError as error:
+            raise CannotJoinError(
+                f"the temporary folder cannot be used ({error.strerror or error})"
+            ) from error
         return OnnxRuntimeChain(manifest, session)
+
+    def _open_joined(self, model: bytes, folder: str) -> onnxruntime.InferenceSession:
+        options = self._session_options(joined=True)
+        options.add_session_config_entry(EXTERNAL_FOLDER, folder)
+        try:
+            return _opened(model, options)
+        except Exception as error:
+            failure = translated(error, "onnxruntime", "open", "the segments")
+            if isinstance(failure, EngineError):
+                # Opened one by one, the segment that is to blame says so, if there is one.
+                raise CannotJoinError(str(failure).rstrip(".")) from error
+            raise failure from error
 
     def options(self) -> onnxruntime.RunOptions:
         """Options of one call; setting `terminate` stops it within about a millisecond."""

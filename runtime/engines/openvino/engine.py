@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,10 +14,17 @@ import openvino
 from numpy import ndarray
 from openvino import Tensor
 
+from effbert.runtime.bundle.manifest import Manifest
 from effbert.runtime.bundle.names import WEIGHTS_NAME
 from effbert.runtime.engines.failures import translated
 from effbert.runtime.engines.openvino.bfloat16 import HALF, narrowed, widened
 from effbert.runtime.engines.openvino.rounded import prepare_rounded
+from effbert.runtime.engines.protocol import (
+    UNLIMITED,
+    CannotJoinError,
+    EngineSettings,
+    RunnableChain,
+)
 from effbert.runtime.errors import EngineError, UnsafeContentError
 
 UNREADABLE = re.compile(
@@ -34,9 +41,13 @@ FEW_BYTES = 1 << 20  # in and out; buffers of larger runs are worth giving back 
 class OpenVino:
     """Compiles segments for the CPU, with one stream each: a segment uses all threads at once."""
 
-    def __init__(self, threads: int | None, precision: str = "fp32") -> None:
+    limits = UNLIMITED
+    measured_rows = None
+
+    def __init__(self, settings: EngineSettings) -> None:
+        settings.require_cpu("openvino")
         self._core = openvino.Core()
-        self._rounded = precision in ROUNDED
+        self._rounded = settings.precision in ROUNDED
         self._core.set_property({"ENABLE_MMAP": False})  # weights are read from a passing file
         self._properties: dict[str, object] = {
             "NUM_STREAMS": 1,
@@ -45,8 +56,8 @@ class OpenVino:
             # Pinned threads would take the cores of the host process's own models.
             "ENABLE_CPU_PINNING": False,
         }
-        if threads is not None:
-            self._properties["INFERENCE_NUM_THREADS"] = threads
+        if settings.threads is not None:
+            self._properties["INFERENCE_NUM_THREADS"] = settings.threads
 
     def load(self, name: str, model: bytes, weights: bytes | None) -> OpenVinoSegment:
         """Compiles a segment from its checked bytes; see `Engine.load`."""
@@ -63,6 +74,12 @@ class OpenVino:
         except Exception as error:
             raise _explained(error, name) from error
         return OpenVinoSegment(name, read, compiled)
+
+    def join(
+        self, manifest: Manifest, files: Iterable[bytes], weights: bytes | None
+    ) -> RunnableChain:
+        """Refuse: a model of OpenVINO cannot branch as cheaply as its calls are made."""
+        raise CannotJoinError("OpenVINO compiles every segment by itself")
 
     def options(self) -> OpenVinoCall:
         """Options of one call; setting `terminate` stops it within a few operators."""
