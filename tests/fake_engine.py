@@ -6,6 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from effbert.runtime.engines.protocol import (
+    UNLIMITED,
+    CannotJoinError,
+    EngineSettings,
+    RunnableChain,
+)
 from effbert.runtime.errors import EngineError, ResourceError
 
 SECONDS = 0.1
@@ -26,12 +32,18 @@ class Waiting:
     """
 
     largest = 1 << 30
+    limits = UNLIMITED
+    measured_rows: float | None = None
 
-    def __init__(self, threads: int | None, precision: str) -> None:
+    def __init__(self, settings: EngineSettings) -> None:
+        self.settings = settings
         self.shapes: list[tuple[str, tuple[int, ...]]] = []
 
     def load(self, name: str, model: bytes, weights: bytes | None) -> "WaitingSegment":
         return WaitingSegment(self, name)
+
+    def join(self, *_: object) -> RunnableChain:
+        raise CannotJoinError("it only waits")
 
     def options(self) -> Options:
         return Options()

@@ -176,7 +176,7 @@ def test_a_regression_that_cannot_exit_says_what_could(tmp_path: Path):
     checkpoint = write_deebert(tmp_path / "in", labels=1, layers=2, tokenizer=None)
     report = export(checkpoint, tmp_path / "out", dry_run=True)
     assert report.policy.name == "none"
-    assert "--policy patience" in " ".join(report.description.notes)
+    assert "--policy patience" in " ".join(report.notes)
     settled = export(checkpoint, tmp_path / "out", dry_run=True, policy="patience")
     assert settled.policy.name == "patience-regression"
-    assert not settled.description.notes
+    assert not settled.notes

@@ -16,6 +16,7 @@ from effbert.graph_passes.stored import (
     store_halves,
     store_tables,
 )
+from effbert.runtime.engines.protocol import EngineSettings
 from effbert.runtime.engines.table import open_engine
 from graphs import operators
 from weighted_graphs import normal, weighted
@@ -58,7 +59,7 @@ X = normal(5, 96)
 
 def compute(model: ir.Model, precision: str = "fp32", **feeds: np.ndarray) -> dict[str, np.ndarray]:
     """Run a graph as the runtime does at a precision."""
-    engine = open_engine("onnxruntime", 1, precision)
+    engine = open_engine("onnxruntime", EngineSettings(1, precision))
     return engine.load("graph", ir.to_proto(model).SerializeToString(), None).run(feeds)
 
 

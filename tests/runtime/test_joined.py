@@ -19,6 +19,7 @@ from effbert.runtime import Session, open_bundle
 from effbert.runtime.chain.one_by_one import OneByOne
 from effbert.runtime.engines.onnxruntime.engine import OnnxRuntime, OnnxRuntimeChain
 from effbert.runtime.engines.onnxruntime.joined import join_segments
+from effbert.runtime.engines.protocol import CannotJoinError, EngineSettings
 from effbert.runtime.errors import BundleError, EffbertError, EngineError, NumericalError
 from tiny_bundle import EXITS, MAX_LENGTH, VOCABULARY, build_tiny_bundle
 
@@ -384,7 +385,9 @@ def test_references_to_other_files_are_not_joined(tmp_path: Path, where: str) ->
 
     edit_all(bundle, refer)
     opened = open_bundle(bundle)
-    with pytest.raises(ValueError, match="outside"):
-        OnnxRuntime(1).join(opened.manifest, map(opened.read, SEGMENTS), None)
+    with pytest.raises(CannotJoinError, match="outside"):
+        OnnxRuntime(EngineSettings(threads=1)).join(
+            opened.manifest, map(opened.read, SEGMENTS), None
+        )
     with pytest.raises(EffbertError, match=r"segment-00\.onnx"):
         Session(bundle)

@@ -17,7 +17,7 @@ import pytest
 from bundle_edits import edit_segment
 from effbert.runtime import Cancel, Session
 from effbert.runtime.bundle.folder import open_bundle
-from effbert.runtime.engines.protocol import Engine
+from effbert.runtime.engines.protocol import Engine, EngineSettings
 from effbert.runtime.engines.table import open_engine
 from effbert.runtime.errors import (
     CancelledError,
@@ -40,7 +40,7 @@ def bundle(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def engine_() -> Engine:
-    return open_engine("openvino", threads=1)
+    return open_engine("openvino", EngineSettings(threads=1))
 
 
 def feeds(rows: int = 1) -> dict[str, np.ndarray]:
@@ -98,7 +98,7 @@ def test_arrays_that_must_not_be_written_are_read(engine_: Engine, bundle: Path)
 
 
 def test_it_computes_in_float32_with_the_threads_asked_for(bundle: Path) -> None:
-    compiled = load(open_engine("openvino", threads=2), bundle)._compiled
+    compiled = load(open_engine("openvino", EngineSettings(threads=2)), bundle)._compiled
     assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
     assert compiled.get_property("INFERENCE_NUM_THREADS") == 2
     assert compiled.get_property("ENABLE_CPU_PINNING") is False

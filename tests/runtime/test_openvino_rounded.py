@@ -15,6 +15,7 @@ from effbert.runtime import Session
 from effbert.runtime.bundle.folder import open_bundle
 from effbert.runtime.engines.openvino.bfloat16 import narrowed, widened
 from effbert.runtime.engines.openvino.rounded import prepare_rounded
+from effbert.runtime.engines.protocol import EngineSettings
 from effbert.runtime.engines.table import open_engine
 from tiny_bundle import MAX_LENGTH, VOCABULARY, build_tiny_bundle
 
@@ -123,7 +124,7 @@ def test_hidden_states_cross_in_16_bits_and_answers_in_float32(
     }
     found = {}
     for kind in ("fp32", precision):
-        engine = open_engine("openvino", threads=1, precision=kind)
+        engine = open_engine("openvino", EngineSettings(threads=1, precision=kind))
         first, second = (engine.load(f, read_file(f), None) for f in files(2))
         out = first.run(start)
         rows = {"attention_mask": start["attention_mask"], "hidden": out["hidden_out"]}

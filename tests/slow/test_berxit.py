@@ -77,7 +77,7 @@ def test_a_regression_without_learning_to_exit_runs_to_the_end(tmp_path: Path):
     checkpoint = write_berxit(tmp_path / "in", labels=1)
     report = export(checkpoint, tmp_path / "out")
     assert report.policy.name == "none"
-    assert report.description.notes
+    assert report.notes
     session = Session(tmp_path / "out", threads=1)
     assert not session.knobs
     check_default_knobs(session, BerxitReference(checkpoint), rows_of("bert", 30))

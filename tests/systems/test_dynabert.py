@@ -14,7 +14,7 @@ import pytest
 from checkpoints import write_deebert
 from effbert.exporter import export
 from effbert.exporter.checkpoints.find import open_checkpoint
-from effbert.exporter.encoders.sizes import cut_variants, layers_at, width_at
+from effbert.exporter.encoders.sizes import cut_variants, layers_at, size_notes, width_at
 from effbert.exporter.formats import plain
 from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime import Session
@@ -111,7 +111,7 @@ def test_its_config_names_a_dynabert(tmp_path: Path, backbone: str, old: bool):
     assert claims(checkpoint) == ["dynabert"]
     report = export(checkpoint, tmp_path / "bundle", dry_run=True)
     assert report.description.architecture == backbone
-    [note] = report.description.notes
+    [note] = report.notes
     assert "--widths 0.25,0.5,0.75,1 --depths 0.5,0.75,1" in note
 
 
@@ -122,11 +122,11 @@ def test_a_plain_roberta_is_cut_by_the_same_rule(
 ):
     checkpoint = write_full(tmp_path / "c", backbone="roberta", architecture=architecture)
     model = plain.load(open_checkpoint(checkpoint), LoadOptions())
-    [variant] = cut_variants(model, [width], [depth])
+    [cut], _ = cut_variants(model, [width], [depth])
     reference = dynabert_reference(checkpoint, width, depth)
     rows = list(random_rows("roberta", 10))
-    assert torch_difference(variant.model, reference, rows) <= LOGITS_ATOL
-    assert any("expect worse answers" in note for note in variant.model.description.notes)
+    assert torch_difference(cut, reference, rows) <= LOGITS_ATOL
+    assert "expect worse answers" in size_notes(model.description, [width], [depth])[0]
 
 
 @pytest.mark.parametrize(
@@ -185,8 +185,9 @@ def test_what_variants_have_in_common_is_stored_once(tmp_path: Path):
 def test_weights_are_not_copied_to_be_cut(tmp_path: Path):
     model = plain.load(open_checkpoint(write_full(tmp_path / "c")), LoadOptions())
     owned = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
-    for variant in cut_variants(model, [1, 0.5], [1, 0.5]):
-        found = {weight.untyped_storage().data_ptr() for weight in variant.model.parameters()}
+    models, _ = cut_variants(model, [1, 0.5], [1, 0.5])
+    for cut in models:
+        found = {weight.untyped_storage().data_ptr() for weight in cut.parameters()}
         assert found <= owned
 
 

@@ -84,9 +84,9 @@ def test_the_front_becomes_operating_points(
 def test_the_search_is_left_out_where_it_does_not_apply(
     checkpoint: Path, tmp_path: Path, options: dict[str, Any], noted: bool
 ):
-    described = export(checkpoint, tmp_path / "bundle", dry_run=True, **options).description
-    assert not described.operating_points
-    assert any("--length-adaptive exports it" in note for note in described.notes) == noted
+    report = export(checkpoint, tmp_path / "bundle", dry_run=True, **options)
+    assert not report.plan.operating_points
+    assert any("--length-adaptive exports it" in note for note in report.notes) == noted
 
 
 def test_a_search_of_all_layers_says_nothing_of_fewer(tmp_path: Path):
@@ -94,7 +94,7 @@ def test_a_search_of_all_layers_says_nothing_of_fewer(tmp_path: Path):
     write_store(checkpoint)
     for exits, found in (([1, 2], FRONT), ([1], [])):
         options = {"length_adaptive": True, "dry_run": True, "exits": exits}
-        points = export(checkpoint, tmp_path / "out", **options).description.operating_points
+        points = export(checkpoint, tmp_path / "out", **options).plan.operating_points
         assert [point.knobs["lengths"] for point in points] == found
 
 
