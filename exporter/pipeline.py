@@ -149,7 +149,7 @@ def _lower(
 def _described(
     writer: BundleWriter, plan: Plan, built: Sequence[BuiltModel], options: ExportOptions
 ) -> Bundle:
-    """The bundle with the files written so far, before anything of it has run."""
+    """Return the bundle with the files written so far, before anything of it has run."""
     manifest = describe_bundle(plan, built, options.opset, options.precision, writer.files)
     return Bundle(writer.folder, manifest)
 
@@ -157,7 +157,7 @@ def _described(
 def _ask_torch(
     models: Sequence[ExitModel], bundle: Bundle, texts: Sequence[Text] | None, say: Progress
 ) -> list[Reference]:
-    """What torch answers to every row, for each model; nothing without texts to verify on."""
+    """Tell what torch answers to every row, for each model; nothing without texts to verify on."""
     gc.collect()  # graphs are full of cycles, which would keep their copies of the weights
     if texts is None:
         return []

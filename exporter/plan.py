@@ -129,7 +129,7 @@ def _length_options(options: ExportOptions) -> LengthOptions | None:
 def _stored(
     opened: Checkpoint, described: Description, lengths: LengthOptions | None
 ) -> tuple[tuple[OperatingPoint, ...], Sequence[str]]:
-    """The search that the training of a Length-Adaptive Transformer left beside the weights."""
+    """Read the search that a Length-Adaptive Transformer's training left beside the weights."""
     # That search knew neither PoWER-BERT's rule nor a model without some of its layers.
     other = described.skipped or (lengths is not None and lengths.retention is not None)
     if other or not has_store(opened.folder):

@@ -82,7 +82,7 @@ def build_segments(model: ExitModel, policy: Policy, opset: int, prefix: str = "
     """Trace, clean, cut, attach the policy and name everything; files start with `prefix`.
 
     Raises:
-        ExportError: torch cannot trace the model, or something that crosses a cut is not batched.
+        ExportError: Torch cannot trace the model, or something that crosses a cut is not batched.
     """
     traced = trace(model, opset)
     layers = model.description.layers

@@ -59,7 +59,7 @@ def trace(model: ExitModel, opset: int) -> Traced:
     """Run `torch.onnx.export` once over backbone and exits, batch and sequence dynamic.
 
     Raises:
-        TraceError: torch cannot trace this model.
+        TraceError: Torch cannot trace this model.
     """
     dynamic = torch.export.Dim.DYNAMIC
     inputs = example_inputs(model)

@@ -36,18 +36,18 @@ def attach_policy(
     yields the logits that the segment gives instead of its own, from the same.
 
     Args:
-        model: the segment, changed in place.
-        signal: what is compared.
-        fires: the comparison, true where a row leaves.
-        watched: the segment output that the policy looks at.
-        states: carries of the policy, as graph inputs yet to be added.
-        knobs: scalar inputs of the policy, likewise.
-        last: rows leave here whatever the policy says.
-        replaces: the output that the watched one replaces where the policy fires; the watched one
+        model: The segment, changed in place.
+        signal: What is compared.
+        fires: The comparison, true where a row leaves.
+        watched: The segment output that the policy looks at.
+        states: Carries of the policy, as graph inputs yet to be added.
+        knobs: Scalar inputs of the policy, likewise.
+        last: Rows leave here whatever the policy says.
+        replaces: The output that the watched one replaces where the policy fires; the watched one
             is then no longer an output (DeeBERT's last highway).
-        answer: what the segment answers, where that is not its own logits.
-        extras: outputs that are there for the policy, and are none afterwards.
-        available: inputs of the bundle that the policy may read, added where it does.
+        answer: What the segment answers, where that is not its own logits.
+        extras: Outputs that are there for the policy, and are none afterwards.
+        available: Inputs of the bundle that the policy may read, added where it does.
 
     Returns:
         The carries added: state name to output name; empty for the last segment.

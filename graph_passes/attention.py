@@ -113,7 +113,7 @@ class _AttentionRule(RewriteRuleClassBase):
         )
 
     def _mask_of(self, op: Any, mask: ir.Value, query: ir.Value) -> ir.Value:
-        """The mask with a row for every query: onnxruntime does not broadcast it itself."""
+        """Return the mask with a row for every query: onnxruntime does not broadcast it itself."""
         rows, columns = query.shape[1], mask.shape[3]
         if mask.shape[2] != 1:
             return mask
@@ -140,13 +140,13 @@ def _masks(mask: ir.Value, query: ir.Value) -> bool:
 
 
 def _heads(split: ir.Value) -> Any:
-    """The shape that a Reshape splits heads off by; None if that is not what gives `split`."""
+    """Return the shape by which a Reshape splits heads off; None where no Reshape does."""
     node = split.producer()
     return _constant(node.inputs[1]) if node is not None and node.op_type == "Reshape" else None
 
 
 def _whole(split: ir.Value) -> ir.Value:
-    """What `split` was before heads were split off."""
+    """Tell what `split` was before heads were split off."""
     node = split.producer()
     whole = None if node is None else node.inputs[0]
     assert whole is not None  # a Reshape, as `_heads` found

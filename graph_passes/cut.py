@@ -42,8 +42,8 @@ def cut(model: ir.Model, exits: Sequence[Exit]) -> list[CutSegment]:
     carried otherwise (hidden states, running sums). Weights are shared, not copied.
 
     Args:
-        model: the traced graph; left unchanged.
-        exits: the exits in order of depth.
+        model: The traced graph; left unchanged.
+        exits: The exits in order of depth.
 
     Returns:
         One segment an exit. A hidden state is called `hidden`; others `carry_NAME`.
@@ -111,7 +111,7 @@ def _is_cheap(value: ir.Value) -> bool:
 def _ancestors(
     values: Sequence[ir.Value], seen: Mapping[ir.Node | None, int]
 ) -> dict[ir.Node, None]:
-    """The nodes that values depend on, as keys, in the same order in every run."""
+    """Return the nodes that values depend on, as keys, in the same order in every run."""
     found: dict[ir.Node, None] = {}
     pending = [value.producer() for value in values]
     while pending:

@@ -28,13 +28,13 @@ class Range(NamedTuple):
     highest: float
 
     def scale(self) -> tuple[np.float32, np.uint8]:
-        """The step between two levels and the level of zero, which is exact."""
+        """Return the step between two levels and the level of zero, which is exact."""
         lowest, highest = min(self.lowest, 0.0), max(self.highest, 0.0)
         step = np.float32((highest - lowest) / LEVELS) or np.float32(1)
         return step, np.uint8(np.clip(np.rint(-lowest / step), 0, LEVELS))
 
     def rounded(self, values: np.ndarray) -> np.ndarray:
-        """What int8 makes of float32 values, as float32."""
+        """Tell what int8 makes of float32 values, as float32."""
         step, zero = self.scale()
         return (np.clip(np.rint(values / step) + zero, 0, LEVELS) - np.float32(zero)) * step
 
@@ -43,8 +43,8 @@ def quantize_weight(weight: np.ndarray, axis: int = 0) -> tuple[np.ndarray, np.n
     """Round a float32 matrix to int8, with a scale for each slice along `axis`.
 
     Args:
-        weight: float32 [in, out].
-        axis: the axis that shares a scale: 0 gives a scale for each column.
+        weight: Float32 [in, out].
+        axis: The axis that shares a scale: 0 gives a scale for each column.
 
     Returns:
         int8 of the same shape, and the float32 scales.
@@ -55,7 +55,7 @@ def quantize_weight(weight: np.ndarray, axis: int = 0) -> tuple[np.ndarray, np.n
 
 
 def column_scales(weight: np.ndarray, axis: int = 0) -> np.ndarray:
-    """The float32 step between two levels of each column, or of each slice along `axis`."""
+    """Return the float32 step between two levels of each column, or of each slice along `axis`."""
     scales = (np.abs(weight).max(axis=axis) / LARGEST).astype(np.float32)
     scales[scales == 0] = 1
     return scales
@@ -78,10 +78,10 @@ def quantize_products(
     Gemm its bias, all with zero points.
 
     Args:
-        model: the graph.
-        products: some of its products.
-        ranges: by name of the activation.
-        weights: by name of the weight.
+        model: The graph.
+        products: Some of its products.
+        ranges: By name of the activation.
+        weights: By name of the weight.
 
     Returns:
         How many products were turned.
@@ -145,7 +145,7 @@ def _with_room(
 
 
 def _dequantized_bias(node: ir.Node, steps: np.ndarray) -> ir.Value:
-    """The bias in steps of the product, so that engines can add it to the integers."""
+    """Return the bias in steps of the product, so that engines can add it to the integers."""
     bias = node.inputs[2]
     levels = np.rint(bias.const_value.numpy().astype(np.float64) / steps)
     inputs = [

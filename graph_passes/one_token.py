@@ -64,7 +64,7 @@ def _narrow(graph: ir.Graph, reader: ir.Node) -> bool:
 
 
 def _upwards(graph: ir.Graph, reader: ir.Node) -> Iterator[ir.Node]:
-    """The nodes before `reader`, consumers before producers."""
+    """Return the nodes before `reader`, consumers before producers."""
     before = False
     for node in reversed(graph):
         if before and len(node.outputs) == 1:
@@ -73,7 +73,7 @@ def _upwards(graph: ir.Graph, reader: ir.Node) -> Iterator[ir.Node]:
 
 
 def _demanded_axis(value: ir.Value, wanted: dict[ir.Node, list[int | None]]) -> int | None:
-    """The axis along which every use of a value wants one row; None if some use wants all."""
+    """Return the axis along which every use of a value wants one row; None if one wants all."""
     axes = {wanted[use.node][use.idx] if use.node in wanted else None for use in value.uses()}
     return axes.pop() if len(axes) == 1 and not value.is_graph_output() else None
 

@@ -106,7 +106,7 @@ def store_halves(model: ir.Model, precision: str) -> int:
     behind the Gather.
 
     Args:
-        model: the graph.
+        model: The graph.
         precision: "fp16" or "bf16".
 
     Returns:
@@ -148,7 +148,7 @@ def _is_table(node: ir.Node, table: ir.Value) -> bool:
 
 
 def _first(graph: ir.Graph, nodes: Sequence[ir.Node]) -> ir.Node:
-    """The first of some nodes, in the order in which they are computed."""
+    """Return the first of some nodes, in the order in which they are computed."""
     wanted = set(nodes)
     return next(node for node in graph if node in wanted)
 

@@ -13,7 +13,7 @@ def check_plot(path: Path) -> None:
 
     Raises:
         InputError: The folder is missing, or matplotlib does not write such files.
-        MissingDependencyError: matplotlib is not installed.
+        MissingDependencyError: Matplotlib is not installed.
     """
     try:
         from matplotlib.backend_bases import FigureCanvasBase

@@ -59,7 +59,7 @@ class Session:
         max_batch_tokens: int = 16_384,
         dependent_rows: bool = False,
     ) -> None:
-        """Opens a bundle and loads its segments, comparing each file with the manifest.
+        """Open a bundle and loads its segments, comparing each file with the manifest.
 
         Args:
             bundle: Folder of the bundle, or what `open_bundle` returned.
@@ -216,7 +216,7 @@ class Session:
             return answers
 
     def close(self) -> None:
-        """Waits for the calls that are running, then frees the segments; a second time is fine."""
+        """Wait for the calls that are running, then frees the segments; a second time is fine."""
         if self._calls.close():
             self._chains.close()
 

@@ -39,7 +39,7 @@ class Checkpoint:
         """Shape of every tensor by name.
 
         Raises:
-            CheckpointError: a weights file is damaged or holds more than tensors.
+            CheckpointError: A weights file is damaged or holds more than tensors.
         """
         shapes: dict[str, tuple[int, ...]] = {}
         for path in self.weights:
@@ -57,7 +57,7 @@ class Checkpoint:
         """Load every tensor by name, float16 and bfloat16 widened to float32.
 
         Raises:
-            CheckpointError: a weights file is damaged or holds more than tensors.
+            CheckpointError: A weights file is damaged or holds more than tensors.
         """
         tensors: dict[str, torch.Tensor] = {}
         for path in self.weights:
@@ -133,7 +133,7 @@ def _is_stored_zip(path: Path) -> bool:
     """Tell the zip layout of torch from the older one.
 
     Raises:
-        ValueError: the zip is compressed, which torch never does and a zip bomb always.
+        ValueError: The zip is compressed, which torch never does and a zip bomb always.
     """
     with path.open("rb") as file:
         if file.read(2) != b"PK":

@@ -35,11 +35,11 @@ def open_checkpoint(location: str | Path) -> Checkpoint:
     """Find config and weights of a checkpoint.
 
     Args:
-        location: a folder with config.json, one weights file with a config.json beside it, a whole
+        location: A folder with config.json, one weights file with a config.json beside it, a whole
             model of Keras in HDF5, or the id of a model on the Hugging Face hub.
 
     Raises:
-        CheckpointError: nothing usable is there; the message says what was looked for.
+        CheckpointError: Nothing usable is there; the message says what was looked for.
     """
     try:
         return _open(str(location))

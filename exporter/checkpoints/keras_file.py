@@ -51,7 +51,7 @@ def find_keras(path: Path) -> Path | None:
     """Tell whether a file is one of Keras, or which file of a folder that holds no other weights.
 
     Raises:
-        CheckpointError: the folder holds several.
+        CheckpointError: The folder holds several.
     """
     if path.is_file():
         return path if path.suffix in KERAS_SUFFIXES else None
@@ -69,8 +69,8 @@ def open_keras(path: Path) -> KerasCheckpoint:
     """Open a model that Keras saved.
 
     Raises:
-        CheckpointError: the file is damaged, or holds something else.
-        MissingDependencyError: h5py is not installed.
+        CheckpointError: The file is damaged, or holds something else.
+        MissingDependencyError: H5py is not installed.
     """
     with _reading(path) as file:
         if "model_config" not in file.attrs or "model_weights" not in file:
@@ -115,7 +115,7 @@ def _datasets(file: Any) -> Iterator[tuple[str, Any]]:
     """Yield the weights of all layers, once it is sure that the file holds as much as they claim.
 
     Raises:
-        CheckpointError: they lie elsewhere, are no numbers, or are more than the file holds.
+        CheckpointError: They lie elsewhere, are no numbers, or are more than the file holds.
     """
     path, claimed = Path(file.filename), 0
     size = path.stat().st_size
@@ -169,5 +169,5 @@ def _attribute(item: Any, name: str, limit: int) -> Any:
 
 
 def _leaf(layer: str, name: str) -> str:
-    """What a weight is called within its layer: Wq for Encoder-1-X/Encoder-1-X_Wq:0."""
+    """Tell what a weight is called within its layer: Wq for Encoder-1-X/Encoder-1-X_Wq:0."""
     return name.rpartition("/")[2].partition(":")[0].removeprefix(f"{layer}_")

@@ -66,7 +66,7 @@ def read_store(path: Path, knob: Knob) -> list[Configuration]:
     """Read every configuration, one value a layer as the knob takes them.
 
     Raises:
-        CheckpointError: see `stored_points`.
+        CheckpointError: See `stored_points`.
     """
     if path.stat().st_size > MAX_BYTES:
         raise CheckpointError(f"{path} is larger than {MAX_BYTES >> 20} MiB; move it elsewhere.")
@@ -91,7 +91,7 @@ def read_store(path: Path, knob: Knob) -> list[Configuration]:
 
 
 def front(found: list[Configuration]) -> list[Configuration]:
-    """What no other beats in score at the same or a lower cost, the cheapest first; 100 at most."""
+    """Return what none beats in score at the same or a lower cost, cheapest first; 100 at most."""
     best: list[Configuration] = []
     for each in sorted(found, key=lambda each: (each.cost, -each.score)):
         if not best or each.score > best[-1].score:

@@ -23,7 +23,7 @@ def measured_bert(checkpoint: Checkpoint, prefix: str, layers: int) -> dict[str,
         The fields of transformers' BertConfig.
 
     Raises:
-        CheckpointError: tensors are missing, or the number of heads does not fit.
+        CheckpointError: Tensors are missing, or the number of heads does not fit.
     """
 
     def shape(name: str) -> tuple[int, ...]:

@@ -30,15 +30,15 @@ def find_tokenizer(folder: Path, model_type: str, limits: Limits) -> FoundTokeni
     """Read tokenizer.json, or convert the vocabulary files of an older checkpoint.
 
     Args:
-        folder: where the tokenizer files are.
-        model_type: the encoder family, for vocabularies that do not say what they are.
-        limits: the model's; they bound the tokenizer's length and ids.
+        folder: Where the tokenizer files are.
+        model_type: The encoder family, for vocabularies that do not say what they are.
+        limits: The model's; they bound the tokenizer's length and ids.
 
     Returns:
         None where the folder has no tokenizer at all.
 
     Raises:
-        CheckpointError: a tokenizer is there but cannot be read, or yields ids the model lacks.
+        CheckpointError: A tokenizer is there but cannot be read, or yields ids the model lacks.
     """
     path = folder / TOKENIZER_NAME
     slow = any((folder / name).is_file() for name in VOCABULARIES)

@@ -11,12 +11,12 @@ def attention(
     """Attend with projected vectors [batch, tokens, heads * size]; queries may be fewer than keys.
 
     Args:
-        query: of the tokens that attend.
-        key: of those attended to.
-        value: likewise.
-        heads: how many share a vector.
-        mask: additive, float32 [batch, 1, 1, keys].
-        constant: see `attention_shares`.
+        query: Of the tokens that attend.
+        key: Of those attended to.
+        value: Likewise.
+        heads: How many share a vector.
+        mask: Additive, float32 [batch, 1, 1, keys].
+        constant: See `attention_shares`.
 
     Returns:
         The context, shaped as the query.
@@ -36,12 +36,12 @@ def attention_shares(
     """How much each token attends to each other, [batch, heads, queries, keys]; see `attention`.
 
     Args:
-        query: of the tokens that attend.
-        key: of those attended to.
-        heads: how many share a vector.
-        mask: additive, float32 [batch, 1, 1, keys].
-        constant: added to the denominator of the softmax, exponentials relative to the largest.
-        first: so many heads only.
+        query: Of the tokens that attend.
+        key: Of those attended to.
+        heads: How many share a vector.
+        mask: Additive, float32 [batch, 1, 1, keys].
+        constant: Added to the denominator of the softmax, exponentials relative to the largest.
+        first: So many heads only.
     """
     queries = _split(query, heads)[:, :, :first].transpose(1, 2)
     keys = _split(key, heads)[:, :, :first].transpose(1, 2)

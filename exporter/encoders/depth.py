@@ -26,16 +26,16 @@ def choose_kept(layers: Layers, depth: int) -> tuple[int, ...]:
     """Resolve the option for an encoder of `depth` layers.
 
     Args:
-        layers: the layers to keep, as numbers or as text such as 1,3,5; or a rule that drops K.
+        layers: The layers to keep, as numbers or as text such as 1,3,5; or a rule that drops K.
             `top` drops the last layers, `bottom` the first, `symmetric` the middle ones, and
             `alternate` every second one from the last on.
-        depth: how many layers the encoder has.
+        depth: How many layers the encoder has.
 
     Returns:
         The layers that stay, from 1, in order.
 
     Raises:
-        InputError: the option is none of these, or does not fit the depth.
+        InputError: The option is none of these, or does not fit the depth.
     """
     if isinstance(layers, str) and (rule := re.fullmatch(r"([a-z]+):([0-9]{1,9})", layers)):
         return _without(rule[1], int(rule[2]), depth)
@@ -86,7 +86,7 @@ def keep_layers(model: transformers.PreTrainedModel, kept: Sequence[int]) -> Non
     A step of ALBERT keeps the group of layers that serves it at full depth.
 
     Raises:
-        InputError: how a family chains its layers is not known well enough to leave some out.
+        InputError: How a family chains its layers is not known well enough to leave some out.
     """
     from torch import nn
 

@@ -55,18 +55,18 @@ class Family:
     """How one model type is exported.
 
     Attributes:
-        mask: what the encoder is given while it is traced: `additive` is our own float
+        mask: What the encoder is given while it is traced: `additive` is our own float
             [batch, 1, 1, sequence], which saves transformers' mask construction; `binary` is the
             0/1 mask itself; `float` is that as float32; `unused` is nothing.
-        padding_free: a row's answer does not depend on how far it is padded.
-        max_length, min_length: tokens a row may have, from the config.
-        fixed: config fields set at load time; they change how, not what, the model computes.
-        requires: config values without which the family is refused.
-        refusal: why the family, or a config that lacks `requires`, cannot be exported.
-        prepare: what is done to the loaded model before it is traced.
-        resamples: the model shortens rows and lengthens them again.
-        derives_types: tasks whose model computes better token types from the ids than zeros.
-        atol: largest difference to torch that is still rounding.
+        padding_free: A row's answer does not depend on how far it is padded.
+        max_length, min_length: Tokens a row may have, from the config.
+        fixed: Config fields set at load time; they change how, not what, the model computes.
+        requires: Config values without which the family is refused.
+        refusal: Why the family, or a config that lacks `requires`, cannot be exported.
+        prepare: What is done to the loaded model before it is traced.
+        resamples: The model shortens rows and lengthens them again.
+        derives_types: Tasks whose model computes better token types from the ids than zeros.
+        atol: Largest difference to torch that is still rounding.
     """
 
     mask: Mask = "binary"
@@ -83,7 +83,7 @@ class Family:
 
 
 def refused(reason: str) -> Family:
-    """A family that cannot be exported rightly."""
+    """Return a family that cannot be exported rightly."""
     return Family(refusal=reason)
 
 
@@ -187,7 +187,7 @@ def family_of(config: Any) -> Family:
     """Look up how to export a model with this config of transformers.
 
     Raises:
-        ExportError: the family, or this configuration of it, cannot be exported rightly.
+        ExportError: The family, or this configuration of it, cannot be exported rightly.
     """
     family = FAMILIES.get(config.model_type, Family())
     sound = all(getattr(config, name) == value for name, value in family.requires.items())

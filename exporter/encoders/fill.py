@@ -28,20 +28,20 @@ def fill(
     """Build a model in float32 with eager attention, which traces to fewer nodes.
 
     Args:
-        checkpoint: named in messages.
-        kind: the class.
-        config: what it is built from.
-        tensors: its weights by name.
-        prefix: what tensor names start with beyond those of the class.
-        what: what is built, for messages.
-        if_missing: what to do about a missing tensor, for messages.
-        options: further arguments of the class.
+        checkpoint: Named in messages.
+        kind: The class.
+        config: What it is built from.
+        tensors: Its weights by name.
+        prefix: What tensor names start with beyond those of the class.
+        what: What is built, for messages.
+        if_missing: What to do about a missing tensor, for messages.
+        options: Further arguments of the class.
 
     Returns:
         The model, and the names of tensors that it did not take.
 
     Raises:
-        CheckpointError: a weight is missing, of another shape, or no floating-point number.
+        CheckpointError: A weight is missing, of another shape, or no floating-point number.
     """
     name = checkpoint.name
     try:

@@ -26,7 +26,7 @@ class LayerParts:
         return embedded if project is None else project(embedded)
 
     def layers(self, encoder: Any) -> Sequence[Any]:
-        """The layers in the order in which they run."""
+        """Return the layers in the order in which they run."""
         return encoder.encoder.layer
 
     def attend(self, layer: Any, hidden: Tensor, real: Tensor, seen: int) -> tuple[Tensor, Tensor]:
@@ -105,7 +105,7 @@ def layer_parts(config: Any) -> LayerParts:
     """Find the parts of a family's layers.
 
     Raises:
-        ExportError: the family's layers are others than BERT's.
+        ExportError: The family's layers are others than BERT's.
     """
     name = config.model_type
     if name not in PARTS or getattr(config, "inner_group_num", 1) != 1:

@@ -43,8 +43,8 @@ def make_length_adaptive(model: ExitModel, options: LengthOptions) -> ExitModel:
     """Let the model's encoder drop tokens between attention and feed-forward of each layer.
 
     Raises:
-        ExportError: the model's layers are not BERT's, or it decides about tokens itself.
-        InputError: an option does not fit.
+        ExportError: The model's layers are not BERT's, or it decides about tokens itself.
+        InputError: An option does not fit.
     """
     if options.keep_cls not in KEEP:
         raise InputError(f"--keep-cls: got {options.keep_cls}, expected {', '.join(KEEP)}.")
@@ -122,7 +122,7 @@ def _last_drop_shows(model: ExitModel, dropping: LengthDropEncoder) -> bool:
 
 
 def _limited(limits: Limits, pad_to: int | None) -> Limits:
-    """What rows may have if all are padded to this many tokens."""
+    """Tell what rows may have if all are padded to this many tokens."""
     if pad_to is None:
         return limits
     if not limits.min_length <= pad_to <= limits.max_length:

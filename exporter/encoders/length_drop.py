@@ -32,7 +32,7 @@ MANY = 1 << 20  # more tokens than any row has
 
 
 def lengths_knob(layers: int) -> Knob:
-    """The knob `lengths`: one share or count of tokens for each encoder layer."""
+    """Return the knob `lengths`: one share or count of tokens for each encoder layer."""
     return Knob(
         name="lengths",
         dtype="float32",
@@ -88,11 +88,11 @@ class LengthDropEncoder(nn.Module):
         """Run the layers.
 
         Args:
-            input_ids: int64 [batch, sequence].
+            input_ids: Int64 [batch, sequence].
             attention_mask: 0/1 [batch, sequence].
-            lengths: float32 [layers]: up to 1 a share of the row's tokens, above 1 a count plus
+            lengths: Float32 [layers]: up to 1 a share of the row's tokens, above 1 a count plus
                 a half.
-            token_type_ids: int64 [batch, sequence].
+            token_type_ids: Int64 [batch, sequence].
         """
         real = attention_mask > 0
         length = self.rule.pad_to
@@ -110,7 +110,7 @@ class LengthDropEncoder(nn.Module):
         )
 
     def _states(self, rows: Rows, lengths: Tensor) -> Iterator[Tensor]:
-        """The embeddings, and what comes out of each layer."""
+        """Return the embeddings, and what comes out of each layer."""
         hidden = self.parts.embed(self.encoder, rows.ids, rows.types)
         yield hidden
         restored, (alive, read) = hidden, (rows.counted, rows.read)
@@ -185,7 +185,7 @@ def _in_order(ranked: Tensor, stay: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _number(value: Tensor, most: int, least: int = 1) -> int:
-    """A symbol while torch traces: int() of it would make torch start over, and print its graph."""
+    """Return a symbol while torch traces: int() of it would make torch start over."""
     number: Any = value.item()
     torch._check(number >= least)
     torch._check(number <= most)
@@ -193,7 +193,7 @@ def _number(value: Tensor, most: int, least: int = 1) -> int:
 
 
 def _vectors(hidden: Tensor, places: Tensor) -> Tensor:
-    """The vectors [batch, n, hidden] at `places` [batch, n]."""
+    """Return the vectors [batch, n, hidden] at `places` [batch, n]."""
     return torch.gather(hidden, 1, places[..., None].expand(-1, -1, hidden.shape[2]))
 
 

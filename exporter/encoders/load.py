@@ -34,7 +34,7 @@ def load_backbone(
     prefix where an old config has none.
 
     Raises:
-        CheckpointError: encoder weights are missing or do not fit the config.
+        CheckpointError: Encoder weights are missing or do not fit the config.
     """
     built = build_config(checkpoint, prefix, config)
     kind = transformers.MODEL_MAPPING.get(type(built), None)
@@ -64,7 +64,7 @@ def build_config(
     """Read `config`, or config.json, as that of its `model_type`, or of the prefix without one.
 
     Raises:
-        CheckpointError: the config names another architecture or has fields that do not fit.
+        CheckpointError: The config names another architecture or has fields that do not fit.
     """
     fields = dict(checkpoint.config if config is None else config)
     fields["return_dict"] = True  # tuples, which a config may ask for, do not name their parts
@@ -129,13 +129,13 @@ def describe_classifier(
     """Describe a checkpoint whose exits classify whole texts.
 
     Args:
-        name: the format.
-        paper: where it was published.
-        config: of the encoder.
-        classes: of each exit.
-        layers: of the exits.
-        rules: the paper's policy for each problem; `none` for those it has none for.
-        more: whatever differs from the ordinary, as fields of `Description`.
+        name: The format.
+        paper: Where it was published.
+        config: Of the encoder.
+        classes: Of each exit.
+        layers: Of the exits.
+        rules: The paper's policy for each problem; `none` for those it has none for.
+        more: Whatever differs from the ordinary, as fields of `Description`.
     """
     meaning = problem(config, classes)
     usual = {

@@ -61,7 +61,7 @@ def extents(checkpoint: Checkpoint) -> dict[str, int]:
     V is the vocabulary, P positions, S segments, H the hidden size, I neurons, C classes.
 
     Raises:
-        CheckpointError: a tensor is missing, unknown or of the wrong shape.
+        CheckpointError: A tensor is missing, unknown or of the wrong shape.
     """
     shapes = checkpoint.shapes
     known: dict[str, int] = {}

@@ -147,7 +147,7 @@ def width_at(width: float, heads: int, head_size: int, neurons: int) -> Width:
 
 
 def _read_sizes(name: str, sizes: Sizes) -> tuple[float, ...]:
-    """The sizes as numbers, the largest first."""
+    """Return the sizes as numbers, the largest first."""
     try:
         found = {float(size) for size in split_numbers(sizes, float)}
     except (TypeError, ValueError):

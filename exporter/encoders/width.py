@@ -26,9 +26,9 @@ def narrow(encoder: Any, widths: Sequence[Width], head_size: int) -> None:
     """Give each layer of a BERT-like encoder new linear layers of its own widths, not yet filled.
 
     Args:
-        encoder: the `encoder` of a transformers model, with layers named as BERT names them.
-        widths: one a layer; `attention` is a multiple of `head_size`.
-        head_size: rows of one head.
+        encoder: The `encoder` of a transformers model, with layers named as BERT names them.
+        widths: One a layer; `attention` is a multiple of `head_size`.
+        head_size: Rows of one head.
     """
     for layer, width in zip(encoder.layer, widths, strict=True):
         attention = layer.attention.self

@@ -40,13 +40,13 @@ def choose_format(name: str, checkpoint: str, shapes: Shapes, config: Config) ->
 
     Args:
         name: `auto`, or the name of a format.
-        checkpoint: how to call the checkpoint in messages.
-        shapes: tensor shapes by name.
-        config: config.json.
+        checkpoint: How to call the checkpoint in messages.
+        shapes: Tensor shapes by name.
+        config: Config.json.
 
     Raises:
-        ExportError: there is no format of that name.
-        CheckpointError: no format fits, or the named one does not.
+        ExportError: There is no format of that name.
+        CheckpointError: No format fits, or the named one does not.
     """
     known = ", ".join(each.name for each in FORMATS)
     if name == "auto":

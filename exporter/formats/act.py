@@ -20,7 +20,7 @@ EPSILON = 0.01  # the authors' default, where config.json has no act_epsilon
 
 
 def detect(shapes: Shapes, config: Config) -> bool:
-    """The halting unit of the shared layer."""
+    """Recognise the halting unit of the shared layer."""
     del config
     return f"{HALTING}.weight" in shapes
 
@@ -29,8 +29,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     """Build the repeated layer with its halting unit and head.
 
     Raises:
-        CheckpointError: tensors are missing or have the wrong shape, or there is more than a layer.
-        ExportError: the task or the exits asked for do not exist.
+        CheckpointError: Tensors are missing or have the wrong shape, or there is more than a layer.
+        ExportError: The task or the exits asked for do not exist.
     """
     from effbert.exporter.encoders.load import describe_classifier, load_backbone
     from effbert.exporter.heads.linear import linear

@@ -60,8 +60,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     """Build the encoder with its highways, main head and, where trained, exit scores.
 
     Raises:
-        CheckpointError: tensors are missing or have the wrong shape.
-        ExportError: the task or the exits asked for do not exist, or learning to exit was not
+        CheckpointError: Tensors are missing or have the wrong shape.
+        ExportError: The task or the exits asked for do not exist, or learning to exit was not
             trained.
     """
     import torch

@@ -34,7 +34,7 @@ UNSURE = (
 
 
 def detect(shapes: Shapes, config: Config) -> bool:
-    """A first member."""
+    """Recognise the first member of a cascade."""
     del config  # that of the largest member
     return any(key.startswith("cascade_models.0.") for key in shapes)
 
@@ -45,8 +45,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     `options.exits` name members by the sum of layers up to them; members left out do not run.
 
     Raises:
-        CheckpointError: tensors are missing or have the wrong shape.
-        ExportError: the task or the exits asked for do not exist.
+        CheckpointError: Tensors are missing or have the wrong shape.
+        ExportError: The task or the exits asked for do not exist.
     """
     from effbert.exporter.encoders.load import describe_classifier, load_backbone, problem
     from effbert.exporter.heads.linear import linear
@@ -93,7 +93,7 @@ def _depths(checkpoint: Checkpoint) -> list[int]:
     """Count the layers of each member: config.json tells only those of one.
 
     Raises:
-        CheckpointError: a member, or a layer of one, is missing in between.
+        CheckpointError: A member, or a layer of one, is missing in between.
     """
     layers: dict[int, set[int]] = {}
     for match in filter(None, map(LAYER.fullmatch, checkpoint.shapes)):

@@ -35,8 +35,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     """Build the encoder with its highways and main head.
 
     Raises:
-        CheckpointError: tensors are missing or have the wrong shape.
-        ExportError: the task or the exits asked for do not exist.
+        CheckpointError: Tensors are missing or have the wrong shape.
+        ExportError: The task or the exits asked for do not exist.
     """
     from effbert.exporter.encoders.load import FixedPositions, describe_classifier, load_backbone
     from effbert.exporter.heads.linear import linear

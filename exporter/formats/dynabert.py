@@ -25,7 +25,7 @@ TRAINING = ("output_attentions", "output_hidden_states", "output_intermediate")
 
 
 def detect(shapes: Shapes, config: Config) -> bool:
-    """A classifier whose config asks for the outputs inside a layer, as only its training does."""
+    """Recognise a config that asks for outputs inside a layer, as only DynaBERT's training does."""
     fits = config.get("model_type") in (None, _backbone(shapes))
     return fits and _backbone(shapes) is not None and config.get("output_intermediate") is True
 
@@ -34,8 +34,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     """Build the full-size model.
 
     Raises:
-        CheckpointError: tensors are missing or have the wrong shape.
-        ExportError: the task or the exits do not exist.
+        CheckpointError: Tensors are missing or have the wrong shape.
+        ExportError: The task or the exits do not exist.
     """
     from effbert.exporter.formats.plain import build
 

@@ -42,9 +42,9 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     """Build the encoder, cut to the layers of config.json, with its classifiers.
 
     Raises:
-        CheckpointError: tensors are missing or have the wrong shape, or it is not clear which
+        CheckpointError: Tensors are missing or have the wrong shape, or it is not clear which
             layers the classifiers belong to.
-        ExportError: the task or the exits asked for do not exist.
+        ExportError: The task or the exits asked for do not exist.
     """
     from torch import nn
 
@@ -93,7 +93,7 @@ def _classifiers(checkpoint: Checkpoint, depth: int) -> dict[int, str]:
     numbered by layer, must say so.
 
     Raises:
-        CheckpointError: there are no layers or no classifiers, or it is not clear which layers
+        CheckpointError: There are no layers or no classifiers, or it is not clear which layers
             they belong to.
     """
     if depth < 1:

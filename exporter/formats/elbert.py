@@ -40,9 +40,9 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     """Build the encoder, its exits and the rule that config.json names.
 
     Raises:
-        CheckpointError: tensors are missing or have the wrong shape, or an entry of config.json
+        CheckpointError: Tensors are missing or have the wrong shape, or an entry of config.json
             makes no sense.
-        ExportError: the task or the exits asked for do not exist.
+        ExportError: The task or the exits asked for do not exist.
     """
     from effbert.exporter.encoders.load import describe_classifier, load_backbone, problem
     from effbert.exporter.heads.pooled import PooledHeads

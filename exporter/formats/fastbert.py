@@ -26,7 +26,7 @@ KERNEL = "kernel."
 
 
 def detect(shapes: Shapes, config: Config) -> bool:
-    """A classifier that starts with a layer of its own."""
+    """Recognise a classifier that starts with a layer of its own."""
     del config  # that of the weights is optional
     return "classifiers.0.output_layer_0.weight" in shapes
 
@@ -35,8 +35,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     """Build the encoder with its student and teacher classifiers.
 
     Raises:
-        CheckpointError: tensors or settings are missing or do not fit.
-        ExportError: the task or the exits asked for do not exist.
+        CheckpointError: Tensors or settings are missing or do not fit.
+        ExportError: The task or the exits asked for do not exist.
     """
     from effbert.exporter.encoders.load import describe_classifier, limits, load_backbone
     from effbert.exporter.encoders.uer import UerModel, transformers_names, with_uer_norms
@@ -77,7 +77,7 @@ def _settings(checkpoint: Checkpoint, shapes: Shapes) -> dict[str, Any]:
     """Describe the encoder as a config of transformers, by its tensors and UER's config.
 
     Raises:
-        CheckpointError: a tensor or heads_num is missing, or config.json says otherwise.
+        CheckpointError: A tensor or heads_num is missing, or config.json says otherwise.
     """
     depth = 0
     while f"encoder.transformer.{depth}.feed_forward.linear_1.weight" in shapes:

@@ -21,7 +21,7 @@ GATE = "classifiers.gate_proj.weight"
 
 
 def detect(shapes: Shapes, config: Config) -> bool:
-    """The layer that predicts later states, and the gate between past and future."""
+    """Recognise the layer that predicts later states, and the gate between past and future."""
     del config  # the authors save that of a plain model
     predicts = any(f"{prefix}.pred_layer.weight" in shapes for prefix in BACKBONES)
     return predicts and len(shapes.get(GATE, ())) == 2
@@ -31,8 +31,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     """Build the encoder with its past-future heads.
 
     Raises:
-        CheckpointError: tensors are missing or have the wrong shape.
-        ExportError: the task or the exits asked for do not exist.
+        CheckpointError: Tensors are missing or have the wrong shape.
+        ExportError: The task or the exits asked for do not exist.
     """
     from effbert.exporter.encoders.load import FixedPositions, describe_classifier, load_backbone
     from effbert.exporter.heads.linear import linear, stacked_linear

@@ -36,8 +36,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     """Build the encoder with its classifiers.
 
     Raises:
-        CheckpointError: tensors are missing or have the wrong shape.
-        ExportError: the task or the exits asked for do not exist.
+        CheckpointError: Tensors are missing or have the wrong shape.
+        ExportError: The task or the exits asked for do not exist.
     """
     from effbert.exporter.encoders.load import describe_classifier, load_backbone
     from effbert.exporter.heads.linear import linear

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def detect(shapes: Shapes, config: Config) -> bool:
-    """A model type, and nothing more specific: this is the last row of the table."""
+    """Recognise a model type, and nothing more specific: this is the last row of the table."""
     del shapes
     return isinstance(config.get("model_type"), str)
 
@@ -28,9 +28,9 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     """Build transformers' own model of the task.
 
     Raises:
-        CheckpointError: tensors are missing, unknown or of the wrong shape.
-        ExportError: the family cannot be exported, or the task or the exits do not exist.
-        InputError: the layers asked for do not exist.
+        CheckpointError: Tensors are missing, unknown or of the wrong shape.
+        ExportError: The family cannot be exported, or the task or the exits do not exist.
+        InputError: The layers asked for do not exist.
     """
     return build(checkpoint, options)
 
@@ -49,14 +49,14 @@ def build(
     """Build what `adapt` makes of transformers' own model of the task; see `load`.
 
     Args:
-        checkpoint: where everything comes from.
-        options: the user's.
-        name: the format.
-        paper: and where it was published.
-        config: in place of the checkpoint's own.
-        tensors: in place of the checkpoint's own.
-        adapt: called with transformers' class; returns the one to fill.
-        notes: sentences for the user.
+        checkpoint: Where everything comes from.
+        options: The user's.
+        name: The format.
+        paper: And where it was published.
+        config: In place of the checkpoint's own.
+        tensors: In place of the checkpoint's own.
+        adapt: Called with transformers' class; returns the one to fill.
+        notes: Sentences for the user.
     """
     from effbert.exporter.encoders.depth import choose_kept, describe_kept, keep_layers
     from effbert.exporter.encoders.families import family_of

@@ -41,8 +41,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     Its classifier ends in a softmax there; here it answers logits, as all formats do.
 
     Raises:
-        CheckpointError: tensors or settings are missing or do not fit, or no training ended here.
-        ExportError: the task or the exits do not exist.
+        CheckpointError: Tensors or settings are missing or do not fit, or no training ended here.
+        ExportError: The task or the exits do not exist.
     """
     from effbert.exporter.encoders.power_bert import attend_like_keras, transformers_tensors
     from effbert.exporter.formats.plain import build
@@ -72,7 +72,7 @@ def lengths(checkpoint: Checkpoint, asked: LengthOptions | None) -> LengthOption
     """Complete what the user says about dropped tokens: the rule, and the trained configuration.
 
     Raises:
-        CheckpointError: the model was trained to drop tokens, and nothing tells how many.
+        CheckpointError: The model was trained to drop tokens, and nothing tells how many.
     """
     from effbert.exporter.encoders.length_adaptive import LengthOptions
     from effbert.exporter.encoders.power_bert import depth, extents
@@ -93,7 +93,7 @@ def lengths(checkpoint: Checkpoint, asked: LengthOptions | None) -> LengthOption
 
 
 def _bert_config(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What transformers must know: extents from shapes, the rest from the settings of layers."""
+    """Make a config for transformers: extents from shapes, the rest from the settings of layers."""
     from effbert.exporter.encoders.power_bert import EPSILON, depth, extents
 
     found, layers = extents(checkpoint), _layers(checkpoint.config)
@@ -126,7 +126,7 @@ def _bert_config(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _layers(config: Config) -> dict[str, dict[str, Any]]:
-    """Settings of each layer by its name, from Keras' model_config."""
+    """Return settings of each layer by its name, from Keras' model_config."""
     model = config.get("config")
     listed = model.get("layers") if isinstance(model, dict) else None
     layers = listed if isinstance(listed, list) else []
@@ -139,7 +139,7 @@ def _drops(config: Config) -> bool:
 
 
 def _trained_counts(checkpoint: Checkpoint) -> tuple[int, ...]:
-    """The retention configuration of a model that drops tokens, if its log tells."""
+    """Return the retention configuration of a model that drops tokens, if its log tells."""
     from effbert.exporter.encoders.power_bert import depth
 
     path = checkpoint.folder / LOG

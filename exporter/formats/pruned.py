@@ -41,8 +41,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     """Build transformers' own model of the task with the widths that the tensors have.
 
     Raises:
-        CheckpointError: masks have not been applied, or the shapes fit no heads.
-        ExportError: the task or the exits do not exist.
+        CheckpointError: Masks have not been applied, or the shapes fit no heads.
+        ExportError: The task or the exits do not exist.
     """
     from effbert.exporter.encoders.width import Width, narrowed
     from effbert.exporter.formats.plain import build

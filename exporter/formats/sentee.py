@@ -23,7 +23,7 @@ COPIES = ("all", "first")
 
 
 def detect(shapes: Shapes, config: Config) -> bool:
-    """The authors' names of encoder and classifiers."""
+    """Recognise the authors' names of encoder and classifiers."""
     del config
     return f"{HEAD.format(0)}.weight" in shapes and any(k.startswith(PREFIX) for k in shapes)
 
@@ -32,8 +32,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     """Build the encoder with its classifiers; with policy `token-entropy` as one that skips words.
 
     Raises:
-        CheckpointError: tensors or fields of config.json are missing, or parts are not supported.
-        ExportError: the task or the exits asked for do not exist.
+        CheckpointError: Tensors or fields of config.json are missing, or parts are not supported.
+        ExportError: The task or the exits asked for do not exist.
     """
     from effbert.exporter.encoders.load import labels, limits, load_backbone
     from effbert.exporter.heads.linear import linear

@@ -39,9 +39,9 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     """Build the encoder, the weighted sums and their classifiers.
 
     Raises:
-        CheckpointError: tensors are missing or have the wrong shape, or an entry of config.json
+        CheckpointError: Tensors are missing or have the wrong shape, or an entry of config.json
             makes no sense.
-        ExportError: the task or the exits asked for do not exist.
+        ExportError: The task or the exits asked for do not exist.
     """
     from effbert.exporter.checkpoints.measured_config import measured_bert
     from effbert.exporter.encoders.load import limits, load_backbone

@@ -29,8 +29,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     """Build the successor: embeddings, its layers, pooler and classifier.
 
     Raises:
-        CheckpointError: tensors are missing or have the wrong shape.
-        ExportError: the task or the exits do not exist.
+        CheckpointError: Tensors are missing or have the wrong shape.
+        ExportError: The task or the exits do not exist.
     """
     from effbert.exporter.formats.plain import build
 

@@ -31,8 +31,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     """Build transformers' classifier with a ReLU behind the pooler's tanh.
 
     Raises:
-        CheckpointError: tensors are missing or have the wrong shape.
-        ExportError: the task or the exits do not exist.
+        CheckpointError: Tensors are missing or have the wrong shape.
+        ExportError: The task or the exits do not exist.
     """
     from torch import nn
 

@@ -16,7 +16,7 @@ def linear(
     """Build y = x W' + b from `name.weight` [outputs, inputs] and `name.bias` [outputs].
 
     Raises:
-        CheckpointError: a tensor is missing or has another shape.
+        CheckpointError: A tensor is missing or has another shape.
     """
     weight, bias = (_tensor(tensors, f"{name}.{part}") for part in ("weight", "bias"))
     expected = [(*weight.shape, 0)[0] if outputs is None else outputs, inputs]
@@ -31,7 +31,7 @@ def stacked_linear(
     """Build `count` layers from `name.weight` [count, inputs, outputs] and `name.bias`.
 
     Raises:
-        CheckpointError: a tensor is missing or has another shape.
+        CheckpointError: A tensor is missing or has another shape.
     """
     weight, bias = (_tensor(tensors, f"{name}.{part}") for part in ("weight", "bias"))
     _require_shape(f"{name}.weight", weight, [count, inputs, outputs])

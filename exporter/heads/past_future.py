@@ -35,11 +35,11 @@ class PastFutureHeads(nn.Module):
         """Take the 1-based exit layers, and linear layers for all encoder layers.
 
         Args:
-            layers: the exits, in order.
-            poolers: hidden to hidden; all may be the same.
-            predictors: hidden to hidden; number j predicts s_j from an earlier state.
-            classifiers: hidden to 2 classes, z_j.
-            gate: classes to classes.
+            layers: The exits, in order.
+            poolers: Hidden to hidden; all may be the same.
+            predictors: Hidden to hidden; number j predicts s_j from an earlier state.
+            classifiers: Hidden to 2 classes, z_j.
+            gate: Classes to classes.
         """
         super().__init__()
         self.layers = tuple(layers)

@@ -35,7 +35,7 @@ class StudentHead(nn.Module):
         """Take the tensors `name.*` for hidden states of the size `hidden`.
 
         Raises:
-            CheckpointError: a tensor is missing or has the wrong shape.
+            CheckpointError: A tensor is missing or has the wrong shape.
         """
         super().__init__()
         self.narrow = linear(tensors, f"{name}.output_layer_0", hidden)

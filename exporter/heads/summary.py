@@ -50,7 +50,7 @@ def summary_head(
     """Build the head whose classifier is `name`.classifier, or `name`.classifier1 and 2 if `deep`.
 
     Raises:
-        CheckpointError: a tensor is missing or has another shape.
+        CheckpointError: A tensor is missing or has another shape.
     """
     if not deep:
         only = linear(tensors, f"{name}.classifier", pooler.out_features, classes)

@@ -31,10 +31,10 @@ class WeightedSumHeads(nn.Module):
 
         Args:
             layers: 1-based layer of each exit.
-            pooler: linear layer that all layers share.
-            weights: w_k, float32 [layer of the exit].
-            classifiers: linear layers, a chained one of hidden + k * classes inputs.
-            chained: whether they read the logits before them.
+            pooler: Linear layer that all layers share.
+            weights: W_k, float32 [layer of the exit].
+            classifiers: Linear layers, a chained one of hidden + k * classes inputs.
+            chained: Whether they read the logits before them.
         """
         super().__init__()
         self.layers = tuple(layers)

@@ -27,7 +27,7 @@ class LoadOptions:
         """Pick the requested exit layers, all where none were requested.
 
         Raises:
-            ExportError: an exit was requested that the checkpoint does not have.
+            ExportError: An exit was requested that the checkpoint does not have.
         """
         if self.exits is None:
             return available
@@ -42,7 +42,7 @@ class LoadOptions:
         """Refuse a requested task other than the only one that fits.
 
         Raises:
-            ExportError: another task was requested.
+            ExportError: Another task was requested.
         """
         if self.task not in ("auto", task):
             raise ExportError(f"Task {self.task} does not fit: {reason}, so the task is {task}.")

@@ -31,7 +31,7 @@ def require_encoder(config: transformers.PretrainedConfig) -> None:
     """Refuse decoders: they answer from the last token, and their attention is causal.
 
     Raises:
-        ExportError: the config is that of a decoder.
+        ExportError: The config is that of a decoder.
     """
     name = config.model_type
     generates = name in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -56,8 +56,8 @@ def load_task_model(
     """Fill what `adapt` makes of transformers' class for the task with `tensors`, all of them.
 
     Raises:
-        CheckpointError: tensors are missing, unknown or of the wrong shape.
-        ExportError: the family has no model for the task.
+        CheckpointError: Tensors are missing, unknown or of the wrong shape.
+        ExportError: The family has no model for the task.
     """
     classes = {
         "text-classification": transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
@@ -89,7 +89,7 @@ def require_run(checkpoint: Checkpoint, model: ExitModel) -> None:
     """Run once: some configs build a model that cannot run, or that wants more than token ids.
 
     Raises:
-        CheckpointError: it does not run.
+        CheckpointError: It does not run.
     """
     try:
         with torch.inference_mode():

@@ -38,7 +38,7 @@ def choose_task(
     """Tell the task from the class the checkpoint was saved from, or from its head, or `--task`.
 
     Raises:
-        ExportError: nothing tells it, or the user asks for another.
+        ExportError: Nothing tells it, or the user asks for another.
     """
     saved = str((config.architectures or [""])[0])
     found = next((task for part, task in TASKS.items() if f"For{part}" in saved), None)
@@ -69,7 +69,7 @@ def describe(
     """Describe a model with one exit from its config and family; `more` are fields they lack.
 
     Raises:
-        CheckpointError: config.json names a problem that there is not.
+        CheckpointError: Config.json names a problem that there is not.
     """
     classes = 0 if task == "question-answering" else config.num_labels
     types = getattr(config, "type_vocab_size", None) or 0

@@ -33,12 +33,12 @@ class TokenExitModel(ExitModel):
         """Take a BERT encoder and one classifier a layer.
 
         Args:
-            backbone: transformers' BertModel.
-            heads: classifiers of every layer.
-            description: what the bundle is to say.
-            renormalise: pass words that left through the norm of every later layer
+            backbone: Transformers' BertModel.
+            heads: Classifiers of every layer.
+            description: What the bundle is to say.
+            renormalise: Pass words that left through the norm of every later layer
                 (`keep_norm_same` of the authors' code); else they stay as they were.
-            whole_words: all pieces of a word leave with it; else its first piece only.
+            whole_words: All pieces of a word leave with it; else its first piece only.
         """
         super().__init__()
         self.model: Any = backbone
@@ -121,7 +121,7 @@ def normalised_entropy(logits: Tensor) -> Tensor:
 
 
 def window_maximum(values: Tensor, first: Tensor, window: Tensor) -> Tensor:
-    """The largest value [batch, sequence] of the words within window // 2 words of each word."""
+    """Compute the largest value [batch, sequence] within window // 2 words of every word."""
     number = first.long().cumsum(1)
     distance = (number[:, :, None] - number[:, None, :]).abs()
     near = (distance <= window // 2) & first[:, None, :]

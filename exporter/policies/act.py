@@ -11,7 +11,7 @@ from effbert.exporter.policies.policy import Policy
 
 @script(default_opset=op)
 def least_halted(halted: FLOAT[...]) -> FLOAT[...]:
-    """The smallest halting probability that a token of the row has gathered."""
+    """Compute the smallest halting probability that a token of the row has gathered."""
     return op.Identity(halted)
 
 

@@ -26,7 +26,7 @@ def choose_policy(name: str, description: Description) -> Policy:
     """Take the checkpoint's own policy, or check that the named one understands its exits.
 
     Raises:
-        ExportError: there is no such policy, or it cannot judge this checkpoint's outputs.
+        ExportError: There is no such policy, or it cannot judge this checkpoint's outputs.
     """
     name = description.policy if name == "auto" else name
     problem = description.problem or description.task

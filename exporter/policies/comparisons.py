@@ -14,19 +14,19 @@ from effbert.runtime.bundle.manifest import Knob
 
 @script(default_opset=op)
 def below(signal: FLOAT[...], threshold: FLOAT) -> BOOL[...]:
-    """True where the signal is strictly below the threshold; NaN goes on."""
+    """Tell where the signal is strictly below the threshold; NaN goes on."""
     return op.Less(signal, threshold)
 
 
 @script(default_opset=op)
 def at_least(signal: FLOAT[...], threshold: FLOAT) -> BOOL[...]:
-    """True where the signal reaches the threshold; NaN goes on."""
+    """Tell where the signal reaches the threshold; NaN goes on."""
     return op.GreaterOrEqual(signal, threshold)
 
 
 @script(default_opset=op)
 def above(signal: FLOAT[...], threshold: FLOAT) -> BOOL[...]:
-    """True where the signal is strictly above the threshold; NaN goes on."""
+    """Tell where the signal is strictly above the threshold; NaN goes on."""
     return op.Greater(signal, threshold)
 
 

@@ -15,13 +15,13 @@ from effbert.exporter.policies.policy import Policy
 
 @script(default_opset=op)
 def largest_probability(logits: FLOAT[...]) -> FLOAT[...]:
-    """The probability of the likeliest class."""
+    """Compute the probability of the likeliest class."""
     return op.ReduceMax(op.Softmax(logits, axis=-1), [-1], keepdims=0)
 
 
 @script(default_opset=op)
 def calibrated_probability(logits: FLOAT[...], temperature: FLOAT) -> FLOAT[...]:
-    """The probability of the likeliest class, logits divided by a temperature before."""
+    """Compute the probability of the likeliest class, logits divided by a temperature before."""
     return op.ReduceMax(op.Softmax(logits / temperature, axis=-1), [-1], keepdims=0)
 
 

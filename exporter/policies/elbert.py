@@ -32,7 +32,7 @@ def normalised_entropy(logits: FLOAT[...]) -> FLOAT[...]:
 def remembered(
     logits: FLOAT[...], history: FLOAT[...], seen: INT64[...]
 ) -> tuple[FLOAT[...], FLOAT[...], INT64[...]]:
-    """The same, and the first class's probability appended to those of the exits before."""
+    """Compute the same, and the first class's probability appended to those of the exits before."""
     probability = op.Softmax(logits, axis=-1)
     total = op.ReduceSum(probability * op.Log(probability), [-1], keepdims=0)
     classes = op.Cast(op.Shape(logits, start=-1), to=FLOAT.dtype)
@@ -43,7 +43,7 @@ def remembered(
 
 @script(default_opset=op)
 def least_probability(logits: FLOAT[...]) -> FLOAT[...]:
-    """The probability of the unlikeliest class."""
+    """Compute the probability of the unlikeliest class."""
     return op.ReduceMin(op.Softmax(logits, axis=-1), [-1], keepdims=0)
 
 

@@ -12,7 +12,7 @@ from effbert.exporter.policies.policy import Policy
 
 @script(default_opset=op)
 def not_above(signal: FLOAT[...], threshold: FLOAT) -> BOOL[...]:
-    """True where the signal is not above the threshold: below it, equal to it, or NaN."""
+    """Tell where the signal is not above the threshold: below it, equal to it, or NaN."""
     return op.Not(op.Greater(signal, threshold))
 
 

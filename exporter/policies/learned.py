@@ -11,7 +11,7 @@ from effbert.exporter.policies.policy import Policy
 
 @script(default_opset=op)
 def score(exit_score: FLOAT[...]) -> FLOAT[...]:
-    """What the exit's own classifier says: how unsure the answer is."""
+    """Compute what the exit's own classifier says: how unsure the answer is."""
     return op.Identity(exit_score)
 
 

@@ -10,7 +10,7 @@ from effbert.exporter.policies.policy import Policy
 
 @script(default_opset=op)
 def zero(logits: FLOAT[...]) -> FLOAT[...]:
-    """A signal that says nothing: 0 for every row."""
+    """Compute a signal that says nothing: 0 for every row."""
     first = op.Flatten(logits, axis=1)
     column = op.Slice(first, [0], [1], [1])
     return op.Squeeze(op.Sub(column, column), [-1])
@@ -18,7 +18,7 @@ def zero(logits: FLOAT[...]) -> FLOAT[...]:
 
 @script(default_opset=op)
 def nowhere(signal: FLOAT[...]) -> BOOL[...]:
-    """False for every row."""
+    """Answer false for every row."""
     return op.Less(signal, signal)
 
 

@@ -40,7 +40,7 @@ def value_streak(
 
 @script(default_opset=op)
 def reached(signal: FLOAT[...], threshold: INT64) -> BOOL[...]:
-    """True where the streak is exactly the patience; patience 0 means never."""
+    """Tell where the streak is exactly the patience; patience 0 means never."""
     exactly = op.Equal(signal, op.Cast(threshold, to=FLOAT.dtype))
     return op.And(exactly, op.Greater(threshold, op.Constant(value_int=0)))
 

@@ -18,7 +18,7 @@ SENTEE = "SENTEE (Li et al., ACL 2021), https://aclanthology.org/2021.acl-long.1
 
 @script(default_opset=op)
 def most_unsure(logits: FLOAT[...], word_map: INT64[...]) -> FLOAT[...]:
-    """The largest normalised entropy of a word; NaN if that of any word is."""
+    """Compute the largest normalised entropy of a word; NaN if that of any word is."""
     exponential = op.Exp(logits)
     total = op.ReduceSum(exponential, [-1], keepdims=0)
     weighted = op.ReduceSum(logits * exponential, [-1], keepdims=0)
@@ -33,7 +33,7 @@ def most_unsure(logits: FLOAT[...], word_map: INT64[...]) -> FLOAT[...]:
 
 @script(default_opset=op)
 def least_sure(logits: FLOAT[...], word_map: INT64[...]) -> FLOAT[...]:
-    """The smallest probability that a word's likeliest label has."""
+    """Compute the smallest probability that a word's likeliest label has."""
     best = op.ReduceMax(op.Softmax(logits, axis=-1), [-1], keepdims=0)
     places = op.Range(0, op.Squeeze(op.Shape(word_map, start=1)), 1)
     word = op.Equal(word_map, places)

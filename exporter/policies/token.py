@@ -38,7 +38,7 @@ def as_it_is(words_left: FLOAT[...]) -> FLOAT[...]:
 
 @script(default_opset=op)
 def none_left(signal: FLOAT[...]) -> BOOL[...]:
-    """True where no word goes on."""
+    """Tell where no word goes on."""
     return op.Less(signal, 0.5)
 
 

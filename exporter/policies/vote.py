@@ -19,7 +19,7 @@ from effbert.runtime.bundle.manifest import Knob, State
 def agreement(
     logits: FLOAT[...], votes: INT64[...], voters: INT64[...], vote_exponent: FLOAT
 ) -> tuple[FLOAT[...], INT64[...], INT64[...]]:
-    """The most votes that a label has, over voters to the power of vote_exponent."""
+    """Compute the most votes that a label has, over voters to the power of vote_exponent."""
     label = op.ArgMax(logits, axis=-1, keepdims=0)
     classes = op.Shape(logits, start=-1)
     one = op.OneHot(label, op.Squeeze(classes), op.Constant(value_ints=[0, 1]), axis=-1)

@@ -47,7 +47,7 @@ class Seen:
         self.vectors.append(values.reshape(-1, values.shape[-1])[::stride].copy())
 
     def candidates(self) -> Iterator[Range]:
-        """The whole range, and ranges clipped further and further."""
+        """Return the whole range, and ranges clipped further and further."""
         largest = max(-self.lowest, self.highest)
         for share in CLIPPED:
             bound = share * largest
@@ -71,10 +71,10 @@ def calibrate(
     """Run rows through every segment; choose ranges for activations, and round weights.
 
     Args:
-        manifest: of the float32 segments, one variant.
-        models: their graphs.
-        products: for each segment those to be quantized.
-        rows: rows of token ids; no row leaves early.
+        manifest: Of the float32 segments, one variant.
+        models: Their graphs.
+        products: For each segment those to be quantized.
+        rows: Rows of token ids; no row leaves early.
     """
     seen = [{str(p.activation.name): Seen() for p in several} for several in products]
     _run(manifest, models, seen, rows)
@@ -132,7 +132,7 @@ def _calibration(
 def _best(
     seen: Seen, vectors: np.ndarray, readers: Sequence[Product], weights: Mapping[str, Weight]
 ) -> tuple[Range, list[float]]:
-    """The range that costs the products of an activation least, and what it costs each."""
+    """Return the range that costs the products of an activation least, and what it costs each."""
     exact = [vectors @ product.matrix for product in readers]
     rounded = [levels * scales for levels, scales in (weights[str(p.weight.name)] for p in readers)]
     best: tuple[Range, list[float]] | None = None
@@ -149,7 +149,7 @@ def _best(
 
 
 def _showing(model: ir.Model, names: Mapping[str, Seen]) -> bytes:
-    """The ONNX file of a segment with some of its values as outputs too."""
+    """Return the ONNX file of a segment with some of its values as outputs too."""
     graph, known = model.graph, {*model.graph.inputs, *model.graph.outputs}
     values = [value for node in graph for value in node.outputs if value.name in names]
     added = [value for value in values if value not in known]

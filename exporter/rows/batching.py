@@ -55,7 +55,7 @@ def short_rows(rows: Sequence[Row]) -> list[int]:
 
 
 def alone(rows: Sequence[Row]) -> Iterator[list[int]]:
-    """A few short rows, each for itself."""
+    """Return a few short rows, each for itself."""
     short = short_rows(rows)
     yield from ([index] for index in short[:: len(short) // ALONE + 1])
 

@@ -37,10 +37,10 @@ def measure_agreement(
     """Compare the answers of every exit, and where rows leave at the same knob values.
 
     Args:
-        session: the bundle.
-        reference: what torch says.
-        found: what every exit of the bundle says, as `Reference.outputs`.
-        oracle: the exit policy; None where the outputs are no logits.
+        session: The bundle.
+        reference: What torch says.
+        found: What every exit of the bundle says, as `Reference.outputs`.
+        oracle: The exit policy; None where the outputs are no logits.
     """
     same = []
     if oracle is not None and oracle.policy.knobs:
@@ -56,7 +56,7 @@ def measure_agreement(
 
 
 def require_agreement(agreement: Agreement, options: ExportOptions, lowered: Lowered) -> None:
-    """Raises AgreementError if too few answers or decisions agree, naming what costs most."""
+    """Raise AgreementError if too few answers or decisions agree, naming what costs most."""
     if agreement.least >= options.min_agreement:
         return
     what = (

@@ -25,17 +25,17 @@ def compare_decisions(
     """Run with a few knob settings; each row must leave where torch's outputs or ours say.
 
     Args:
-        session: the bundle.
-        reference: what torch says.
-        found: the logits of our segments, per row; empty where rounding decides about them.
-        oracle: the policy.
-        atol: largest difference allowed between answers.
+        session: The bundle.
+        reference: What torch says.
+        found: The logits of our segments, per row; empty where rounding decides about them.
+        oracle: The policy.
+        atol: Largest difference allowed between answers.
 
     Returns:
         Decisions compared, and how many differ from torch's because rounding crossed a threshold.
 
     Raises:
-        ParityError: a row leaves at another exit.
+        ParityError: A row leaves at another exit.
     """
     compared = near = 0
     for run in runs_with_trials(session, reference, found, oracle):
@@ -110,7 +110,7 @@ def compare_trials(session: Session, reference: Reference, atol: float) -> tuple
         Rows compared, and how many differ because rounding decided.
 
     Raises:
-        ParityError: rows are answered differently.
+        ParityError: Rows are answered differently.
     """
     compared = near = 0
     for trial in reference.trials:
@@ -150,7 +150,7 @@ def _never(session: Session) -> dict[str, Any]:
 
 
 def _watched(session: Session, reference: Reference, rows: Sequence[int]) -> Watched:
-    """What the policy sees of the rows; of token-level outputs there may be one row only."""
+    """Tell what the policy sees of the rows; of token-level outputs there may be one row only."""
     outputs = {
         name: np.stack([values[row] for row in rows], axis=0 if name == OVERRIDE else 1)
         for name, values in reference.outputs.items()

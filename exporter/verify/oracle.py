@@ -33,7 +33,7 @@ class Watched:
     inputs: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def shifted(self, by: float) -> Watched:
-        """The same with every extra output a little larger: what rounding might have made it."""
+        """Return the same with every extra output a little larger, as rounding might make it."""
         outputs = {
             name: value if name in ("logits", OVERRIDE) else (value + by).astype(np.float32)
             for name, value in self.outputs.items()
@@ -86,7 +86,7 @@ class PolicyOracle:
         return left, answers
 
     def answers(self, watched: Watched) -> np.ndarray:
-        """What every exit answers where nothing leaves, float32 [exits, batch, ...]."""
+        """Tell what every exit answers where nothing leaves, float32 [exits, batch, ...]."""
         if self.policy.answer is None:
             return watched.outputs["logits"]
         never = {knob.name: number(knob.never) for knob in self.policy.knobs}
@@ -145,7 +145,7 @@ class PolicyOracle:
 
 
 def _between(values: np.ndarray, share: float) -> float:
-    """A number above a share of the finite values; between two, because rounding decides a tie."""
+    """Return a number above a share of the finite values: between two, as rounding decides ties."""
     finite = np.unique(values[np.isfinite(values)].astype(np.float64))  # entropies may be NaN
     if len(finite) < 2:
         return float(finite.sum())
@@ -154,7 +154,7 @@ def _between(values: np.ndarray, share: float) -> float:
 
 
 def _usual(default: object) -> float:
-    """A knob's default; of several the first."""
+    """Return a knob's default; of several the first."""
     return float(default[0] if isinstance(default, list) else default)  # type: ignore[arg-type]
 
 

@@ -28,13 +28,13 @@ def verify(
     """Check the outputs of every exit, padded and alone, and the exit decisions.
 
     Args:
-        session: the bundle, in float32.
-        reference: what torch says.
-        oracle: the exit policy; None where the outputs are no logits.
-        atol: largest difference allowed.
+        session: The bundle, in float32.
+        reference: What torch says.
+        oracle: The exit policy; None where the outputs are no logits.
+        atol: Largest difference allowed.
 
     Raises:
-        ParityError: an exit's outputs differ by more than `atol`, or a row leaves elsewhere than
+        ParityError: An exit's outputs differ by more than `atol`, or a row leaves elsewhere than
             the policy says; names the first segment that differs.
     """
     found, worst = _answers(session, reference, oracle)
@@ -62,8 +62,8 @@ def verify_lowered(
     """Check a bundle of lower precision: how often it answers and decides as torch does.
 
     Raises:
-        AgreementError: too seldom; names the product that costs most.
-        ParityError: an exit's outputs differ by more than `options.atol`, if that is not None.
+        AgreementError: Too seldom; names the product that costs most.
+        ParityError: An exit's outputs differ by more than `options.atol`, if that is not None.
     """
     found, worst = _answers(session, reference, oracle)
     if options.atol is not None:
@@ -84,7 +84,7 @@ def verify_lowered(
 def _answers(
     session: Session, reference: Reference, oracle: PolicyOracle | None
 ) -> tuple[Outputs, np.ndarray]:
-    """What every exit answers, and the largest difference of each to torch."""
+    """Tell what every exit answers, and the largest difference of each to torch."""
     chunks = [*similar_lengths(reference.rows), *alone(reference.rows)]
     worst = np.zeros(len(session.exits))
     found: Outputs = {name: [np.empty(0)] * len(reference.rows) for name in reference.answers}
@@ -124,7 +124,7 @@ def _short(worst: np.ndarray) -> list[int | float | Literal["inf", "-inf", "nan"
 def _expected(
     reference: Reference, name: str, row: int, oracle: PolicyOracle | None
 ) -> np.ndarray | None:
-    """What torch and the policy answer at each exit; None where rounding decides about a vote."""
+    """Return what torch and the policy answer at each exit; None where rounding decides a vote."""
     values = reference.outputs[name][row]
     if oracle is None or oracle.policy.answer is None or name != "logits":
         return values

@@ -29,15 +29,15 @@ def fit_temperatures(logits: np.ndarray, labels: np.ndarray) -> list[float]:
     change with the temperatures before.
 
     Args:
-        logits: float [exits, rows, classes], at temperature 1.
-        labels: int [rows], the right class of each row.
+        logits: Float [exits, rows, classes], at temperature 1.
+        labels: Int [rows], the right class of each row.
 
     Returns:
         One temperature an exit.
 
     Raises:
-        InputError: the arrays do not fit each other, or hold numbers that are no logits or labels.
-        MissingDependencyError: scipy is not installed.
+        InputError: The arrays do not fit each other, or hold numbers that are no logits or labels.
+        MissingDependencyError: Scipy is not installed.
     """
     try:
         from scipy.optimize import minimize_scalar
@@ -79,7 +79,7 @@ def fitted_temperatures(session: Session, path: Path) -> list[float]:
     From the first exit to the last, because classifiers may read the logits of exits before.
 
     Raises:
-        InputError: the bundle has no such knob or no tokenizer, or the file does not fit.
+        InputError: The bundle has no such knob or no tokenizer, or the file does not fit.
     """
     manifest = session.bundle.manifest
     if "temperature" not in session.knobs or manifest.tokenizer is None:

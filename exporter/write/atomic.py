@@ -37,7 +37,7 @@ class BundleWriter:
         """Write one file, flushed to the disk, and note its size and hash.
 
         Raises:
-            ResourceError: the disk is full or refuses the file.
+            ResourceError: The disk is full or refuses the file.
         """
         digest, size = hashlib.sha256(), 0
         path = self.folder / name
@@ -58,8 +58,8 @@ class BundleWriter:
         """Move the complete folder to its final place, over an old bundle if `force`.
 
         Raises:
-            OutputExistsError: something is there that may not be replaced.
-            ResourceError: the disk refuses.
+            OutputExistsError: Something is there that may not be replaced.
+            ResourceError: The disk refuses.
         """
         check_target(self.target, force)
         old = _sibling(self.target, "old")
@@ -84,7 +84,7 @@ def writing(target: Path) -> Iterator[BundleWriter]:
     aside is put back.
 
     Raises:
-        ResourceError: no folder can be made beside the target.
+        ResourceError: No folder can be made beside the target.
     """
     missing = [p for p in target.parents if not os.path.lexists(p)]
     folder = _sibling(target, "tmp")
@@ -107,7 +107,7 @@ def check_target(target: Path, force: bool) -> None:
     """Refuse a target that exists, or with `force` one that is not a bundle.
 
     Raises:
-        OutputExistsError: the target may not be replaced.
+        OutputExistsError: The target may not be replaced.
     """
     try:
         if not os.path.lexists(target):
@@ -144,7 +144,7 @@ def check_space(target: Path, needed: int) -> None:
     """Refuse early if the disk clearly cannot hold `needed` bytes.
 
     Raises:
-        ResourceError: less is free than needed, plus a tenth.
+        ResourceError: Less is free than needed, plus a tenth.
     """
     parent = next(p for p in target.absolute().parents if p.exists())
     free = shutil.disk_usage(parent).free

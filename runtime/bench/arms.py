@@ -30,7 +30,7 @@ class Arm(NamedTuple):
 def open_arms(
     bundle: Bundle, threads: int | None, points: Mapping[str, Knobs]
 ) -> Iterator[list[Arm]]:
-    """Opens the bundle with every installed engine; closes all at the end.
+    """Open the bundle with every installed engine; closes all at the end.
 
     Raises:
         MissingDependencyError: No engine is installed.
@@ -49,7 +49,7 @@ def open_arms(
 
 
 def full_depth(manifest: Manifest) -> dict[str, Knobs]:
-    """The knob values at which every row goes to the last exit."""
+    """Return the knob values at which every row goes to the last exit."""
     return {FULL: {knob.name: numbers(knob.never) for knob in manifest.knobs}}
 
 

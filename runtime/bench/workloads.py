@@ -51,7 +51,7 @@ class Workload(NamedTuple):
 def random_workloads(
     bundle: Bundle, batches: Sequence[int], lengths: Sequence[int] | None
 ) -> list[Workload]:
-    """Calls of random token ids; they cannot say how early real texts leave.
+    """Call of random token ids; they cannot say how early real texts leave.
 
     Args:
         bundle: Whose limits count.
@@ -103,7 +103,7 @@ def _random_call(bundle: Bundle, lengths: Sequence[int]) -> Inputs:
 
 
 def text_workloads(bundle: Bundle, batches: Sequence[int], path: Path) -> list[Workload]:
-    """The texts of a CSV file, in its order, so many to a call; short ones are padded.
+    """Return the texts of a CSV file, in its order, so many to a call; short ones are padded.
 
     Raises:
         InputError: The file or its texts do not fit, or the bundle has no tokenizer.

@@ -30,7 +30,7 @@ class Bundle:
     manifest: Manifest
 
     def read(self, name: str) -> bytes:
-        """Reads one file of the manifest; the bytes returned have the size and hash it promises.
+        """Read one file of the manifest; the bytes returned have the size and hash it promises.
 
         Raises:
             PathError: The manifest does not list `name`, or it is a link or not a regular file.
@@ -58,7 +58,7 @@ class Bundle:
         return data
 
     def verify_files(self) -> int:
-        """Reads and hashes every file of the manifest; returns the number of bytes.
+        """Read and hashes every file of the manifest; returns the number of bytes.
 
         Raises:
             PathError, IntegrityError: As `read`.
@@ -67,7 +67,7 @@ class Bundle:
 
 
 def open_bundle(path: str | os.PathLike[str]) -> Bundle:
-    """Opens a bundle folder, which may be reached through a symbolic link.
+    """Open a bundle folder, which may be reached through a symbolic link.
 
     Reads and checks the manifest and compares the size of every file. Hashes are compared by
     `Bundle.read`, once, when a file is needed.
@@ -91,7 +91,7 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
 
 
 def replace_manifest(bundle: Bundle, manifest: Manifest) -> Bundle:
-    """Replaces the manifest on disk; a reader sees the old one or the new one, never a mixture.
+    """Replace the manifest on disk; a reader sees the old one or the new one, never a mixture.
 
     Keys that start with `x-` are not kept.
 

@@ -217,5 +217,5 @@ def numbers(value: Number | list[Number]) -> Any:
 
 
 def number(value: Number) -> float:
-    """The float that a manifest number stands for; the strings are "inf", "-inf" and "nan"."""
+    """Return the float of a manifest number, which may be the string "inf", "-inf" or "nan"."""
     return float(value)

@@ -17,7 +17,7 @@ MAX_MANIFEST_BYTES = 1 << 20
 
 
 def parse_manifest(data: bytes) -> Manifest:
-    """Reads and checks the bytes of `effbert.json`.
+    """Read and checks the bytes of `effbert.json`.
 
     Keys that start with `x-` are ignored wherever they are, other unknown keys are refused.
 
@@ -47,7 +47,7 @@ def parse_manifest(data: bytes) -> Manifest:
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """Writes a manifest as readable JSON: the same manifest always gives the same bytes.
+    """Write a manifest as readable JSON: the same manifest always gives the same bytes.
 
     Raises:
         ManifestError: The text would be larger than any reader accepts.

@@ -23,7 +23,7 @@ _OUTPUTS = {
 
 
 def find_problems(manifest: Manifest) -> list[str]:
-    """Returns every contradiction in a manifest whose fields have the right types."""
+    """Return every contradiction in a manifest whose fields have the right types."""
     of_segments = (_files, _names, _axes, _chain, _outputs, _golden)
     rules = (*of_segments, _tokens, _knobs, _points, _parity, find_variant_problems)
     problems = [problem for rule in rules for problem in rule(manifest)]
@@ -210,7 +210,7 @@ def _points(manifest: Manifest) -> Iterator[str]:
 
 
 def _values_problems(knob: Knob, value: Any, exits: int) -> Iterator[str]:
-    """What is wrong with one value of a knob, or with a list of one an exit."""
+    """Tell what is wrong with one value of a knob, or with a list of one an exit."""
     if isinstance(value, list) and not knob.per_exit and knob.count is None:
         yield "the knob takes one value, not a list"
     elif isinstance(value, list) and len(value) != (knob.count or exits):

@@ -15,7 +15,7 @@ from effbert.runtime.bundle.manifest import VERSION, Manifest
 
 
 def manifest_schema() -> str:
-    """Returns the schema as JSON text (draft 2020-12)."""
+    """Return the schema as JSON text (draft 2020-12)."""
     schema = msgspec.json.schema(Manifest)
     for record in schema["$defs"].values():
         if record.get("additionalProperties") is False:

@@ -12,7 +12,7 @@ LINE_WIDTH = 100
 
 
 def read_json(data: bytes) -> Any:
-    """Reads one JSON document in UTF-8 and drops every key that starts with `x-`.
+    """Read one JSON document in UTF-8 and drops every key that starts with `x-`.
 
     Raises:
         ValueError: The document is malformed, repeats a key, holds a number that is not finite or
@@ -73,7 +73,7 @@ def _check(value: Any, depth: int) -> None:
 
 
 def write_json(value: Any) -> bytes:
-    """Writes plain Python values, deterministic and indented; short containers stay on one line.
+    """Write plain Python values, deterministic and indented; short containers stay on one line.
 
     A float that is exactly a float32 is written with the digits a float32 needs; floats that are
     not finite become the strings "inf", "-inf" and "nan".

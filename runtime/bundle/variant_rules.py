@@ -10,7 +10,7 @@ from effbert.runtime.bundle.variants import combinations, selectors, spell
 
 
 def find_variant_problems(manifest: Manifest) -> Iterator[str]:
-    """Yields every contradiction, in sentences that start with the JSON path they are about."""
+    """Yield every contradiction, in sentences that start with the JSON path they are about."""
     for k, knob in enumerate(manifest.knobs):
         if knob.choices is not None:
             for problem in _choice_problems(knob):

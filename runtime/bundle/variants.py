@@ -13,12 +13,12 @@ from effbert.runtime.bundle.manifest import Knob, Manifest, Number
 
 
 def selectors(manifest: Manifest) -> list[Knob]:
-    """The knobs that select a variant."""
+    """Return the knobs that select a variant."""
     return [knob for knob in manifest.knobs if knob.choices is not None]
 
 
 def split_variants(manifest: Manifest) -> Iterator[Manifest]:
-    """Gives every variant as a manifest without selectors, the default variant first."""
+    """Give every variant as a manifest without selectors, the default variant first."""
     common = [knob for knob in manifest.knobs if knob.choices is None]
     alone = msgspec.structs.replace(manifest, knobs=common, variants=[], operating_points=[])
     yield alone
@@ -27,7 +27,7 @@ def split_variants(manifest: Manifest) -> Iterator[Manifest]:
 
 
 def combinations(manifest: Manifest) -> Iterator[dict[str, Number]]:
-    """Gives the selectors' values of every variant, the default variant first."""
+    """Give the selectors' values of every variant, the default variant first."""
     # The default of a selector is one number, never a list; `variant_rules` holds it to that.
     yield {knob.name: knob.default for knob in selectors(manifest)}  # type: ignore[misc]
     for variant in manifest.variants:
@@ -35,5 +35,5 @@ def combinations(manifest: Manifest) -> Iterator[dict[str, Number]]:
 
 
 def spell(combination: dict[str, Number]) -> str:
-    """Writes a combination for people: "width 0.5, depth 1"."""
+    """Write a combination for people: "width 0.5, depth 1"."""
     return ", ".join(f"{name} {value}" for name, value in combination.items())

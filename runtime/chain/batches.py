@@ -23,7 +23,7 @@ def parts(
     shortest: int = 2,
     limits: ShapeLimits = UNLIMITED,
 ) -> Iterable[tuple[np.ndarray, Tensors]]:
-    """Splits a batch into parts that run one after the other.
+    """Split a batch into parts that run one after the other.
 
     Args:
         batch: Checked inputs.
@@ -82,7 +82,7 @@ def _split(
 
 
 def by_length(lengths: Sequence[int], rows: int) -> Iterator[list[int]]:
-    """Groups rows of similar length into batches, so that little padding is computed.
+    """Group rows of similar length into batches, so that little padding is computed.
 
     Args:
         lengths: Tokens of each row.
@@ -102,7 +102,7 @@ def by_length(lengths: Sequence[int], rows: int) -> Iterator[list[int]]:
 
 
 def run_halving(run: Callable[..., None], tensors: Tensors, rows: np.ndarray, *others: Any) -> None:
-    """Runs the rows together, or in halves if the memory does not suffice for all of them.
+    """Run the rows together, or in halves if the memory does not suffice for all of them.
 
     Args:
         run: Called with tensors, rows and the others.

@@ -48,7 +48,7 @@ class Chains:
         self._loaded[keys[0]] = self.default
 
     def chosen(self, knobs: Values) -> Chain:
-        """The chain that the knob values of a call select.
+        """Return the chain that the knob values of a call select.
 
         Raises:
             InputError: There is no such variant.

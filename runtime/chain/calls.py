@@ -41,7 +41,7 @@ class Calls:
                 self._closing.notify_all()
 
     def close(self) -> bool:
-        """Waits for the calls that are running; no other can begin.
+        """Wait for the calls that are running; no other can begin.
 
         Returns:
             Whether there is something to free: a process that was forked has no threads of it.

@@ -40,7 +40,7 @@ class InputCheck:
         self._counts = {IDS: self._limits.vocab_size, MASK: 2, TYPES: types}
 
     def __call__(self, inputs: Mapping[str, Any]) -> Batch:
-        """Checks and normalises the inputs of one call.
+        """Check and normalises the inputs of one call.
 
         Args:
             inputs: Name to integers [batch, sequence]: arrays of any integer dtype, byte order and
@@ -183,7 +183,7 @@ def _check_mask(mask: np.ndarray) -> None:
 
 
 def _checked_words(words: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The word map with padding outside all words; pieces must point back to a first piece."""
+    """Check that pieces point back to a first piece, and put padding outside all words."""
     words = np.where(mask == 1, words, NO_WORD)
     places = np.arange(words.shape[1])
     pieces = words != NO_WORD

@@ -31,7 +31,7 @@ class Knobs:
         self._never = self._arrays({knob.name: numbers(knob.never) for knob in manifest.knobs})
 
     def merged(self, values: Mapping[str, KnobValue] | None) -> Values:
-        """The values of one call.
+        """Return the values of one call.
 
         Args:
             values: Knob name to a number, or for a knob with one value an exit to a list of them.
@@ -96,7 +96,7 @@ class Knobs:
 
 
 def _signature(values: Any) -> tuple[Any, ...] | None:
-    """What tells knob values apart, types included; None for values other than plain numbers."""
+    """Make a key of knob values, types included; None for values other than plain numbers."""
     if type(values) is not dict:
         return None
     parts: list[Any] = []

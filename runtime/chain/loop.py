@@ -104,7 +104,7 @@ class Chain:
     def run_all(
         self, inputs: Tensors, rows: np.ndarray, knobs: Values, outputs: ExitOutputs
     ) -> None:
-        """Runs every segment on all rows, whatever the exits say, and keeps every answer."""
+        """Run every segment on all rows, whatever the exits say, and keeps every answer."""
         for step, out in self._every_step(inputs, rows, knobs):
             outputs.put(rows, step, out)
 
@@ -115,7 +115,7 @@ class Chain:
     def _every_step(
         self, inputs: Tensors, rows: np.ndarray, knobs: Values
     ) -> Iterator[tuple[Step, Tensors]]:
-        """Runs one segment after the other, and yields what it made, which is finite."""
+        """Run one segment after the other, and yields what it made, which is finite."""
         tensors = self._start(inputs)
         for place in range(len(self.steps)):
             step, out = self._advance(place, 1, tensors, knobs, None)
@@ -125,7 +125,7 @@ class Chain:
     def _advance(
         self, place: int, most: int, tensors: Tensors, knobs: Values, options: Any
     ) -> tuple[Step, Tensors]:
-        """Runs segments from this place on and moves their carries into `tensors`."""
+        """Run segments from this place on and moves their carries into `tensors`."""
         assert self._segments is not None
         place, out, carried = self._segments.run(place, most, tensors, knobs, options)
         step = self.steps[place]
@@ -145,7 +145,7 @@ class Chain:
         return tensors
 
     def _narrowed(self, tensors: Tensors, keep: np.ndarray | slice, names: set[str]) -> Tensors:
-        """The named tensors with the rows of `keep`, without columns that are padding in all."""
+        """Keep some rows of the named tensors, and drop columns that are padding in all of them."""
         mask = tensors[MASK][keep]
         length = wanted = mask.shape[1]
         if self._may_trim:

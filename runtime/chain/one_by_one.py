@@ -29,7 +29,7 @@ class OneByOne:
         knobs: Values,
         options: Any = None,
     ) -> tuple[int, dict[str, ndarray], dict[str, ndarray]]:
-        """Runs the segment at `first`."""
+        """Run the segment at `first`."""
         step = self._steps[first]
         feeds = {name: tensors[name] for name in step.data}
         for name in step.knobs:

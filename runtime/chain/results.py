@@ -26,7 +26,7 @@ class Result:
 
     Attributes:
         outputs: Output name -> float32 [batch, ...]; columns that are padding may be zeros.
-        signal: float32 [batch], what the exit policy compared.
+        signal: Float32 [batch], what the exit policy compared.
     """
 
     outputs: dict[str, np.ndarray]
@@ -72,7 +72,7 @@ class Result:
         return self.outputs["logits"]
 
     def put(self, rows: np.ndarray, step: Step, out: dict[str, np.ndarray]) -> None:
-        """Stores the answers of the rows that leave at an exit."""
+        """Store the answers of the rows that leave at an exit."""
         if len(rows) == self._shape[0] and not self._layout.has_sequence:
             self._keep_all(step, out)
             return
@@ -88,7 +88,7 @@ class Result:
         self.signal[rows] = out["signal"]
 
     def _keep_all(self, step: Step, out: dict[str, np.ndarray]) -> None:
-        """Takes the arrays of an exit at which all rows stop together, as they are."""
+        """Take the arrays of an exit at which all rows stop together, as they are."""
         self.outputs = {name: out[name] for name in self._layout.axes}
         self.signal = out["signal"]
         self._only = step
@@ -119,7 +119,7 @@ class ExitOutputs:
         }
 
     def put(self, rows: np.ndarray, step: Step, out: dict[str, np.ndarray]) -> None:
-        """Stores the answers of one exit."""
+        """Store the answers of one exit."""
         for name, target in self.outputs.items():
             _store(target[step.index], rows, out[name])
 

@@ -32,11 +32,11 @@ class Step:
         self._kept = [item.name for item in segment.outputs if item.name in kept]
 
     def of_rows(self, out: Tensors, chosen: np.ndarray) -> Tensors:
-        """What is kept of some rows when they leave."""
+        """Tell what is kept of some rows when they leave."""
         return {name: out[name][chosen] for name in self._kept}
 
     def check_finite(self, out: Tensors, mask: np.ndarray, rows: np.ndarray) -> None:
-        """Raises NumericalError if an answer of a row holds NaN or infinity (padding aside)."""
+        """Raise NumericalError if an answer of a row holds NaN or infinity (padding aside)."""
         for name, has_sequence in self._answers:
             if _sums_to_a_number(out[name]):
                 continue

@@ -24,7 +24,7 @@ class Cancel:
         self.cancelled = False
 
     def cancel(self) -> None:
-        """Stops every call that holds this object, also in the middle of a segment."""
+        """Stop every call that holds this object, also in the middle of a segment."""
         with self._lock:
             self.cancelled = True
             for options in self._running:
@@ -45,7 +45,7 @@ class Cancel:
                 self._running.discard(options)
 
     def check(self, cause: Exception | None = None) -> None:
-        """Raises CancelledError if `cancel` was called."""
+        """Raise CancelledError if `cancel` was called."""
         if self.cancelled:
             raise CancelledError("The run was cancelled by the caller.") from cause
 

@@ -100,7 +100,7 @@ def _problems(model: onnx.ModelProto, weights_size: int) -> Iterator[str]:
 
 
 def _walk(message: Message) -> Iterator[Message]:
-    """Yields a message and every message inside it, wherever that is."""
+    """Yield a message and every message inside it, wherever that is."""
     yield message
     if isinstance(message, onnx.TensorProto):
         return  # holds no nodes, but megabytes that ListFields would copy
@@ -157,7 +157,7 @@ def _is_count(text: str) -> bool:
 
 
 def _bits(tensor: onnx.TensorProto) -> int | None:
-    """The bits that type and shape ask for, or None; 4-bit tensors end at a whole byte."""
+    """Return the bits that type and shape ask for, or None; 4-bit tensors end at a whole byte."""
     width = _BITS.get(tensor.data_type)
     if width is None or any(size < 0 for size in tensor.dims):
         return None

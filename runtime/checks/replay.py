@@ -51,7 +51,7 @@ def validate(
     replay: bool = True,
     engine: str | None = None,
 ) -> Validation:
-    """Checks a bundle completely.
+    """Check a bundle completely.
 
     Args:
         path: The bundle's folder.

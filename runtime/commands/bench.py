@@ -127,7 +127,7 @@ def _progress(
 
 
 def _facts(threads: int | None) -> dict[str, Any]:
-    """What a reader of the numbers must know."""
+    """Tell what a reader of the numbers must know."""
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "machine": platform.machine(),

@@ -99,7 +99,7 @@ def _mode(bundle: Bundle, engine: str | None) -> dict[str, Any] | None:
 
 
 def summarize(bundle: Bundle) -> dict[str, Any]:
-    """The facts of a bundle as plain values: the output of `effbert inspect --json`.
+    """Return the facts of a bundle as plain values: the output of `effbert inspect --json`.
 
     `exits[k].flops[n]` are the FLOPs of one row of n tokens from the start until exit k;
     `parameters` and `bytes` are those of segment k alone, without what it reads of `weights.bin`.

@@ -9,12 +9,12 @@ import click
 
 
 def printable(value: object) -> str:
-    """The text of a value without control characters: a bundle must not drive the terminal."""
+    """Return a value as text without control characters: a bundle must not drive the terminal."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Prints rows under a title; a pipe gets the same cells separated by tabs.
+    """Print rows under a title; a pipe gets the same cells separated by tabs.
 
     Columns of numbers are set flush right on a terminal. Nothing is printed when there are no rows.
     """
@@ -40,7 +40,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
 
 
 def amount(value: float, unit: str = "") -> str:
-    """A number in thousands with three digits: 1234567 is "1.23 M"."""
+    """Return a number in thousands with three digits: 1234567 is "1.23 M"."""
     for prefix in ("", "k", "M", "G", "T"):
         if abs(value) < 999.5 or prefix == "T":
             break

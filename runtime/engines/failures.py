@@ -14,7 +14,7 @@ LONGEST = 300
 
 
 def translated(error: Exception, library: str, action: str, name: str) -> Exception:
-    """The error to raise when a library could not open or run a segment.
+    """Return the error to raise when a library could not open or run a segment.
 
     Args:
         error: What the library raised.

@@ -77,7 +77,7 @@ class Runnable(Protocol):
     """One loaded segment. `run` may be called from many threads at the same time."""
 
     def run(self, feeds: Mapping[str, ndarray], options: Any = None) -> dict[str, ndarray]:
-        """Computes the outputs; `options` is what `Engine.options` gave."""
+        """Compute the outputs; `options` is what `Engine.options` gave."""
 
 
 class RunnableChain(Protocol):
@@ -91,7 +91,7 @@ class RunnableChain(Protocol):
         knobs: Values,
         options: Any = None,
     ) -> tuple[int, dict[str, ndarray], dict[str, ndarray]]:
-        """Runs the segment at `first`, and may go on while no row leaves.
+        """Run the segment at `first`, and may go on while no row leaves.
 
         Args:
             first: Place of a segment.

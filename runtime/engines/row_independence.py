@@ -26,7 +26,7 @@ DIFFERENCES = {
 
 
 def spell_rows(engine: str) -> str:
-    """Writes the row independence of an engine at every precision, for people."""
+    """Write the row independence of an engine at every precision, for people."""
     by_degree: dict[str, list[str]] = {}
     for known, precision in DIFFERENCES:
         if known == engine:

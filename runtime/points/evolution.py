@@ -39,7 +39,7 @@ Evaluate = Callable[[Gene, int, str], Evaluated]
 def evolve(
     space: Space, settings: Settings, generations: int, evaluate: Evaluate
 ) -> list[Evaluated]:
-    """Searches, and returns every gene evaluated, the full one first.
+    """Search, and return every gene evaluated, the full one first.
 
     What is proposed depends on the seed, the generation and what was evaluated before, nothing
     else: if `evaluate` remembers, a search that was interrupted goes on as if it had not been.
@@ -62,7 +62,7 @@ def evolve(
 
 
 def pareto_front(evaluated: Sequence[Evaluated]) -> list[Evaluated]:
-    """The genes that no other gene beats in quality at the same or a lower cost, cheapest first."""
+    """Return the genes that none beats in quality at the same or a lower cost, cheapest first."""
     front: list[Evaluated] = []
     for item in sorted(evaluated, key=lambda item: (item.cost, -item.quality)):
         if not front or item.quality > front[-1].quality:
@@ -71,7 +71,7 @@ def pareto_front(evaluated: Sequence[Evaluated]) -> list[Evaluated]:
 
 
 def survivors(evaluated: Sequence[Evaluated]) -> list[Evaluated]:
-    """The Pareto front and the most expensive gene, whatever its quality."""
+    """Return the Pareto front and the most expensive gene, whatever its quality."""
     front = pareto_front(evaluated)
     dearest = max(evaluated, key=lambda item: item.cost)
     return front if dearest in front else [*front, dearest]
@@ -84,7 +84,7 @@ def _children(
     seen: Collection[Gene],
     random: np.random.Generator,
 ) -> dict[Gene, str]:
-    """New genes with the method that made them, as many as the settings ask for if there are."""
+    """Return new genes with the method that made them, at most as many as the settings ask for."""
 
     def mutation() -> Gene:
         parent = parents[int(random.integers(len(parents)))]

@@ -37,7 +37,7 @@ class Space(Struct, frozen=True):
     levels: int
 
     def full(self) -> Gene:
-        """The gene that drops no token and exits nowhere."""
+        """Return the gene that drops no token and exits nowhere."""
         return Gene((self.tokens,) * self.layers)
 
     def holds(self, gene: Gene) -> bool:
@@ -46,7 +46,7 @@ class Space(Struct, frozen=True):
 
 
 def falling(drop: float, layers: int, tokens: int) -> tuple[int, ...]:
-    """The lengths if every layer drops the share `drop` of its tokens."""
+    """Return the lengths if every layer drops the share `drop` of its tokens."""
     lengths = []
     left = tokens
     for _ in range(layers):
@@ -56,12 +56,12 @@ def falling(drop: float, layers: int, tokens: int) -> tuple[int, ...]:
 
 
 def kept(drop: float, layers: int, tokens: int) -> float:
-    """The share of all layers' tokens that `falling` keeps."""
+    """Return the share of all layers' tokens that `falling` keeps."""
     return sum(falling(drop, layers, tokens)) / (layers * tokens)
 
 
 def drop_that_keeps(share: float, layers: int, tokens: int) -> float:
-    """The inverse of `kept`, by bisection: the largest drop that keeps at least `share`."""
+    """Return the inverse of `kept`, by bisection: the largest drop that keeps at least `share`."""
     low, high = 0.0, 1.0
     while high - low > 1e-12:
         middle = (low + high) / 2
@@ -70,7 +70,7 @@ def drop_that_keeps(share: float, layers: int, tokens: int) -> float:
 
 
 def first_genes(space: Space, count: int) -> list[Gene]:
-    """The full gene, and about `count` others from one extreme to the other.
+    """Return the full gene, and about `count` others from one extreme to the other.
 
     Where lengths and thresholds are searched together, a third of the genes only drop tokens, a
     third only exit, and a third do both: the more one drops, the later it exits.
@@ -89,7 +89,7 @@ def first_genes(space: Space, count: int) -> list[Gene]:
 
 
 def _schedules(space: Space, count: int) -> list[tuple[int, ...]]:
-    """The cheapest lengths and `count` more, from cheap to expensive."""
+    """Return the cheapest lengths and `count` more, from cheap to expensive."""
     least = kept(STEEPEST, space.layers, space.tokens)
     drops = [
         drop_that_keeps(float(share), space.layers, space.tokens)
@@ -122,11 +122,11 @@ def mutated(gene: Gene, space: Space, probability: float, random: np.random.Gene
 
 
 def crossed(one: Gene, other: Gene) -> Gene:
-    """The mean of two genes, rounded up."""
+    """Return the mean of two genes, rounded up."""
     lengths = tuple((a + b + 1) // 2 for a, b in zip(one.lengths, other.lengths, strict=True))
     return Gene(lengths, (one.level + other.level + 1) // 2)
 
 
 def swapped(one: Gene, other: Gene) -> Gene:
-    """The lengths of one gene with the threshold of the other."""
+    """Return the lengths of one gene with the threshold of the other."""
     return Gene(one.lengths, other.level)

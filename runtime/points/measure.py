@@ -64,7 +64,7 @@ def measure(
 def _timed(
     session: Session, batch: LabelledBatch, knobs: Knobs, full: Knobs
 ) -> tuple[Result, np.ndarray]:
-    """A batch's answers, and median seconds with `knobs` and with `full`."""
+    """Return a batch's answers, and median seconds with `knobs` and with `full`."""
     seconds = np.zeros((ROUNDS, 2))
     for each in range(ROUNDS):
         started = time.perf_counter()
@@ -78,7 +78,7 @@ def _timed(
 def _counted(
     session: Session, batch: LabelledBatch, knobs: Knobs, full: Knobs
 ) -> tuple[Result, np.ndarray]:
-    """A batch's answers, and FLOPs with `knobs` and with `full`."""
+    """Return a batch's answers, and FLOPs with `knobs` and with `full`."""
     manifest = session.bundle.manifest
     result = session.run(batch.inputs, knobs)
     kept = None

@@ -79,7 +79,7 @@ class Found:
 
 
 def search(options: Search, progress: Callable[[Evaluated], None] = lambda _: None) -> Found:
-    """Searches knob values and writes the front into the manifest.
+    """Search knob values and writes the front into the manifest.
 
     Args:
         options: What to search, and how.
@@ -119,7 +119,7 @@ def _evolve(
     store: Store,
     progress: Callable[[Evaluated], None],
 ) -> list[Evaluated]:
-    """Runs the evolution; genes that the store knows are not measured again."""
+    """Run the evolution; genes that the store knows are not measured again."""
     header = store.header
     layers = session.knobs[LENGTHS].count if LENGTHS in header.task.over else 0
     space = Space(layers or 0, header.tokens, 1 + len(header.thresholds))
@@ -139,7 +139,7 @@ def _evolve(
 
 
 def knob_values(gene: Gene, manifest: Manifest, header: Header) -> dict[str, KnobValue]:
-    """The knob values that a gene stands for.
+    """Return the knob values that a gene stands for.
 
     A length becomes a share of the longest text, rounded down: a share of it is rounded up.
     """
@@ -156,7 +156,7 @@ def knob_values(gene: Gene, manifest: Manifest, header: Header) -> dict[str, Kno
 
 
 def _chosen_knobs(options: Search, manifest: Manifest) -> tuple[str, ...]:
-    """What to search: what the user says, or every knob of the bundle that can be searched."""
+    """Tell what to search: what the user says, or every knob of the bundle that can be searched."""
     if options.over is not None:
         return options.over
     knobs = {knob.name for knob in manifest.knobs}
@@ -243,7 +243,7 @@ def _point(
 
 
 def _write_front(folder: Path, points: Sequence[OperatingPoint]) -> Bundle:
-    """Puts the front into the manifest as it is now, in the place of an earlier front."""
+    """Put the front into the manifest as it is now, in the place of an earlier front."""
     bundle = open_bundle(folder)
     others = [
         point for point in bundle.manifest.operating_points if not OWN_POINTS.fullmatch(point.name)

@@ -52,7 +52,7 @@ class Store:
         self.known = known
 
     def add(self, item: Evaluated) -> None:
-        """Writes one gene and waits for the disk.
+        """Write one gene and waits for the disk.
 
         Raises:
             ResourceError: It cannot be written.
@@ -61,12 +61,12 @@ class Store:
         self.known[item.gene] = item
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._file.close()
 
 
 def store_exists(path: Path) -> InputError:
-    """The refusal to start where an earlier search is."""
+    """Return the refusal to start where an earlier search is."""
     return InputError(
         f"{path} holds an earlier search; go on with --resume, delete it, or name another file "
         "with --store."
@@ -74,7 +74,7 @@ def store_exists(path: Path) -> InputError:
 
 
 def create_store(path: Path, header: Header) -> Store:
-    """Starts a store.
+    """Start a store.
 
     Raises:
         InputError: The file exists, or cannot be made.
@@ -95,7 +95,7 @@ def create_store(path: Path, header: Header) -> Store:
 
 
 def resume_store(path: Path, task: Task) -> Store | None:
-    """Opens a store to go on; None if there is none, or a process died before its first line.
+    """Open a store to go on; None if there is none, or a process died before its first line.
 
     Raises:
         InputError: It cannot be read, is damaged, or belongs to another search.

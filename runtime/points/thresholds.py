@@ -32,7 +32,7 @@ def find_thresholds(session: Session, batches: Sequence[LabelledBatch]) -> tuple
 
 
 def _signals(session: Session, knob: Knob, batch: LabelledBatch) -> np.ndarray:
-    """What the exits before the last compare: all rows leave at one, then at the next."""
+    """Tell what the exits before the last compare: all rows leave at one, then at the next."""
     never = number(knob.never)
     always = number(knob.maximum if knob.raising == "earlier" else knob.minimum)
     exits = len(session.exits)

@@ -98,7 +98,7 @@ class TextEncoder:
         ]
 
     def padded(self, encoded: Sequence[EncodedText]) -> dict[str, np.ndarray]:
-        """Inputs of a session, int64 [texts, longest], filled up with the padding token."""
+        """Return inputs of a session, int64 [texts, longest], filled up with the padding token."""
         shape = len(encoded), max(len(item.ids) for item in encoded)
         ids = np.full(shape, self._pad, dtype=np.int64)
         mask = np.zeros(shape, dtype=np.int64)

@@ -23,7 +23,7 @@ UINT8, INT8, FLOAT = DTYPES["uint8"], DTYPES["int8"], DTYPES["float32"]
 
 
 def fuse_biases(branch: Branch, outputs: Collection[str]) -> bool:
-    """Makes one operator of a product in int8 and the addition of its bias.
+    """Make one operator of a product in int8 and the addition of its bias.
 
     Before: `MatMul(Dequantize(x), Dequantize(weight)) + bias`, of which onnxruntime makes a
     `MatMulIntegerToFloat` and an `Add`. After: the former, with the bias, in the same precision.
@@ -57,7 +57,7 @@ def fuse_biases(branch: Branch, outputs: Collection[str]) -> bool:
 
 
 def _product(branch: Branch, add: Node, made: dict[str, Node]) -> tuple[Node | None, list[str]]:
-    """The product in int8 to which a node adds a bias, and the inputs of what does both."""
+    """Return the product in int8 to which a node adds a bias, and the inputs of what does both."""
     if add.operator != "Add":
         return None, []
     for name, bias in (add.inputs, add.inputs[::-1]):

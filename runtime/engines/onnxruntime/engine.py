@@ -61,7 +61,7 @@ class OnnxRuntime:
         self._precision = settings.precision
 
     def load(self, name: str, model: bytes, weights: bytes | None) -> OnnxRuntimeSegment:
-        """Opens a segment from its checked bytes; see `Engine.load`."""
+        """Open a segment from its checked bytes; see `Engine.load`."""
         options = self._session_options()
         if not hasattr(options, FROM_MEMORY) and REFERENCE in model:
             _refuse_other_files(name, model)
@@ -142,7 +142,7 @@ class OnnxRuntimeSegment:
         self._outputs = [output.name for output in session.get_outputs()]
 
     def run(self, feeds: Mapping[str, ndarray], options: Any = None) -> dict[str, ndarray]:
-        """Computes the outputs of the segment by name."""
+        """Compute the outputs of the segment by name."""
         try:
             values = self._session.run(self._outputs, feeds, options)
         except Exception as error:
@@ -179,7 +179,7 @@ class OnnxRuntimeChain:
         knobs: Values,
         options: Any = None,
     ) -> tuple[int, dict[str, ndarray], dict[str, ndarray]]:
-        """Runs segments until a row leaves."""
+        """Run segments until a row leaves."""
         rows, length = tensors[MASK].shape
         feeds = {FIRST: self._counts[first], MOST: self._counts[most]}
         for name, target in self._inputs:
@@ -211,7 +211,7 @@ class OnnxRuntimeChain:
             raise translated(error, "onnxruntime", "run", "the segments") from error
 
     def _tidy_up(self, feeds: Mapping[str, ndarray]) -> None:
-        """Gives back memory, by a run of no segment; what a run before it left is free by now."""
+        """Give back memory, by a run of no segment; what a run before it left is free by now."""
         feeds = {name: feeds[name] for name in (FIRST, *(target for _, target in self._knobs))}
         self._compute([LAST], feeds | {MOST: self._counts[0]}, self._tidy)
         trim()

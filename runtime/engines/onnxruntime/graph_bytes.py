@@ -30,14 +30,14 @@ REFERENCE = b"location"  # the key that every reference to a file holds
 
 
 def attribute(name: str, *, number: int | None = None, graph: bytes | None = None) -> bytes:
-    """An attribute that is an integer or a graph."""
+    """Return an attribute that is an integer or a graph."""
     if graph is not None:
         return written(NAME, name) + written(GRAPH, graph) + written(KIND, KIND_GRAPH)
     return written(NAME, name) + written(NUMBER, number or 0) + written(KIND, KIND_NUMBER)
 
 
 def node(operator: str, inputs: Sequence[str], outputs: Sequence[str], *attributes: bytes) -> bytes:
-    """A node of the standard domain."""
+    """Return a node of the standard domain."""
     parts = [written(NODE_INPUT, name) for name in inputs]
     parts += [written(NODE_OUTPUT, name) for name in outputs]
     parts.append(written(NODE_OPERATOR, operator))
@@ -46,7 +46,7 @@ def node(operator: str, inputs: Sequence[str], outputs: Sequence[str], *attribut
 
 
 def value(name: str, dtype: str, axes: Shape | None) -> bytes:
-    """The name and type of an input or output; without axes its shape is open."""
+    """Return the name and type of an input or output; without axes its shape is open."""
     tensor = written(1, DTYPES[dtype])
     if axes is not None:
         extents = [written(1 if isinstance(axis, int) else 2, axis) for axis in axes]
@@ -55,7 +55,7 @@ def value(name: str, dtype: str, axes: Shape | None) -> bytes:
 
 
 def constant(name: str, array: np.ndarray) -> bytes:
-    """A tensor of one of `DTYPES`."""
+    """Return a tensor of one of `DTYPES`."""
     parts = [written(DIMS, extent) for extent in array.shape]
     parts.append(written(DATA_TYPE, DTYPES[array.dtype.name]))
     return b"".join(parts) + written(TENSOR_NAME, name) + written(RAW, array.tobytes())
@@ -67,7 +67,7 @@ def graph(
     inputs: Sequence[bytes],
     outputs: Sequence[bytes],
 ) -> bytes:
-    """A graph of such parts; nodes stand in the order in which they run."""
+    """Return a graph of such parts; nodes stand in the order in which they run."""
     parts = [written(GRAPH_NODE, item) for item in nodes]
     parts.append(written(GRAPH_NAME, "effbert"))
     parts += [written(GRAPH_WEIGHT, item) for item in constants]
@@ -77,7 +77,7 @@ def graph(
 
 
 def model(graph: bytes, versions: bytes) -> bytes:
-    """An ONNX file; `versions` are those of `Branch.versions`."""
+    """Return an ONNX file; `versions` are those of `Branch.versions`."""
     return versions + written(MODEL_GRAPH, graph)
 
 
@@ -115,7 +115,7 @@ class Node:
         return node
 
     def written(self, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
-        """The node with other inputs and outputs; messages of engines show its name."""
+        """Return the node with other inputs and outputs; messages of engines show its name."""
         ports = [written(NODE_INPUT, name) for name in inputs]
         ports += [written(NODE_OUTPUT, name) for name in outputs]
         return b"".join(ports) + written(NODE_NAME, self._name) + self.what
@@ -132,7 +132,7 @@ class Branch:
     """
 
     def __init__(self, data: bytes, names: Mapping[str, str], file: str = "") -> None:
-        """Takes a file apart.
+        """Take a file apart.
 
         Args:
             data: Its content.
@@ -167,12 +167,12 @@ class Branch:
         self._passed: list[bytes] = []
 
     def store_weights(self, file: BinaryIO, name: str) -> None:
-        """Moves the larger weights into a file, which the graph calls `name`."""
+        """Move the larger weights into a file, which the graph calls `name`."""
         for key, tensor in self.constants.items():
             self.constants[key] = bytes(_stored(tensor, file, name))
 
     def kind(self, name: str) -> tuple[int, list[int]]:
-        """Data type and extents of a constant; (0, []) if it is none, or written in another way."""
+        """Return data type and extents of a constant; (0, []) if it is written in another way."""
         parts = list(fields(memoryview(self.constants.get(name, b""))))
         dtype = [part.value for part in parts if part.number == DATA_TYPE]
         extents = [part.value for part in parts if part.number == DIMS]
@@ -181,13 +181,13 @@ class Branch:
         return dtype[0], extents  # type: ignore[return-value]  # as was just seen
 
     def pass_on(self, source: str) -> str:
-        """Adds an output that is a value from around the branch, and returns its name."""
+        """Add an output that is a value from around the branch, and return its name."""
         name = f"{source}.passed.{len(self._passed)}"
         self._passed.append(node("Identity", [source], [name]))
         return name
 
     def written(self, outputs: Sequence[tuple[str, Tensor]]) -> bytes:
-        """The graph; what is an input too, or an output already, is passed on."""
+        """Return the graph; what is an input too, or an output already, is passed on."""
         given: dict[str, str] = {}
         for name, tensor in outputs:
             source = self.names.get(name, name)
@@ -203,7 +203,7 @@ class Branch:
 
 
 def renamed_constant(tensor: memoryview | bytes, name: str) -> bytes:
-    """A constant by another name."""
+    """Return a constant by another name."""
     parts = [part.raw for part in fields(memoryview(tensor)) if part.number != TENSOR_NAME]
     return b"".join(parts) + written(TENSOR_NAME, name)
 
@@ -247,7 +247,7 @@ def _name(tensor: memoryview) -> str:
 
 
 def _bytes(field: Field) -> memoryview:
-    """The value of a field that is no number."""
+    """Return the value of a field that is no number."""
     if not isinstance(field.value, memoryview):
         raise ValueError(f"a number where field {field.number} is bytes")  # noqa: TRY004
     return field.value

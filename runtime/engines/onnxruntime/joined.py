@@ -76,7 +76,7 @@ class Names:
         self._segments = segments
 
     def needed_after(self, index: int) -> set[str]:
-        """The carries that the host or a segment after this one reads."""
+        """Return the carries that the host or a segment after this one reads."""
         read = {item.name for segment in self._segments[index + 1 :] for item in segment.inputs}
         return {name for name in self.carries if name in read or name == MASK}
 
@@ -84,7 +84,7 @@ class Names:
 def join_segments(
     manifest: Manifest, files: Iterable[bytes], weights: BinaryIO, name: str
 ) -> bytes:
-    """Writes the joined graph.
+    """Write the joined graph.
 
     Args:
         manifest: Of one variant.
@@ -123,7 +123,7 @@ def join_segments(
 
 
 def nothing(tensor: Tensor) -> np.ndarray:
-    """What stands for a carry that no segment has made yet, or that none will read."""
+    """Tell what stands for a carry that no segment has made yet, or that none will read."""
     return np.zeros([0 if isinstance(axis, str) else axis for axis in tensor.axes], tensor.dtype)
 
 
@@ -140,7 +140,7 @@ def _with_names(manifest: Manifest) -> list[tuple[Tensor, str]]:
 
 
 def _branch(branch: Branch, segment: Segment, names: Names, needed: set[str]) -> bytes:
-    """A segment that yields every carry and every answer, whatever it makes itself."""
+    """Return a segment that yields every carry and every answer, whatever it makes itself."""
     outputs = []
     for name in names.carries:
         if name in segment.carries:
@@ -242,12 +242,12 @@ def _decision() -> list[bytes]:
 
 
 def _values(names: Iterable[str], tensors: Iterable[Tensor]) -> list[bytes]:
-    """Outputs whose shapes stay open."""
+    """Return outputs whose shapes stay open."""
     return [value(name, each.dtype, None) for name, each in zip(names, tensors, strict=True)]
 
 
 def _around(name: str) -> str:
-    """What a segment's input is called around it."""
+    """Tell what a segment's input is called around it."""
     return f"{OURS}{name}"
 
 

@@ -28,7 +28,7 @@ class Field(NamedTuple):
 
 
 def fields(message: memoryview) -> Iterator[Field]:
-    """Yields the fields of a message in their order, without copying.
+    """Yield the fields of a message in their order, without copying.
 
     Raises:
         ValueError: The bytes are no message.
@@ -56,7 +56,7 @@ def fields(message: memoryview) -> Iterator[Field]:
 
 
 def written(number: int, value: int | str | bytes) -> bytes:
-    """Writes a field: integers (from 0 on) as varints, text as UTF-8."""
+    """Write a field: integers (from 0 on) as varints, text as UTF-8."""
     if isinstance(value, int):
         return _written_varint(number << 3 | VARINT) + _written_varint(value)
     data = value.encode() if isinstance(value, str) else value
@@ -64,7 +64,7 @@ def written(number: int, value: int | str | bytes) -> bytes:
 
 
 def _varint(message: memoryview, place: int) -> tuple[int, int]:
-    """A varint and the place after it."""
+    """Return a varint and the place after it."""
     value = 0
     for shift, byte in enumerate(message[place : place + _LONGEST]):
         value |= (byte & 127) << 7 * shift

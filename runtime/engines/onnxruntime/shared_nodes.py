@@ -13,7 +13,7 @@ Numbers = dict[Hashable, int]  # what a value is, and a number that stands for i
 def share_nodes(
     branches: Sequence[Branch], fixed: Collection[str], prefix: str
 ) -> tuple[list[bytes], list[bytes]]:
-    """Moves nodes that stand in several branches in front of all of them.
+    """Move nodes that stand in several branches in front of all of them.
 
     Mostly the mask: every segment of a BERT makes it in seven small steps.
 
@@ -54,7 +54,7 @@ def share_nodes(
 
 
 def _known(branch: Branch, fixed: Collection[str], numbers: Numbers) -> dict[str, int]:
-    """The values that follow from fixed ones, by name; equal numbers mean equal values."""
+    """Return the values that follow from fixed ones, by name; equal numbers mean equal values."""
     fed = {name: around for name, around in branch.names.items() if around in fixed}
     known = {name: numbers.setdefault(around, len(numbers)) for name, around in fed.items()}
     varying = set(known)

@@ -8,11 +8,11 @@ HALF = np.dtype(np.uint16)
 
 
 def narrowed(values: np.ndarray) -> np.ndarray:
-    """Rounds float32 to bfloat16, to even where two are as near."""
+    """Round float32 to bfloat16, to even where two are as near."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(HALF)
 
 
 def widened(values: np.ndarray) -> np.ndarray:
-    """The float32 values of bfloat16."""
+    """Return the float32 values of bfloat16."""
     return (values.astype(np.uint32) << 16).view(np.float32)

@@ -119,7 +119,7 @@ class OpenVinoCall:
                 self._running.cancel()
 
     def run(self, request: openvino.InferRequest) -> None:
-        """Runs a request that `terminate` cancels; with one thread `infer` would go on."""
+        """Run a request that `terminate` cancels; with one thread `infer` would go on."""
         with self._lock:
             if self._terminate:
                 raise RuntimeError("the call was stopped before")
@@ -154,7 +154,7 @@ class OpenVinoSegment:
     def run(
         self, feeds: Mapping[str, ndarray], options: OpenVinoCall | None = None
     ) -> dict[str, ndarray]:
-        """Computes the outputs of the segment by name."""
+        """Compute the outputs of the segment by name."""
         try:
             request = self._unused_request()
             self._prepare(request, feeds)
@@ -198,7 +198,7 @@ class OpenVinoSegment:
             request.set_output_tensor(index, Tensor(*empty))
 
     def _collected(self, request: openvino.InferRequest) -> dict[str, ndarray]:
-        """The outputs in memory that the next run leaves alone."""
+        """Return the outputs in memory that the next run leaves alone."""
         outputs = {}
         for name, index in self._outputs:
             tensor = request.get_output_tensor(index)
@@ -210,7 +210,7 @@ class OpenVinoSegment:
 
 
 def _explained(error: Exception, name: str) -> Exception:
-    """What was wrong with a segment, without where OpenVINO's source noticed it."""
+    """Tell what was wrong with a segment, without where OpenVINO's source noticed it."""
     text = str(error)
     if found := UNREADABLE.search(text):
         return EngineError(

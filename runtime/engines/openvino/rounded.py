@@ -33,7 +33,7 @@ def prepare_rounded(model: openvino.Model) -> openvino.Model:
 
 
 def _spell_attention(node: Node) -> None:
-    """Writes attention under a mask as `softmax(query @ key * scale + mask) @ value`.
+    """Write attention under a mask as `softmax(query @ key * scale + mask) @ value`.
 
     Read from ONNX, it looks at every number for NaN, to zero what rows without any token give; a
     session refuses such rows.
@@ -77,7 +77,7 @@ def _keep_columns(product: Node) -> None:
 
 
 def _quantize_from_bfloat16(node: Node) -> None:
-    """Puts an operator in front that changes nothing which the quantization would not clip anyway.
+    """Put an operator in front that changes nothing which the quantization would not clip anyway.
 
     OpenVINO quantizes as a part of the operator before, unless others read that one too or it only
     reshapes; by itself it quantizes float32, and bfloat16 is converted first. A maximum for each
@@ -104,6 +104,6 @@ def _carry_bfloat16(model: openvino.Model) -> openvino.Model:
 
 
 def _constant(value: Output) -> Any:
-    """The numbers of a constant, None of anything else."""
+    """Return the numbers of a constant, None of anything else."""
     node = value.get_node()
     return node.data.tolist() if node.get_type_name() == "Constant" else None
