@@ -24,7 +24,7 @@ from checkpoints import Shape, add_arguments, make_checkpoint
 from effbert.runtime.bundle.folder import open_bundle
 from effbert.runtime.console.tables import print_table
 from effbert.runtime.points.costs import row_flops, tokens_kept
-from effbert.runtime.points.genes import STEEPEST, falling
+from effbert.runtime.points.genes import STEEPEST, falling_lengths
 from fresh import in_fresh_process
 
 LIMITS = {"full": 1.03, "dropped": 0.45}
@@ -67,7 +67,7 @@ def main() -> None:
     plain, adaptive = checkpoint.with_name("bundle"), checkpoint.with_name("adaptive")
     in_fresh_process(make_bundle, checkpoint, plain)
     in_fresh_process(make_adaptive, checkpoint, adaptive)
-    lengths = [*falling(STEEPEST, shape.layers, options.length)]
+    lengths = [*falling_lengths(STEEPEST, shape.layers, options.length)]
     arms = {
         "plain": Arm(partial(open_with, None), plain),
         "full": Arm(partial(open_with, None), adaptive),

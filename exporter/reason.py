@@ -7,7 +7,7 @@ import textwrap
 LONGEST = 300
 
 
-def reason(error: BaseException) -> str:
+def short_reason(error: BaseException) -> str:
     """Take the first line that is not a heading, or the kind of error where it says too little.
 
     Returns:

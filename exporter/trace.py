@@ -14,7 +14,7 @@ from torch import nn
 from effbert.exporter.models.exit_model import WORD_MAP, Description, ExitModel
 from effbert.exporter.quiet import quietly
 from effbert.graph_passes.cut import Exit
-from effbert.runtime.bundle.manifest import Knob, number
+from effbert.runtime.bundle.manifest import Knob, to_float
 from effbert.runtime.errors import TraceError
 
 # Distinct and larger than one: torch would bake in extents of 0 and 1.
@@ -115,7 +115,7 @@ def never_knobs(description: Description) -> dict[str, torch.Tensor]:
     return {
         knob_input(knob, index): torch.full(
             [] if knob.count is None else [knob.count],
-            number(knob.never),
+            to_float(knob.never),
             dtype=getattr(torch, knob.dtype),
         )
         for knob in description.knobs

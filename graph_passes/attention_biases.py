@@ -34,7 +34,7 @@ def fold_attention_biases(model: ir.Model) -> int:
     for node in [*model.graph]:
         if node.op_type != "Attention":
             continue
-        key, value = (_biased(node.inputs[place]) for place in (KEY, VALUE))
+        key, value = (_biased(node.inputs[index]) for index in (KEY, VALUE))
         if key is not None:
             node.replace_input_with(KEY, key.product)
             left_out += 1
@@ -69,8 +69,8 @@ def _absorbed(graph: ir.Graph, attention: ir.Node, value: Biased) -> bool:
         bias = ir.Value(name=name, const_value=ir.tensor(total.astype(before.dtype), name=name))
         bias.type, bias.shape = output.bias.type, output.bias.shape
         graph.register_initializer(bias)
-    place = [*output.add.inputs].index(output.bias)
-    output.add.replace_input_with(place, graph.initializers[name])
+    index = [*output.add.inputs].index(output.bias)
+    output.add.replace_input_with(index, graph.initializers[name])
     return True
 
 

@@ -1,4 +1,4 @@
-"""Take whole vectors by their place, not number by number."""
+"""Take whole vectors by their index, not number by number."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from onnxscript.rewriter import MatchResult, RewriteRuleClassBase, RewriteRuleSe
 
 
 def gather_rows(model: ir.Model) -> int:
-    """Turn, in place, a GatherElements whose places were repeated for every number of a vector.
+    """Turn, in place, a GatherElements whose indices were repeated for every number of a vector.
 
-    Before: `GatherElements(x, Expand(Unsqueeze(places)), axis=1)`, how torch takes vectors from
-    [batch, tokens, hidden]; after: `GatherND(x, Unsqueeze(places), batch_dims=1)`, which copies
+    Before: `GatherElements(x, Expand(Unsqueeze(indices)), axis=1)`, how torch takes vectors from
+    [batch, tokens, hidden]; after: `GatherND(x, Unsqueeze(indices), batch_dims=1)`, which copies
     each vector in one piece. That saves 2.5 % of a BERT-base whose tokens are dropped.
 
     Returns:
@@ -22,16 +22,16 @@ def gather_rows(model: ir.Model) -> int:
 
 
 class _GatherRows(RewriteRuleClassBase):
-    def pattern(self, op: Any, vectors: Any, places: Any, last: Any, shape: Any) -> Any:
-        repeated = op.Expand(op.Unsqueeze(places, last), shape, _outputs=["repeated"])
+    def pattern(self, op: Any, vectors: Any, indices: Any, last: Any, shape: Any) -> Any:
+        repeated = op.Expand(op.Unsqueeze(indices, last), shape, _outputs=["repeated"])
         return op.GatherElements(vectors, repeated, axis=1)
 
     def check(
-        self, context: Any, vectors: ir.Value, places: ir.Value, repeated: ir.Value, **_: Any
+        self, context: Any, vectors: ir.Value, indices: ir.Value, repeated: ir.Value, **_: Any
     ) -> MatchResult:
         del context
         result = MatchResult()
-        shapes = [vectors.shape, places.shape, repeated.shape]
+        shapes = [vectors.shape, indices.shape, repeated.shape]
         if any(shape is None for shape in shapes):
             return result.fail("extents are not known")
         whole, chosen, wanted = ([str(extent) for extent in shape or ()] for shape in shapes)
@@ -40,6 +40,6 @@ class _GatherRows(RewriteRuleClassBase):
         return result
 
     def rewrite(
-        self, op: Any, vectors: ir.Value, places: ir.Value, last: ir.Value, **_: Any
+        self, op: Any, vectors: ir.Value, indices: ir.Value, last: ir.Value, **_: Any
     ) -> ir.Value:
-        return op.GatherND(vectors, op.Unsqueeze(places, last), batch_dims=1)
+        return op.GatherND(vectors, op.Unsqueeze(indices, last), batch_dims=1)

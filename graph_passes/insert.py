@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 
-def add(
+def insert_node(
     before: ir.Node,
     kind: str,
     inputs: Sequence[ir.Value],
@@ -23,12 +23,12 @@ def add(
     return node.outputs[0]
 
 
-def constant(before: ir.Node, name: str, array: np.ndarray) -> ir.Value:
+def insert_constant(before: ir.Node, name: str, array: np.ndarray) -> ir.Value:
     """Add a constant to the graph of a node."""
-    return constant_tensor(before, name, ir.tensor(array, name=name))
+    return insert_constant_tensor(before, name, ir.tensor(array, name=name))
 
 
-def constant_tensor(before: ir.Node, name: str, tensor: ir.TensorProtocol) -> ir.Value:
+def insert_constant_tensor(before: ir.Node, name: str, tensor: ir.TensorProtocol) -> ir.Value:
     """Add a constant of any type to the graph of a node."""
     value = ir.Value(name=name, const_value=tensor)
     value.type, value.shape = ir.TensorType(tensor.dtype), ir.Shape(tensor.shape.numpy())

@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from effbert.graph_passes.insert import add, constant
+from effbert.graph_passes.insert import insert_constant, insert_node
 from effbert.graph_passes.products import Product
 
 LEVELS = 255  # of an activation, uint8
@@ -106,12 +106,12 @@ def quantize_products(
 def _rounded(activation: ir.Value, kept: Range, before: ir.Node) -> ir.Value:
     name, (scale, zero) = activation.name, kept.scale()
     constants = [
-        constant(before, f"{name}.scale", np.array(scale)),
-        constant(before, f"{name}.zero", np.array(zero)),
+        insert_constant(before, f"{name}.scale", np.array(scale)),
+        insert_constant(before, f"{name}.zero", np.array(zero)),
     ]
-    levels = add(before, "QuantizeLinear", [activation, *constants], f"{name}.quantized")
+    levels = insert_node(before, "QuantizeLinear", [activation, *constants], f"{name}.quantized")
     levels.type, levels.shape = ir.TensorType(ir.DataType.UINT8), activation.shape
-    value = add(before, "DequantizeLinear", [levels, *constants], f"{name}.dequantized")
+    value = insert_node(before, "DequantizeLinear", [levels, *constants], f"{name}.dequantized")
     value.type, value.shape = activation.type, activation.shape
     return value
 
@@ -121,12 +121,14 @@ def _dequantized_weight(product: Product, levels: np.ndarray, scales: np.ndarray
     names = [f"{weight.name}.{part}" for part in ("quantized", "scale", "zero")]
     known = node.graph.initializers
     if names[0] not in known:
-        constant(node, names[0], np.ascontiguousarray(levels.T) if product.transposed else levels)
-        constant(node, names[1], scales)
-        constant(node, names[2], np.zeros(len(scales), np.int8))
+        insert_constant(
+            node, names[0], np.ascontiguousarray(levels.T) if product.transposed else levels
+        )
+        insert_constant(node, names[1], scales)
+        insert_constant(node, names[2], np.zeros(len(scales), np.int8))
     inputs = [known[name] for name in names]
     columns = {"axis": 0 if product.transposed else 1}
-    value = add(node, "DequantizeLinear", inputs, f"{node.name}.weight", columns)
+    value = insert_node(node, "DequantizeLinear", inputs, f"{node.name}.weight", columns)
     value.type, value.shape = weight.type, weight.shape
     return value
 
@@ -149,10 +151,12 @@ def _dequantized_bias(node: ir.Node, steps: np.ndarray) -> ir.Value:
     bias = node.inputs[2]
     levels = np.rint(bias.const_value.numpy().astype(np.float64) / steps)
     inputs = [
-        constant(node, f"{node.name}.bias", levels.astype(np.int32)),
-        constant(node, f"{node.name}.bias.scale", steps),
-        constant(node, f"{node.name}.bias.zero", np.zeros(len(steps), np.int32)),
+        insert_constant(node, f"{node.name}.bias", levels.astype(np.int32)),
+        insert_constant(node, f"{node.name}.bias.scale", steps),
+        insert_constant(node, f"{node.name}.bias.zero", np.zeros(len(steps), np.int32)),
     ]
-    value = add(node, "DequantizeLinear", inputs, f"{node.name}.bias.dequantized", {"axis": 0})
+    value = insert_node(
+        node, "DequantizeLinear", inputs, f"{node.name}.bias.dequantized", {"axis": 0}
+    )
     value.type, value.shape = bias.type, bias.shape
     return value

@@ -110,8 +110,8 @@ def _broadcast_axes(node: ir.Node, axis: int, rank: int) -> list[int | None] | N
         own = _rank(value)
         if value is None or own is None or value.shape is None:
             return None
-        place = axis - (rank - own)
-        axes.append(place if place >= 0 and value.shape[place] != 1 else None)
+        index = axis - (rank - own)
+        axes.append(index if index >= 0 and value.shape[index] != 1 else None)
     return axes
 
 
@@ -150,5 +150,5 @@ def _first_token(graph: ir.Graph, value: ir.Value, axis: int, before: ir.Node) -
 
 def _narrowed(value: ir.Value, axis: int) -> ir.Shape:
     assert value.shape is not None  # nothing without a shape is narrowed
-    extents = [len(TOKENS) if place == axis else each for place, each in enumerate(value.shape)]
+    extents = [len(TOKENS) if index == axis else each for index, each in enumerate(value.shape)]
     return ir.Shape(extents)

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from effbert.graph_passes.insert import add, constant, constant_tensor
+from effbert.graph_passes.insert import insert_constant, insert_constant_tensor, insert_node
 from effbert.graph_passes.int8 import quantize_weight
 from effbert.graph_passes.products import Product
 
@@ -41,9 +41,9 @@ def store_blocks(model: ir.Model, products: Sequence[Product], bits: int) -> int
         if names[0] not in known:
             levels, scales = round_blocks(weight.const_value.numpy(), bits)
             kind = ir.DataType.INT4 if bits == 4 else ir.DataType.INT8
-            constant_tensor(node, names[0], ir.Tensor(levels, dtype=kind, name=names[0]))
-            constant(node, names[1], scales)
-        value = add(
+            insert_constant_tensor(node, names[0], ir.Tensor(levels, dtype=kind, name=names[0]))
+            insert_constant(node, names[1], scales)
+        value = insert_node(
             node,
             "DequantizeLinear",
             [known[name] for name in names],
@@ -86,14 +86,14 @@ def store_tables(model: ir.Model) -> int:
         names, known = (f"{table.name}.int8", f"{table.name}.scale"), model.graph.initializers
         if names[0] not in known:
             levels, scales = quantize_weight(table.const_value.numpy(), axis=1)
-            constant(node, names[0], levels)
-            constant(node, names[1], scales[:, None])
+            insert_constant(node, names[0], levels)
+            insert_constant(node, names[1], scales[:, None])
         taken = [
-            add(node, "Gather", [known[name], node.inputs[1]], f"{node.name}.{part}")
+            insert_node(node, "Gather", [known[name], node.inputs[1]], f"{node.name}.{part}")
             for name, part in zip(names, ("levels", "scale"), strict=True)
         ]
-        cast = add(node, "Cast", taken[:1], f"{node.name}.cast", {"to": ir.DataType.FLOAT})
-        _replace(node, add(node, "Mul", [cast, taken[1]], f"{node.name}.vectors"))
+        cast = insert_node(node, "Cast", taken[:1], f"{node.name}.cast", {"to": ir.DataType.FLOAT})
+        _replace(node, insert_node(node, "Mul", [cast, taken[1]], f"{node.name}.vectors"))
         turned += 1
     RemoveUnusedNodesPass()(model)
     return turned
@@ -120,21 +120,23 @@ def store_halves(model: ir.Model, precision: str) -> int:
             continue
         name, first = f"{weight.name}.{precision}", _first(model.graph, [use.node for use in uses])
         half = ir.Tensor(tensor.numpy().astype(kind.numpy()), dtype=kind, name=name)
-        stored, wide = constant_tensor(first, name, half), None
-        for node, place in uses:
-            if node.op_type == "Gather" and place == 0:
-                taken = add(node, "Gather", [stored, node.inputs[1]], f"{node.name}.{precision}")
+        stored, wide = insert_constant_tensor(first, name, half), None
+        for node, index in uses:
+            if node.op_type == "Gather" and index == 0:
+                taken = insert_node(
+                    node, "Gather", [stored, node.inputs[1]], f"{node.name}.{precision}"
+                )
                 _replace(node, _widened(node, taken, f"{node.name}.wide"))
             else:
                 wide = wide or _widened(first, stored, f"{weight.name}.wide")
-                node.replace_input_with(place, wide)
+                node.replace_input_with(index, wide)
         halved += 1
     RemoveUnusedNodesPass()(model)
     return halved
 
 
 def _widened(before: ir.Node, value: ir.Value, name: str) -> ir.Value:
-    wide = add(before, "Cast", [value], name, {"to": ir.DataType.FLOAT})
+    wide = insert_node(before, "Cast", [value], name, {"to": ir.DataType.FLOAT})
     wide.type, wide.shape = ir.TensorType(ir.DataType.FLOAT), value.shape
     return wide
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from effbert.runtime.bundle.folder import Bundle, open_bundle
 from effbert.runtime.bundle.manifest import Knob
-from effbert.runtime.chain.batches import by_length, parts, run_halving
+from effbert.runtime.chain.batches import by_length, run_halving, split_batch
 from effbert.runtime.chain.by_variant import Chains
 from effbert.runtime.chain.calls import Calls
 from effbert.runtime.chain.inputs import Batch, InputCheck
@@ -22,14 +22,14 @@ from effbert.runtime.engines.protocol import EngineSettings, Values
 from effbert.runtime.engines.row_independence import NONE, NOT_MEASURED, row_independence
 from effbert.runtime.engines.table import installed_engines, open_engine
 from effbert.runtime.errors import InputError, NumericalError
-from effbert.runtime.texts.predictions import Prediction, predictions
+from effbert.runtime.texts.predictions import Prediction, make_predictions
 from effbert.runtime.texts.tokenization import Text, TextEncoder
 
 ROWS_OF_TEXT = 32  # texts are run in batches of at most this many rows
 
 
 class Exit(NamedTuple):
-    """One exit: its 0-based place in the chain, its 1-based encoder layer, its segment's file."""
+    """One exit: its 0-based index in the chain, its 1-based encoder layer, its segment's file."""
 
     index: int  # type: ignore[assignment]  # hides tuple.index, on purpose
     layer: int
@@ -104,7 +104,7 @@ class Session:
         if not dependent_rows:
             self._require_independent_rows()
         self._split = partial(
-            parts,
+            split_batch,
             padding_free=manifest.padding_free,
             max_tokens=max_batch_tokens,
             shortest=manifest.limits.min_length,
@@ -201,18 +201,18 @@ class Session:
             encodings = self._encoder.encode(texts)
             answers: list[Prediction] = [None] * len(encodings)  # type: ignore[list-item]
             lengths = [len(item.ids) for item in encodings]
-            for places in by_length(lengths, ROWS_OF_TEXT):
-                part = [encodings[place] for place in places]
+            for indices in by_length(lengths, ROWS_OF_TEXT):
+                part = [encodings[index] for index in indices]
                 batch = self._check(self._encoder.padded(part))
                 try:
                     result = self._answer(batch, values, deadline, cancel)
                 except NumericalError as error:  # its rows are those of the sorted batch
-                    rows = sorted(places[row] for row in error.rows)
+                    rows = sorted(indices[row] for row in error.rows)
                     raise NumericalError(rows, error.what) from None
                 result.truncated[:] = [item.truncated for item in part]
-                found = predictions(self.bundle.manifest, part, result)
-                for place, prediction in zip(places, found, strict=True):
-                    answers[place] = prediction
+                found = make_predictions(self.bundle.manifest, part, result)
+                for index, prediction in zip(indices, found, strict=True):
+                    answers[index] = prediction
             return answers
 
     def close(self) -> None:

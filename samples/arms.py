@@ -17,7 +17,7 @@ from transformers import BertForSequenceClassification
 from calibrate import candidates
 from effbert.exporter.quiet import quietly
 from effbert.runtime import Session
-from effbert.runtime.bundle.manifest import OperatingPoint, numbers
+from effbert.runtime.bundle.manifest import OperatingPoint, to_numbers
 from truncate import SHARES, Inputs, truncated
 
 LOSSES = (0.5, 2)  # points of accuracy on the held-out texts
@@ -141,7 +141,8 @@ def operating_points(points: Sequence[OperatingPoint]) -> tuple[dict[str, dict],
     the cheapest for each of LOSSES is chosen.
     """
     knobs = {
-        each.name: {name: numbers(value) for name, value in each.knobs.items()} for each in points
+        each.name: {name: to_numbers(value) for name, value in each.knobs.items()}
+        for each in points
     }
     chosen = {name: values for name, values in knobs.items() if name.startswith("loss-")}
     if front := [each for each in points if each.name.startswith("front-")]:

@@ -21,7 +21,7 @@ import numpy as np
 from data import Row, read_rows
 from effbert.runtime import Session
 from effbert.runtime.bundle.folder import replace_manifest
-from effbert.runtime.bundle.manifest import Knob, OperatingPoint, number
+from effbert.runtime.bundle.manifest import Knob, OperatingPoint, to_float
 from effbert.runtime.errors import EffbertError
 
 
@@ -81,7 +81,7 @@ def main() -> None:
     if not session.knobs:
         raise SystemExit(f"{options.bundle} has no knob: nothing exits early.")
     knob = next(iter(session.knobs.values()))
-    full = measure(session, rows, knob, number(knob.never))
+    full = measure(session, rows, knob, to_float(knob.never))
     values = candidates(knob, len(manifest.labels), len(session.exits))
     tried = [measure(session, rows, knob, value) for value in values]
     chosen = {loss: choose(full, tried, loss) for loss in options.loss}

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from effbert.exporter.reason import reason
+from effbert.exporter.reason import short_reason
 from effbert.runtime.errors import CheckpointError
 
 MAX_CONFIG_BYTES = 1 << 22
@@ -85,9 +85,11 @@ def _open_safetensors(path: Path) -> Any:
     try:
         return safe_open(path, framework="pt")
     except SafetensorError as error:
-        raise CheckpointError(f"{path} is damaged: {reason(error)}; fetch it again.") from error
+        raise CheckpointError(
+            f"{path} is damaged: {short_reason(error)}; fetch it again."
+        ) from error
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {reason(error)}.") from error
+        raise CheckpointError(f"{path} cannot be read: {short_reason(error)}.") from error
 
 
 def _safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:

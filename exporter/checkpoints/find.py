@@ -16,7 +16,7 @@ from effbert.exporter.checkpoints.checkpoint import (
     Checkpoint,
 )
 from effbert.exporter.checkpoints.keras_file import find_keras, open_keras
-from effbert.exporter.reason import reason
+from effbert.exporter.reason import short_reason
 from effbert.runtime.errors import CheckpointError
 
 HUB_ID = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
@@ -44,8 +44,8 @@ def open_checkpoint(location: str | Path) -> Checkpoint:
     try:
         return _open(str(location))
     except OSError as error:
-        place = error.filename or location
-        raise CheckpointError(f"{place} cannot be read: {error.strerror or error}.") from error
+        where = error.filename or location
+        raise CheckpointError(f"{where} cannot be read: {error.strerror or error}.") from error
 
 
 def _open(location: str) -> Checkpoint:
@@ -92,7 +92,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not valid JSON: {reason(error)}.") from error
+        raise CheckpointError(f"{path} is not valid JSON: {short_reason(error)}.") from error
     if not isinstance(config, dict):
         raise CheckpointError(f"{path} must hold a JSON object.")
     names = config.get("architectures") or []
@@ -156,6 +156,6 @@ def _download(name: str) -> Path:
     except (OSError, ValueError, LocalEntryNotFoundError) as error:
         raise CheckpointError(
             f"{name} is neither a folder nor a file here, and the hub gave nothing: "
-            f"{reason(error)}."
+            f"{short_reason(error)}."
         ) from error
     return folder

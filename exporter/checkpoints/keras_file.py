@@ -23,7 +23,7 @@ from effbert.exporter.checkpoints.checkpoint import (
     WEIGHT_SUFFIXES,
     Checkpoint,
 )
-from effbert.exporter.reason import reason
+from effbert.exporter.reason import short_reason
 from effbert.runtime.errors import CheckpointError, MissingDependencyError
 
 MAX_NAMES_BYTES = 1 << 16  # of one layer's weights, as much as an attribute of Keras holds
@@ -84,7 +84,9 @@ def open_keras(path: Path) -> KerasCheckpoint:
     try:
         config = json.loads(text)
     except (ValueError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path}: model_config is not JSON: {reason(error)}.") from error
+        raise CheckpointError(
+            f"{path}: model_config is not JSON: {short_reason(error)}."
+        ) from error
     if not isinstance(config, dict):
         raise CheckpointError(f"{path}: model_config must be a JSON object.")
     name = f"{path.resolve().parent.name}/{path.name}"
@@ -107,7 +109,8 @@ def _reading(path: Path) -> Iterator[Any]:
         raise
     except Exception as error:  # h5py raises many kinds, all meaning the same to a user
         raise CheckpointError(
-            f"{path} is not an HDF5 file of Keras, or damaged ({reason(error)}); fetch it again."
+            f"{path} is not an HDF5 file of Keras, or damaged ({short_reason(error)}); fetch it "
+            "again."
         ) from error
 
 

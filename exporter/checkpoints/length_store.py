@@ -54,7 +54,7 @@ def stored_points(folder: Path, knob: Knob) -> tuple[tuple[OperatingPoint, ...],
         CheckpointError: The file is too large or a line is not what the search writes.
     """
     found = read_store(folder / NAME, knob)
-    points = _points(front(found))
+    points = _points(best_configurations(found))
     note = (
         f"{len(points)} of the {len(found)} length configurations in {NAME} are operating points, "
         f"{points[0].name} the cheapest; their scores are the checkpoint's own, on padded rows."
@@ -90,7 +90,7 @@ def read_store(path: Path, knob: Knob) -> list[Configuration]:
     return found
 
 
-def front(found: list[Configuration]) -> list[Configuration]:
+def best_configurations(found: list[Configuration]) -> list[Configuration]:
     """Return what none beats in score at the same or a lower cost, cheapest first; 100 at most."""
     best: list[Configuration] = []
     for each in sorted(found, key=lambda each: (each.cost, -each.score)):
@@ -98,17 +98,17 @@ def front(found: list[Configuration]) -> list[Configuration]:
             best.append(each)
     if len(best) <= MOST:
         return best
-    return [best[place] for place in np.linspace(0, len(best) - 1, MOST).round().astype(int)]
+    return [best[index] for index in np.linspace(0, len(best) - 1, MOST).round().astype(int)]
 
 
 def _points(configurations: list[Configuration]) -> list[OperatingPoint]:
     return [
         OperatingPoint(
-            name=f"store-{place}",
+            name=f"store-{index}",
             knobs={"lengths": [*each.lengths]},
             data=f"{NAME} of the checkpoint",
             quality={"score": each.score},
             cost={"multiply-adds": each.cost},
         )
-        for place, each in enumerate(configurations, 1)
+        for index, each in enumerate(configurations, 1)
     ]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from effbert.exporter.reason import reason
+from effbert.exporter.reason import short_reason
 from effbert.runtime.bundle.manifest import Limits
 from effbert.runtime.bundle.manifest import Tokenizer as TokenizerRecord
 from effbert.runtime.errors import CheckpointError
@@ -52,8 +52,8 @@ def find_tokenizer(folder: Path, model_type: str, limits: Limits) -> FoundTokeni
         raise
     except Exception as error:  # the library raises bare Exception
         raise CheckpointError(
-            f"{folder if slow else path} holds a tokenizer that cannot be used: {reason(error)}; "
-            "save it again, or name another folder with --tokenizer DIR."
+            f"{folder if slow else path} holds a tokenizer that cannot be used: "
+            f"{short_reason(error)}; save it again, or name another folder with --tokenizer DIR."
         ) from error
     size = max(tokenizer.get_vocab().values(), default=-1) + 1
     if not 1 <= size <= limits.vocab_size:
@@ -86,7 +86,7 @@ def _convert(folder: Path, model_type: str) -> str:
     except Exception as error:  # transformers raises many kinds, all meaning the same to a user
         raise CheckpointError(
             f"{folder} has vocabulary files that transformers cannot turn into a tokenizer "
-            f"({reason(error)}); save tokenizer.json beside them, or name a folder with "
+            f"({short_reason(error)}); save tokenizer.json beside them, or name a folder with "
             "--tokenizer DIR."
         ) from error
 
@@ -96,7 +96,7 @@ def _settings(folder: Path) -> dict[str, object]:
     try:
         settings = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not valid JSON: {reason(error)}.") from error
+        raise CheckpointError(f"{path} is not valid JSON: {short_reason(error)}.") from error
     return settings if isinstance(settings, dict) else {}
 
 

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from effbert.runtime.bundle.parity_text import spell_agreement
-from effbert.runtime.bundle.variants import combinations, spell
+from effbert.runtime.bundle.variants import knob_combinations, spell
 from effbert.runtime.console.tables import amount, print_table
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _facts(report: Report) -> dict[str, object]:
         "tokenizer": "included" if report.tokenizer else "none found: token ids only",
     }
     if manifest is not None and manifest.variants:
-        facts["variants"] = "; ".join(map(spell, combinations(manifest)))
+        facts["variants"] = "; ".join(map(spell, knob_combinations(manifest)))
     if manifest is not None and manifest.precision != "fp32":
         found = f": {spell_agreement(manifest.parity)}" if manifest.parity else ""
         facts["precision"] = f"{manifest.precision}{found}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 
-def attention(
+def compute_attention(
     query: Tensor, key: Tensor, value: Tensor, heads: int, mask: Tensor, constant: float = 0.0
 ) -> Tensor:
     """Attend with projected vectors [batch, tokens, heads * size]; queries may be fewer than keys.

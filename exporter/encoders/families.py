@@ -16,7 +16,7 @@ LONGEST = 8192
 Mask = Literal["additive", "binary", "float", "unused"]
 
 
-def positions(config: Any) -> int:
+def max_positions(config: Any) -> int:
     """Tokens a row may have: as many as there are positions, if they are limited at all."""
     count = getattr(config, "max_position_embeddings", None)
     return min(count, LONGEST) if isinstance(count, int) and count > 0 else LONGEST
@@ -24,7 +24,7 @@ def positions(config: Any) -> int:
 
 def positions_after_padding(config: Any) -> int:
     """RoBERTa counts positions from the padding id + 1, so that many rows of its table are lost."""
-    return positions(config) - (getattr(config, "pad_token_id", None) or 0) - 1
+    return max_positions(config) - (getattr(config, "pad_token_id", None) or 0) - 1
 
 
 def full_attention(config: Any) -> int:
@@ -34,8 +34,8 @@ def full_attention(config: Any) -> int:
     within this limit full attention gives its answers.
     """
     if config.attention_type == "original_full":
-        return positions(config)
-    return min(positions(config), (5 + 2 * config.num_random_blocks) * config.block_size)
+        return max_positions(config)
+    return min(max_positions(config), (5 + 2 * config.num_random_blocks) * config.block_size)
 
 
 def fourier_as_matrices(model: Any) -> None:
@@ -45,7 +45,7 @@ def fourier_as_matrices(model: Any) -> None:
     prepare(model)
 
 
-def shortest(config: Any) -> int:
+def shortest_row(config: Any) -> int:
     """Funnel stops halving short rows, and whether it does cannot be part of the graph."""
     return 2 ** (len(config.block_sizes) - 1) + 1
 
@@ -71,7 +71,7 @@ class Family:
 
     mask: Mask = "binary"
     padding_free: bool = False
-    max_length: Callable[[Any], int] = positions
+    max_length: Callable[[Any], int] = max_positions
     min_length: Callable[[Any], int] = lambda config: 2
     fixed: Mapping[str, Any] = field(default_factory=dict)
     requires: Mapping[str, Any] = field(default_factory=dict)
@@ -135,7 +135,9 @@ FAMILIES: Mapping[str, Family] = {
         prepare=fourier_as_matrices,
     ),
     # The default, relative_shift, fixes the length; factorized computes the same from its weights.
-    "funnel": Family(min_length=shortest, fixed={"attention_type": "factorized"}, resamples=True),
+    "funnel": Family(
+        min_length=shortest_row, fixed={"attention_type": "factorized"}, resamples=True
+    ),
     "big_bird": Family(
         mask="additive",
         padding_free=True,

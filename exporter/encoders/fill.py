@@ -10,7 +10,7 @@ import transformers
 
 from effbert.exporter.checkpoints.checkpoint import Checkpoint
 from effbert.exporter.quiet import quietly
-from effbert.exporter.reason import reason
+from effbert.exporter.reason import short_reason
 from effbert.runtime.errors import CheckpointError
 
 
@@ -58,7 +58,7 @@ def fill(
             )
     except Exception as error:  # transformers raises many kinds, all meaning the same to a user
         raise CheckpointError(
-            f"{name}: config.json describes no {what} that can be built: {reason(error)}."
+            f"{name}: config.json describes no {what} that can be built: {short_reason(error)}."
         ) from error
     if wrong := sorted(info["mismatched_keys"]):
         key, found, expected = wrong[0]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from effbert.exporter.encoders.attention_parts import attention, attention_shares
+from effbert.exporter.encoders.attention_parts import attention_shares, compute_attention
 from effbert.runtime.errors import ExportError
 
 LOWEST = torch.finfo(torch.float32).min
@@ -131,7 +131,7 @@ def _attend(
     constant: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     query, key, value = (layer(hidden) for layer in layers)
-    context = attention(query, key, value, heads, _blocked(real), constant)
+    context = compute_attention(query, key, value, heads, _blocked(real), constant)
     # Without their bias: it adds the same to all scores of a query, which softmax takes out again,
     # so that a graph whose attention goes without it need not compute it.
     bare = linear(hidden, layers[1].weight)

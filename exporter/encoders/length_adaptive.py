@@ -86,7 +86,7 @@ def make_length_adaptive(model: ExitModel, options: LengthOptions) -> ExitModel:
 
 
 def _replace_encoder(model: ExitModel, rule: DropRule) -> LengthDropEncoder:
-    """Put a dropping encoder in the place of the model's own."""
+    """Replace the model's own encoder by a dropping one."""
     if isinstance(model, MultiExitModel) and hasattr(model.backbone, "config"):
         encoder: Any = model.backbone
         model.backbone = dropping = LengthDropEncoder(encoder, layer_parts(encoder.config), rule)

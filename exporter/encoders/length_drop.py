@@ -124,19 +124,19 @@ class LengthDropEncoder(nn.Module):
             stay = _target(lengths[index], rows.total, there)
             context, shares = self.parts.attend(layer, hidden, read, _some_leave(stay, there))
             ranked = self._most_attended(shares, counted, stay)
-            places, count = _in_order(ranked, stay)
+            positions, count = _in_order(ranked, stay)
             if self.rule.restore:
                 kept = torch.zeros_like(counted).scatter(1, ranked, count)
                 alive = alive & torch.gather(kept, 1, slots)
             counted = count
-            read = counted if rows.places is None else torch.gather(read, 1, places)
-            hidden = self.parts.feed_forward(layer, _vectors(context, places))
+            read = counted if rows.positions is None else torch.gather(read, 1, positions)
+            hidden = self.parts.feed_forward(layer, _vectors(context, positions))
             if not self.rule.restore:
                 yield hidden
                 continue
             slots = (alive.long().cumsum(1) - 1).clamp(min=0)
             restored = torch.where(alive[..., None], _vectors(hidden, slots), restored)
-            yield restored if rows.places is None else _vectors(restored, rows.places)
+            yield restored if rows.positions is None else _vectors(restored, rows.positions)
 
     def _most_attended(self, shares: Tensor, counted: Tensor, stay: Tensor) -> Tensor:
         """Where the most attended tokens of each row are, int64 [batch, the largest of `stay`].
@@ -144,8 +144,8 @@ class LengthDropEncoder(nn.Module):
         Only `counted` ones vote and compete. Ties go to the lower position.
         """
         if self.rule.ignore_self:
-            places = _places(counted)
-            itself = places[:, :, None] == places[:, None, :]
+            positions = _positions(counted)
+            itself = positions[:, :, None] == positions[:, None, :]
             shares = torch.where(itself[:, None], 0.0, shares)
         # Expanded, because engines do not stretch one head to none.
         votes = counted.to(shares.dtype)[:, None, None, :].expand(-1, shares.shape[1], -1, -1)
@@ -174,14 +174,14 @@ def _some_leave(stay: Tensor, there: Tensor) -> int:
 def _in_order(ranked: Tensor, stay: Tensor) -> tuple[Tensor, Tensor]:
     """Where tokens that stay are, in order, int64 [batch, longest], and which of these count.
 
-    The rest of the longest row is filled with its first token. What counts is read off the places,
+    The rest of the longest row is filled with its first token. What counts is read off them,
     although `stay` tells it too: the exporter's cut carries what depends on a matrix product, and
     computes the rest again, from the rows that went on, whose longest may be another.
     """
     stays = torch.arange(ranked.shape[1]) < stay[:, None]
-    places = torch.where(stays, ranked, MANY).sort(dim=1, stable=True).values
-    counted = places < MANY
-    return torch.where(counted, places, 0), counted
+    positions = torch.where(stays, ranked, MANY).sort(dim=1, stable=True).values
+    counted = positions < MANY
+    return torch.where(counted, positions, 0), counted
 
 
 def _number(value: Tensor, most: int, least: int = 1) -> int:
@@ -192,12 +192,12 @@ def _number(value: Tensor, most: int, least: int = 1) -> int:
     return number
 
 
-def _vectors(hidden: Tensor, places: Tensor) -> Tensor:
-    """Return the vectors [batch, n, hidden] at `places` [batch, n]."""
-    return torch.gather(hidden, 1, places[..., None].expand(-1, -1, hidden.shape[2]))
+def _vectors(hidden: Tensor, positions: Tensor) -> Tensor:
+    """Return the vectors [batch, n, hidden] at `positions` [batch, n]."""
+    return torch.gather(hidden, 1, positions[..., None].expand(-1, -1, hidden.shape[2]))
 
 
-def _places(tokens: Tensor) -> Tensor:
+def _positions(tokens: Tensor) -> Tensor:
     """0, 1, 2, ... in every row.
 
     Counted, because the number of tokens that are left is no tensor that could cross a cut.

@@ -15,7 +15,7 @@ from effbert.exporter.encoders.families import family_of
 from effbert.exporter.encoders.fill import fill
 from effbert.exporter.models.exit_model import Description
 from effbert.exporter.quiet import quietly
-from effbert.exporter.reason import reason
+from effbert.exporter.reason import short_reason
 from effbert.runtime.bundle.manifest import Limits, Problem
 from effbert.runtime.errors import CheckpointError
 
@@ -81,7 +81,9 @@ def build_config(
         with quietly():
             built = transformers.CONFIG_MAPPING[name].from_dict(fields)
     except Exception as error:  # transformers validates configs with several exception classes
-        raise CheckpointError(f"{path} is not a valid {name} config: {reason(error)}.") from error
+        raise CheckpointError(
+            f"{path} is not a valid {name} config: {short_reason(error)}."
+        ) from error
     layers = getattr(built, "num_hidden_layers", 1)
     if not isinstance(layers, int) or not 1 <= layers <= MAX_LAYERS:
         raise CheckpointError(
@@ -91,7 +93,7 @@ def build_config(
     return built
 
 
-def limits(config: transformers.PretrainedConfig) -> Limits:
+def config_limits(config: transformers.PretrainedConfig) -> Limits:
     """Derive from a config how long rows may be and which ids exist."""
     return Limits(
         max_length=family_of(config).max_length(config),
@@ -101,7 +103,7 @@ def limits(config: transformers.PretrainedConfig) -> Limits:
     )
 
 
-def labels(config: transformers.PretrainedConfig, classes: int) -> tuple[str, ...]:
+def label_names(config: transformers.PretrainedConfig, classes: int) -> tuple[str, ...]:
     """Name the classes: id2label where it has as many, else LABEL_0, LABEL_1, ..."""
     names = config.id2label or {}
     if set(map(int, names)) != set(range(classes)):
@@ -109,7 +111,7 @@ def labels(config: transformers.PretrainedConfig, classes: int) -> tuple[str, ..
     return tuple(str(names[index]) for index in range(classes))
 
 
-def problem(config: transformers.PretrainedConfig, classes: int) -> Problem:
+def config_problem(config: transformers.PretrainedConfig, classes: int) -> Problem:
     """Tell what logits mean: one class is a regression, more are what config.json says."""
     if classes == 1:
         return "regression"
@@ -137,16 +139,16 @@ def describe_classifier(
         rules: The paper's policy for each problem; `none` for those it has none for.
         more: Whatever differs from the ordinary, as fields of `Description`.
     """
-    meaning = problem(config, classes)
+    meaning = config_problem(config, classes)
     usual = {
         "format": name,
         "architecture": config.model_type,
         "paper": paper,
         "task": "text-classification",
         "problem": meaning,
-        "labels": labels(config, classes),
+        "labels": label_names(config, classes),
         "layers": layers,
-        "limits": limits(config),
+        "limits": config_limits(config),
         "policy": rules.get(meaning, "none"),
     }
     return Description(**(usual | more))

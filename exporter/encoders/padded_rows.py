@@ -21,7 +21,7 @@ class Rows(NamedTuple):
         counted: Bool [batch, tokens], true for tokens that vote, compete and can be kept.
         read: Bool [batch, tokens], true for tokens that others attend to.
         total: Int64 [batch] or [1], how many count.
-        places: Int64 [batch, sequence], where the caller's tokens are now; None if they stayed.
+        positions: Int64 [batch, sequence], where the caller's tokens are now; None if they stayed.
     """
 
     ids: Tensor
@@ -29,12 +29,12 @@ class Rows(NamedTuple):
     counted: Tensor
     read: Tensor
     total: Tensor
-    places: Tensor | None
+    positions: Tensor | None
 
 
 def own_rows(ids: Tensor, types: Tensor | None, real: Tensor) -> Rows:
     """Rows as the caller sent them; `real` is bool [batch, sequence], false for padding."""
-    return Rows(ids, types, counted=real, read=real, total=real.sum(1), places=None)
+    return Rows(ids, types, counted=real, read=real, total=real.sum(1), positions=None)
 
 
 def padded_rows(ids: Tensor, types: Tensor | None, real: Tensor, length: int, pad_id: int) -> Rows:
@@ -47,10 +47,10 @@ def padded_rows(ids: Tensor, types: Tensor | None, real: Tensor, length: int, pa
         length: Tokens of every row.
         pad_id: The token id of padding; its type is 0.
     """
-    places = (real.long().cumsum(1) - 1).clamp(min=0)
-    columns = torch.ones_like(places).cumsum(1) - 1
+    positions = (real.long().cumsum(1) - 1).clamp(min=0)
+    columns = torch.ones_like(positions).cumsum(1) - 1
     # The caller's padding moves behind the row, where it is cut off.
-    target = torch.where(real, places, columns + length)
+    target = torch.where(real, positions, columns + length)
 
     def put(values: Tensor, fill: int) -> Tensor:
         room = values.new_full((values.shape[0], 2 * length), fill)
@@ -63,5 +63,5 @@ def padded_rows(ids: Tensor, types: Tensor | None, real: Tensor, length: int, pa
         counted=torch.ones_like(read),
         read=read,
         total=torch.tensor([length]),
-        places=places,
+        positions=positions,
     )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from effbert.exporter.checkpoints.checkpoint import Checkpoint
-from effbert.exporter.encoders.attention_parts import attention
+from effbert.exporter.encoders.attention_parts import compute_attention
 from effbert.runtime.errors import CheckpointError
 
 EPSILON = 1e-7  # of Keras; its LayerNormalization adds the square of it to the variance
@@ -50,12 +50,12 @@ LAYER = {
 }
 
 
-def depth(shapes: Mapping[str, tuple[int, ...]]) -> int:
+def count_layers(shapes: Mapping[str, tuple[int, ...]]) -> int:
     """How many encoder layers there are, counted from the first."""
     return next(i for i in count() if f"Encoder-{i + 1}-MultiHeadSelfAttention/Wq" not in shapes)
 
 
-def extents(checkpoint: Checkpoint) -> dict[str, int]:
+def measure_extents(checkpoint: Checkpoint) -> dict[str, int]:
     """Compare all shapes with the tables, and tell what their letters stand for.
 
     V is the vocabulary, P positions, S segments, H the hidden size, I neurons, C classes.
@@ -65,7 +65,7 @@ def extents(checkpoint: Checkpoint) -> dict[str, int]:
     """
     shapes = checkpoint.shapes
     known: dict[str, int] = {}
-    expected = {theirs: letters for theirs, letters, _ in _table(depth(shapes))}
+    expected = {theirs: letters for theirs, letters, _ in _table(count_layers(shapes))}
     if missing := sorted(expected.keys() - shapes.keys()):
         raise CheckpointError(
             f"{checkpoint.name} lacks {len(missing)} tensors, such as {missing[0]}; fetch it again."
@@ -91,7 +91,7 @@ def transformers_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
     tensors = checkpoint.load_tensors()
     return {
         ours: tensors[theirs].T if _is_kernel(theirs, letters) else tensors[theirs]
-        for theirs, letters, ours in _table(depth(checkpoint.shapes))
+        for theirs, letters, ours in _table(count_layers(checkpoint.shapes))
     }
 
 
@@ -108,7 +108,7 @@ def _is_kernel(name: str, letters: str) -> bool:
 
 
 class KerasSelfAttention(nn.Module):
-    """BERT's self-attention with Keras' constant, in the place of transformers' own."""
+    """BERT's self-attention with Keras' constant, instead of transformers' own."""
 
     constant = EPSILON
 
@@ -125,7 +125,7 @@ class KerasSelfAttention(nn.Module):
         """Attend; the mask is additive, and none where nothing is padding."""
         mask = torch.zeros(()) if attention_mask is None else attention_mask
         projected = self.query(hidden_states), self.key(hidden_states), self.value(hidden_states)
-        return attention(*projected, self.num_attention_heads, mask, self.constant), None
+        return compute_attention(*projected, self.num_attention_heads, mask, self.constant), None
 
 
 def attend_like_keras(bert: Any) -> None:

@@ -130,7 +130,7 @@ def layers_at(depth: float, layers: int) -> tuple[int, ...]:
     left = round(depth * layers)
     if not left:
         raise InputError(f"Depth {depth} leaves none of {layers} layers.")
-    return tuple(math.floor(place / depth) + 1 for place in range(left))
+    return tuple(math.floor(index / depth) + 1 for index in range(left))
 
 
 def width_at(width: float, heads: int, head_size: int, neurons: int) -> Width:
@@ -202,12 +202,12 @@ def _cut(model: SingleExitModel, kept: Sequence[int], widths: Sequence[Width]) -
     from torch import nn
 
     from effbert.exporter.encoders.depth import keep_layers
-    from effbert.exporter.encoders.width import narrow
+    from effbert.exporter.encoders.width import narrow_layers
 
     cut = copy.deepcopy(model, {id(weight): weight for weight in model.parameters()})
     encoder = _encoder(cut)
     wide = [{name: layer.get_submodule(name) for name in LINEARS} for layer in encoder.layer]
-    narrow(encoder, widths, _extents(encoder.layer[0])[1])
+    narrow_layers(encoder, widths, _extents(encoder.layer[0])[1])
     for layer, full in zip(encoder.layer, wide, strict=True):
         for name, source in full.items():
             part = layer.get_submodule(name)

@@ -22,7 +22,7 @@ class Width(NamedTuple):
     neurons: int
 
 
-def narrow(encoder: Any, widths: Sequence[Width], head_size: int) -> None:
+def narrow_layers(encoder: Any, widths: Sequence[Width], head_size: int) -> None:
     """Give each layer of a BERT-like encoder new linear layers of its own widths, not yet filled.
 
     Args:
@@ -44,7 +44,7 @@ def narrow(encoder: Any, widths: Sequence[Width], head_size: int) -> None:
         layer.output.dense = nn.Linear(width.neurons, hidden)
 
 
-def narrowed(
+def narrowed_class(
     kind: type[transformers.PreTrainedModel], widths: Sequence[Width], head_size: int
 ) -> type[transformers.PreTrainedModel]:
     """Make the class whose instances are those of `kind`, narrowed before they are filled.
@@ -55,7 +55,7 @@ def narrowed(
     class Narrowed(kind):
         def __init__(self, config: transformers.PretrainedConfig, **options: Any) -> None:
             super().__init__(config, **options)
-            narrow(self.base_model.encoder, widths, head_size)
+            narrow_layers(self.base_model.encoder, widths, head_size)
 
     Narrowed.__name__ = kind.__name__
     return Narrowed

@@ -33,7 +33,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         ExportError: The task or the exits asked for do not exist.
     """
     from effbert.exporter.encoders.load import describe_classifier, load_backbone
-    from effbert.exporter.heads.linear import linear
+    from effbert.exporter.heads.linear import load_linear
     from effbert.exporter.heads.pooled import PooledHead
     from effbert.exporter.models.halting import HaltingModel
 
@@ -59,7 +59,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
             f"{checkpoint.folder / 'config.json'}: act_epsilon is {epsilon!r:.40}, expected a "
             "number from 0 to 1."
         )
-    classifier = linear(tensors, "classifier", hidden)
+    classifier = load_linear(tensors, "classifier", hidden)
     classes = classifier.out_features
     description = describe_classifier(
         "act",
@@ -71,8 +71,10 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         extras=("halted",),
         defaults={"threshold": 1.0 - epsilon} if options.policy in ("auto", "act") else {},
     )
-    head = PooledHead(linear(tensors, "albert.pooler", hidden, hidden), classifier)
-    return HaltingModel(backbone, linear(tensors, HALTING, hidden, 1), head, description, epsilon)
+    head = PooledHead(load_linear(tensors, "albert.pooler", hidden, hidden), classifier)
+    return HaltingModel(
+        backbone, load_linear(tensors, HALTING, hidden, 1), head, description, epsilon
+    )
 
 
 FORMAT = Format(name="act", paper=PAPER, detect=detect, load=load, policies=("act",))

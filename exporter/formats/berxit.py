@@ -67,7 +67,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     import torch
 
     from effbert.exporter.encoders.load import FixedPositions, describe_classifier, load_backbone
-    from effbert.exporter.heads.linear import linear
+    from effbert.exporter.heads.linear import load_linear
     from effbert.exporter.heads.pooled import PooledHead, PooledHeads
     from effbert.exporter.heads.scored import EXIT_SCORE, ScoredHeads
     from effbert.exporter.models.exit_model import INPUT_NAMES, MultiExitModel
@@ -84,12 +84,12 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         raise CheckpointError(
             f"{checkpoint.name} has more highways than the {depth} layers of config.json."
         )
-    classes = linear(tensors, "classifier", hidden).out_features
+    classes = load_linear(tensors, "classifier", hidden).out_features
 
     def head(pooler: str, classifier: str) -> PooledHead:
         return PooledHead(
-            linear(tensors, pooler, hidden, hidden),
-            linear(tensors, classifier, hidden, classes),
+            load_linear(tensors, pooler, hidden, hidden),
+            load_linear(tensors, classifier, hidden, classes),
             torch.relu if distil else torch.tanh,
         )
 
@@ -113,7 +113,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         extras=(EXIT_SCORE,) if learned else (),
         notes=(REGRESSION,) if classes == 1 and not learned else (),
     )
-    score = linear(tensors, f"{layout.encoder}.lte_classifier", hidden, 1) if learned else None
+    score = load_linear(tensors, f"{layout.encoder}.lte_classifier", hidden, 1) if learned else None
     return MultiExitModel(
         FixedPositions(backbone, first=2) if prefix == "roberta" else backbone,
         heads if score is None else ScoredHeads(heads, score, pooled=not distil),

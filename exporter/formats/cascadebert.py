@@ -48,8 +48,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         CheckpointError: Tensors are missing or have the wrong shape.
         ExportError: The task or the exits asked for do not exist.
     """
-    from effbert.exporter.encoders.load import describe_classifier, load_backbone, problem
-    from effbert.exporter.heads.linear import linear
+    from effbert.exporter.encoders.load import config_problem, describe_classifier, load_backbone
+    from effbert.exporter.heads.linear import load_linear
     from effbert.exporter.heads.pooled import PooledHead
     from effbert.exporter.models.cascade import CascadeModel
 
@@ -66,14 +66,16 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         return load_backbone(named, own, "bert", config)
 
     def head(member: int) -> PooledHead:
-        pooler = linear(tensors, f"cascade_models.{member}.pooler.dense", hidden, hidden)
-        return PooledHead(pooler, linear(tensors, f"cascade_classifiers.{member}", hidden, classes))
+        pooler = load_linear(tensors, f"cascade_models.{member}.pooler.dense", hidden, hidden)
+        return PooledHead(
+            pooler, load_linear(tensors, f"cascade_classifiers.{member}", hidden, classes)
+        )
 
     encoders = [encoder(member) for member in members]
     config = encoders[-1].config
     hidden = config.hidden_size
-    classes = linear(tensors, f"cascade_classifiers.{members[-1]}", hidden).out_features
-    meaning = problem(config, classes)
+    classes = load_linear(tensors, f"cascade_classifiers.{members[-1]}", hidden).out_features
+    meaning = config_problem(config, classes)
     notes = [COUNTED.format(depths=" + ".join(str(depths[member]) for member in members))]
     if meaning != "single-label" and len(members) > 1:
         notes.append(UNSURE.format(problem=meaning, last=sums[members[-1]]))

@@ -39,7 +39,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         ExportError: The task or the exits asked for do not exist.
     """
     from effbert.exporter.encoders.load import FixedPositions, describe_classifier, load_backbone
-    from effbert.exporter.heads.linear import linear
+    from effbert.exporter.heads.linear import load_linear
     from effbert.exporter.heads.pooled import PooledHead, PooledHeads
     from effbert.exporter.models.exit_model import MultiExitModel
 
@@ -53,12 +53,12 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         raise CheckpointError(
             f"{checkpoint.name} has more highways than the {depth} layers of config.json."
         )
-    final = linear(tensors, "classifier", hidden)
+    final = load_linear(tensors, "classifier", hidden)
     classes = final.out_features
 
     def head(name: str, classifier: str) -> PooledHead:
-        pooler = linear(tensors, f"{name}.pooler.dense", hidden, hidden)
-        return PooledHead(pooler, linear(tensors, classifier, hidden, classes))
+        pooler = load_linear(tensors, f"{name}.pooler.dense", hidden, hidden)
+        return PooledHead(pooler, load_linear(tensors, classifier, hidden, classes))
 
     layers = options.choose_layers(tuple(range(1, depth + 1)))
     names = [f"{prefix}.encoder.highway.{layer - 1}" for layer in layers]

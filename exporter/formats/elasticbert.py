@@ -49,7 +49,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     from torch import nn
 
     from effbert.exporter.encoders.load import describe_classifier, load_backbone
-    from effbert.exporter.heads.linear import linear
+    from effbert.exporter.heads.linear import load_linear
     from effbert.exporter.heads.pooled import PooledHead, PooledHeads
     from effbert.exporter.models.exit_model import MultiExitModel
 
@@ -60,14 +60,14 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     backbone = load_backbone(named, bert, "bert", {**checkpoint.config, "model_type": "bert"})
     config = backbone.config
     hidden, classifiers = config.hidden_size, _classifiers(checkpoint, config.num_hidden_layers)
-    classes = linear(tensors, next(iter(classifiers.values())), hidden).out_features
+    classes = load_linear(tensors, next(iter(classifiers.values())), hidden).out_features
     pooled = any(".pooler." in key for key in tensors)
 
     def head(layer: int) -> PooledHead:
-        classifier = linear(tensors, classifiers[layer], hidden, classes)
+        classifier = load_linear(tensors, classifiers[layer], hidden, classes)
         if not pooled:  # trained with add_pooling_layer=False
             return PooledHead(nn.Identity(), classifier, activation=nn.Identity())
-        pooler = linear(tensors, f"{PREFIX}.encoder.pooler.{layer - 1}.dense", hidden, hidden)
+        pooler = load_linear(tensors, f"{PREFIX}.encoder.pooler.{layer - 1}.dense", hidden, hidden)
         return PooledHead(pooler, classifier)
 
     static = "classifier" in classifiers.values()

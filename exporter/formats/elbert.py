@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from effbert.exporter.formats.format import Config, Format, Shapes
 from effbert.exporter.models.load_options import LoadOptions
-from effbert.runtime.bundle.manifest import Knob, number
+from effbert.runtime.bundle.manifest import Knob, to_float
 from effbert.runtime.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
             makes no sense.
         ExportError: The task or the exits asked for do not exist.
     """
-    from effbert.exporter.encoders.load import describe_classifier, load_backbone, problem
+    from effbert.exporter.encoders.load import config_problem, describe_classifier, load_backbone
     from effbert.exporter.heads.pooled import PooledHeads
     from effbert.exporter.models.exit_model import MultiExitModel
     from effbert.exporter.policies import POLICIES
@@ -63,7 +63,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     heads = _heads(checkpoint, tensors, config.hidden_size, groups)
     classes = heads[0].classes
     layers = options.choose_layers(tuple(range(1, depth + 1)))
-    meaning = problem(config, classes)
+    meaning = config_problem(config, classes)
     rule = str(checkpoint.config.get("thres_name"))
     policy = RULES.get(rule, "none") if meaning == "single-label" else "none"
     knobs = POLICIES[policy].knobs if options.policy in ("auto", policy) else ()
@@ -89,7 +89,7 @@ def _heads(
     checkpoint: Checkpoint, tensors: dict[str, torch.Tensor], hidden: int, groups: int
 ) -> list[SummaryHead]:
     """Build the heads of the structure that config.json describes."""
-    from effbert.exporter.heads.linear import linear
+    from effbert.exporter.heads.linear import load_linear
     from effbert.exporter.heads.summary import summary_head
 
     kind = checkpoint.config.get("pooler_input", "cls")
@@ -103,7 +103,7 @@ def _heads(
     for name in [HEAD] if groups == 1 else [f"{HEAD}s.{group}" for group in range(groups)]:
         head = summary_head(
             tensors,
-            linear(tensors, "albert.pooler" if shared else f"{name}.pooler", hidden),
+            load_linear(tensors, "albert.pooler" if shared else f"{name}.pooler", hidden),
             name,
             summaries=kind.split("-"),
             deep=bool(checkpoint.config.get("use_fc2")),
@@ -121,7 +121,7 @@ def _defaults(
     notes = []
     for knob in knobs:
         field = FIELDS.get(knob.name, knob.name)
-        low, high = number(knob.minimum), number(knob.maximum)
+        low, high = to_float(knob.minimum), to_float(knob.maximum)
         if checkpoint.config.get(field) is None:
             notes.append(
                 f"config.json has no {field}, so the knob {knob.name} starts at {knob.default}: "

@@ -38,7 +38,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         CheckpointError: Tensors or settings are missing or do not fit.
         ExportError: The task or the exits asked for do not exist.
     """
-    from effbert.exporter.encoders.load import describe_classifier, limits, load_backbone
+    from effbert.exporter.encoders.load import config_limits, describe_classifier, load_backbone
     from effbert.exporter.encoders.uer import UerModel, transformers_names, with_uer_norms
     from effbert.exporter.heads.student import StudentHead, StudentHeads
     from effbert.exporter.models.exit_model import INPUT_NAMES
@@ -66,7 +66,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         classes,
         layers,
         {"single-label": rule},
-        limits=msgspec.structs.replace(limits(config), type_vocab_size=0 if packaged else 2),
+        limits=msgspec.structs.replace(config_limits(config), type_vocab_size=0 if packaged else 2),
         inputs=INPUT_NAMES[:2] if packaged else INPUT_NAMES,
         padding_free=pooling == "first",
     )

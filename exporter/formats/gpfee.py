@@ -35,7 +35,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         ExportError: The task or the exits asked for do not exist.
     """
     from effbert.exporter.encoders.load import FixedPositions, describe_classifier, load_backbone
-    from effbert.exporter.heads.linear import linear, stacked_linear
+    from effbert.exporter.heads.linear import load_linear, stacked_linear
     from effbert.exporter.heads.past_future import PastFutureHeads
     from effbert.exporter.models.exit_model import MultiExitModel
 
@@ -49,10 +49,10 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     hidden, depth = config.hidden_size, config.num_hidden_layers
     classes = tensors[GATE].shape[-1]
     if prefix == "albert":
-        poolers = [linear(tensors, "albert.pooler", hidden, hidden)] * depth
+        poolers = [load_linear(tensors, "albert.pooler", hidden, hidden)] * depth
     else:
         names = [f"{prefix}.poolers.{index}.dense" for index in range(depth)]
-        poolers = [linear(tensors, name, hidden, hidden) for name in names]
+        poolers = [load_linear(tensors, name, hidden, hidden) for name in names]
     layers = options.choose_layers(tuple(range(1, depth + 1)))
     description = describe_classifier(
         "gpfee", PAPER, config, classes, layers, {"single-label": "entropy-naive"}
@@ -62,7 +62,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         poolers,
         stacked_linear(tensors, f"{prefix}.pred_layer", depth, hidden, hidden),
         stacked_linear(tensors, "classifiers", depth, hidden, 2 * classes),
-        linear(tensors, "classifiers.gate_proj", classes, classes),
+        load_linear(tensors, "classifiers.gate_proj", classes, classes),
     )
     return MultiExitModel(
         FixedPositions(backbone, first=2) if prefix == "roberta" else backbone,

@@ -40,7 +40,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         ExportError: The task or the exits asked for do not exist.
     """
     from effbert.exporter.encoders.load import describe_classifier, load_backbone
-    from effbert.exporter.heads.linear import linear
+    from effbert.exporter.heads.linear import load_linear
     from effbert.exporter.heads.pooled import PooledHead, PooledHeads
     from effbert.exporter.models.exit_model import MultiExitModel
 
@@ -54,10 +54,10 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         raise CheckpointError(
             f"{checkpoint.name} has more classifiers than the {depth} layers of config.json."
         )
-    pooler = linear(tensors, POOLERS[prefix], hidden, hidden)
+    pooler = load_linear(tensors, POOLERS[prefix], hidden, hidden)
     classes = tensors["classifiers.0.weight"].shape[0]
     heads = [
-        PooledHead(pooler, linear(tensors, f"classifiers.{index}", hidden, classes))
+        PooledHead(pooler, load_linear(tensors, f"classifiers.{index}", hidden, classes))
         for index in range(depth)
     ]
     layers = options.choose_layers(tuple(range(1, depth + 1)))

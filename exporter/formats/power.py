@@ -68,22 +68,22 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     return model
 
 
-def lengths(checkpoint: Checkpoint, asked: LengthOptions | None) -> LengthOptions | None:
+def complete_lengths(checkpoint: Checkpoint, asked: LengthOptions | None) -> LengthOptions | None:
     """Complete what the user says about dropped tokens: the rule, and the trained configuration.
 
     Raises:
         CheckpointError: The model was trained to drop tokens, and nothing tells how many.
     """
     from effbert.exporter.encoders.length_adaptive import LengthOptions
-    from effbert.exporter.encoders.power_bert import depth, extents
+    from effbert.exporter.encoders.power_bert import count_layers, measure_extents
 
     if asked is not None and asked.retention is not None:
         return asked
-    layers = depth(checkpoint.shapes)
+    layers = count_layers(checkpoint.shapes)
     if trained := _trained_counts(checkpoint):
         return replace(asked or LengthOptions(), retention=trained)
     if asked is not None:  # the authors' own default, which drops nothing
-        return replace(asked, retention=(extents(checkpoint)["P"],) * layers)
+        return replace(asked, retention=(measure_extents(checkpoint)["P"],) * layers)
     if _drops(checkpoint.config):
         raise CheckpointError(
             f"{checkpoint.name} was trained to drop tokens, but does not hold how many; say "
@@ -94,9 +94,9 @@ def lengths(checkpoint: Checkpoint, asked: LengthOptions | None) -> LengthOption
 
 def _bert_config(checkpoint: Checkpoint) -> dict[str, Any]:
     """Make a config for transformers: extents from shapes, the rest from the settings of layers."""
-    from effbert.exporter.encoders.power_bert import EPSILON, depth, extents
+    from effbert.exporter.encoders.power_bert import EPSILON, count_layers, measure_extents
 
-    found, layers = extents(checkpoint), _layers(checkpoint.config)
+    found, layers = measure_extents(checkpoint), _layers(checkpoint.config)
     heads = layers.get(ATTENTION, {}).get("head_num")
     activation = layers.get(FEED_FORWARD, {}).get("activation")
     if type(heads) is not int or heads < 1 or found["H"] % heads:
@@ -118,7 +118,7 @@ def _bert_config(checkpoint: Checkpoint) -> dict[str, Any]:
         "hidden_size": found["H"],
         "intermediate_size": found["I"],
         "num_labels": found["C"],
-        "num_hidden_layers": depth(checkpoint.shapes),
+        "num_hidden_layers": count_layers(checkpoint.shapes),
         "num_attention_heads": heads,
         "hidden_act": ACTIVATIONS[activation],
         "layer_norm_eps": EPSILON**2,
@@ -140,16 +140,21 @@ def _drops(config: Config) -> bool:
 
 def _trained_counts(checkpoint: Checkpoint) -> tuple[int, ...]:
     """Return the retention configuration of a model that drops tokens, if its log tells."""
-    from effbert.exporter.encoders.power_bert import depth
+    from effbert.exporter.encoders.power_bert import count_layers
 
     path = checkpoint.folder / LOG
     if not _drops(checkpoint.config) or not path.is_file() or path.stat().st_size > MAX_LOG_BYTES:
         return ()
     found = LOGGED.findall(path.read_text("utf-8", errors="replace"))
     counts = tuple(map(int, found[-1].split(","))) if found else ()
-    return counts if len(counts) == depth(checkpoint.shapes) else ()
+    return counts if len(counts) == count_layers(checkpoint.shapes) else ()
 
 
 FORMAT = Format(
-    name="power", paper=PAPER, detect=detect, load=load, policies=("none",), lengths=lengths
+    name="power",
+    paper=PAPER,
+    detect=detect,
+    load=load,
+    policies=("none",),
+    lengths=complete_lengths,
 )

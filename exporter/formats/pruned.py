@@ -44,7 +44,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         CheckpointError: Masks have not been applied, or the shapes fit no heads.
         ExportError: The task or the exits do not exist.
     """
-    from effbert.exporter.encoders.width import Width, narrowed
+    from effbert.exporter.encoders.width import Width, narrowed_class
     from effbert.exporter.formats.plain import build
 
     config, shapes = checkpoint.config, checkpoint.shapes
@@ -59,7 +59,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         options,
         name="pruned",
         config=changed,
-        adapt=lambda kind: narrowed(kind, widths, size),
+        adapt=lambda kind: narrowed_class(kind, widths, size),
     )
 
 

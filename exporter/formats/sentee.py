@@ -35,8 +35,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         CheckpointError: Tensors or fields of config.json are missing, or parts are not supported.
         ExportError: The task or the exits asked for do not exist.
     """
-    from effbert.exporter.encoders.load import labels, limits, load_backbone
-    from effbert.exporter.heads.linear import linear
+    from effbert.exporter.encoders.load import config_limits, label_names, load_backbone
+    from effbert.exporter.heads.linear import load_linear
     from effbert.exporter.heads.tokens import TokenHeads
     from effbert.exporter.models.exit_model import INPUT_NAMES, Description, MultiExitModel
     from effbert.exporter.models.token_exit import TokenExitModel
@@ -58,7 +58,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
             f"{checkpoint.name} has more classifiers than the {depth} layers of config.json."
         )
     classes = tensors[f"{HEAD.format(0)}.weight"].shape[0]
-    heads = [linear(tensors, HEAD.format(i), hidden, classes) for i in range(depth)]
+    heads = [load_linear(tensors, HEAD.format(i), hidden, classes) for i in range(depth)]
     by_token = options.policy == "token-entropy" or (
         options.policy == "auto" and "keep_norm_same" in checkpoint.config
     )
@@ -74,9 +74,9 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         paper=PAPER,
         task="token-classification",
         problem=None,
-        labels=labels(config, classes),
+        labels=label_names(config, classes),
         layers=layers,
-        limits=limits(config),
+        limits=config_limits(config),
         policy="token-entropy" if by_token else "sentence-entropy",
         inputs=(*INPUT_NAMES, "word_map") if by_token else INPUT_NAMES,
         extras=("words_left",) if by_token else (),

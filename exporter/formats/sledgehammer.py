@@ -44,8 +44,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         ExportError: The task or the exits asked for do not exist.
     """
     from effbert.exporter.checkpoints.measured_config import measured_bert
-    from effbert.exporter.encoders.load import limits, load_backbone
-    from effbert.exporter.heads.linear import linear
+    from effbert.exporter.encoders.load import config_limits, load_backbone
+    from effbert.exporter.heads.linear import load_linear
     from effbert.exporter.heads.weighted_sums import WeightedSumHeads
     from effbert.exporter.models.exit_model import Description, MultiExitModel
     from effbert.exporter.policies.comparisons import TEMPERATURE
@@ -69,7 +69,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
             f"(add_previous_layer_logits); --exits may leave out the deepest of {available} only."
         )
     classifiers = [
-        linear(tensors, f"{CLASSIFIERS}{k}", hidden + k * classes * chained, classes) for k in kept
+        load_linear(tensors, f"{CLASSIFIERS}{k}", hidden + k * classes * chained, classes)
+        for k in kept
     ]
     temperatures = _temperatures(checkpoint, len(weights))
     description = Description(
@@ -80,13 +81,13 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         problem="single-label",
         labels=_labels(checkpoint, classes),
         layers=layers,
-        limits=limits(backbone.config),
+        limits=config_limits(backbone.config),
         policy="confidence",
         knobs=(TEMPERATURE,),
         defaults={"temperature": [temperatures[k] for k in kept]},
         notes=(UNCALIBRATED,) if set(temperatures) == {1.0} else (),
     )
-    pooler = linear(tensors, f"{BERT}pooler.dense", hidden, hidden)
+    pooler = load_linear(tensors, f"{BERT}pooler.dense", hidden, hidden)
     sums = [weights[k] for k in kept]
     heads = WeightedSumHeads(layers, pooler, sums, classifiers, chained=chained)
     return MultiExitModel(backbone, heads, description)

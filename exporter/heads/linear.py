@@ -10,7 +10,7 @@ from torch import nn
 from effbert.runtime.errors import CheckpointError
 
 
-def linear(
+def load_linear(
     tensors: Mapping[str, torch.Tensor], name: str, inputs: int, outputs: int | None = None
 ) -> nn.Linear:
     """Build y = x W' + b from `name.weight` [outputs, inputs] and `name.bias` [outputs].

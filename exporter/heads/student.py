@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import nn
 
-from effbert.exporter.encoders.attention_parts import attention
-from effbert.exporter.heads.linear import linear
+from effbert.exporter.encoders.attention_parts import compute_attention
+from effbert.exporter.heads.linear import load_linear
 from effbert.runtime.errors import CheckpointError
 
 Pooling = Literal["first", "last", "max"]
@@ -38,7 +38,7 @@ class StudentHead(nn.Module):
             CheckpointError: A tensor is missing or has the wrong shape.
         """
         super().__init__()
-        self.narrow = linear(tensors, f"{name}.output_layer_0", hidden)
+        self.narrow = load_linear(tensors, f"{name}.output_layer_0", hidden)
         width = self.narrow.out_features
         if width % HEADS:
             raise CheckpointError(
@@ -46,11 +46,12 @@ class StudentHead(nn.Module):
                 "share."
             )
         self.query, self.key, self.value = (
-            linear(tensors, f"{name}.self_atten.linear_layers.{i}", width, width) for i in range(3)
+            load_linear(tensors, f"{name}.self_atten.linear_layers.{i}", width, width)
+            for i in range(3)
         )
-        self.mix = linear(tensors, f"{name}.self_atten.final_linear", width, width)
-        self.dense = linear(tensors, f"{name}.output_layer_1", width, width)
-        self.classifier = linear(tensors, f"{name}.output_layer_2", width, classes)
+        self.mix = load_linear(tensors, f"{name}.self_atten.final_linear", width, width)
+        self.dense = load_linear(tensors, f"{name}.output_layer_1", width, width)
+        self.classifier = load_linear(tensors, f"{name}.output_layer_2", width, classes)
         self.pooling = pooling
 
     def forward(self, hidden: torch.Tensor, blocked: torch.Tensor) -> torch.Tensor:
@@ -61,7 +62,7 @@ class StudentHead(nn.Module):
         narrow = torch.tanh(self.narrow(hidden))
         seen = narrow[:, SEEN[self.pooling]]
         projected = self.query(seen), self.key(narrow), self.value(narrow)
-        context = attention(*projected, HEADS, blocked)
+        context = compute_attention(*projected, HEADS, blocked)
         mixed = self.mix(context)
         pooled = mixed.amax(dim=1) if self.pooling == "max" else mixed[:, 0]
         logits: torch.Tensor = self.classifier(torch.tanh(self.dense(pooled)))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import nn
 
-from effbert.exporter.heads.linear import linear
+from effbert.exporter.heads.linear import load_linear
 from effbert.exporter.heads.pooled import PooledHead
 
 # Over every column, padding included: rows must be run at their own length where one of the last
@@ -53,8 +53,8 @@ def summary_head(
         CheckpointError: A tensor is missing or has another shape.
     """
     if not deep:
-        only = linear(tensors, f"{name}.classifier", pooler.out_features, classes)
+        only = load_linear(tensors, f"{name}.classifier", pooler.out_features, classes)
         return SummaryHead(summaries, pooler, only)
-    first = linear(tensors, f"{name}.classifier1", pooler.out_features)
-    second = linear(tensors, f"{name}.classifier2", first.out_features, classes)
+    first = load_linear(tensors, f"{name}.classifier1", pooler.out_features)
+    second = load_linear(tensors, f"{name}.classifier2", first.out_features, classes)
     return SummaryHead(summaries, pooler, first, second)

@@ -12,7 +12,7 @@ from transformers.models.auto import modeling_auto as auto
 from effbert.exporter.checkpoints.checkpoint import Checkpoint
 from effbert.exporter.encoders.fill import fill
 from effbert.exporter.models.exit_model import ExitModel
-from effbert.exporter.reason import reason
+from effbert.exporter.reason import short_reason
 from effbert.exporter.trace import example_inputs
 from effbert.runtime.bundle.manifest import Task
 from effbert.runtime.errors import CheckpointError, ExportError
@@ -97,5 +97,5 @@ def require_run(checkpoint: Checkpoint, model: ExitModel) -> None:
     except Exception as error:  # whatever the model's own code raises
         raise CheckpointError(
             f"{checkpoint.name}: this {model.description.architecture} model does not run on token "
-            f"ids alone: {reason(error)}."
+            f"ids alone: {short_reason(error)}."
         ) from error

@@ -8,7 +8,7 @@ import transformers
 
 from effbert.exporter.checkpoints.checkpoint import Checkpoint
 from effbert.exporter.encoders.families import Family
-from effbert.exporter.encoders.load import labels
+from effbert.exporter.encoders.load import label_names
 from effbert.exporter.models.exit_model import INPUT_NAMES, Description
 from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime.bundle.manifest import Limits, Problem, Task
@@ -78,7 +78,7 @@ def describe(
         architecture=config.model_type,
         task=task,
         problem=_problem(checkpoint, config) if task == "text-classification" else None,
-        labels=labels(config, classes),
+        labels=label_names(config, classes),
         limits=Limits(
             min_length=family.min_length(config),
             max_length=family.max_length(config),

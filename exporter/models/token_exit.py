@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from effbert.exporter.encoders.attention_parts import attention
+from effbert.exporter.encoders.attention_parts import compute_attention
 from effbert.exporter.models.exit_model import Description, ExitModel, additive_mask
 
 
@@ -53,8 +53,8 @@ class TokenExitModel(ExitModel):
         """See `ExitModel.exits`; the mask may be 0/1 or additive."""
         words: Tensor = more["word_map"]
         additive = mask if mask.ndim == 4 else additive_mask(mask)
-        places = torch.arange(words.shape[1])
-        first = words == places
+        positions = torch.arange(words.shape[1])
+        first = words == positions
         hidden = self.model.embeddings(input_ids=input_ids, token_type_ids=token_type_ids)
         before_norm = hidden
         left = torch.zeros_like(first)
@@ -100,7 +100,7 @@ class TokenExitModel(ExitModel):
         module = layer.attention.self
         keys, values = module.key(hidden), module.value(hidden)
         heads = module.num_attention_heads
-        context = attention(module.query(own), keys, values, heads, mask)
+        context = compute_attention(module.query(own), keys, values, heads, mask)
         attended = layer.attention.output(context, own)
         wide = layer.intermediate(attended)
         summed = layer.output.dense(wide) + attended

@@ -15,7 +15,7 @@ from effbert.exporter.models.exit_model import Description
 from effbert.exporter.policies import POLICIES
 from effbert.exporter.policies.policy import Policy
 from effbert.runtime.bundle.knob_values import layer_values
-from effbert.runtime.bundle.manifest import Knob, Number, number
+from effbert.runtime.bundle.manifest import Knob, Number, to_float
 from effbert.runtime.errors import ExportError, InputError
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -115,7 +115,7 @@ def _with_default(knob: Knob, value: Any, exits: int) -> Knob:
 
 
 def _number(knob: Knob, value: Any) -> Number:
-    low, high = number(knob.minimum), number(knob.maximum)
+    low, high = to_float(knob.minimum), to_float(knob.maximum)
     counts = knob.unit == "tokens" and isinstance(value, Integral)
     kind = int if knob.dtype == "int64" or counts else float
     try:

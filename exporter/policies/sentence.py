@@ -24,8 +24,8 @@ def most_unsure(logits: FLOAT[...], word_map: INT64[...]) -> FLOAT[...]:
     weighted = op.ReduceSum(logits * exponential, [-1], keepdims=0)
     classes = op.Cast(op.Shape(logits, start=-1), to=FLOAT.dtype)
     entropy = (op.Log(total) - weighted / total) / op.Log(classes)
-    places = op.Range(0, op.Squeeze(op.Shape(word_map, start=1)), 1)
-    word = op.Equal(word_map, places)
+    positions = op.Range(0, op.Squeeze(op.Shape(word_map, start=1)), 1)
+    word = op.Equal(word_map, positions)
     largest = op.ReduceMax(op.Where(word, entropy, -INFINITY), [-1], keepdims=0)
     unknown = op.Cast(op.And(word, op.IsNaN(entropy)), to=FLOAT.dtype)
     return op.Where(op.ReduceMax(unknown, [-1], keepdims=0) > 0.0, NAN, largest)
@@ -35,8 +35,8 @@ def most_unsure(logits: FLOAT[...], word_map: INT64[...]) -> FLOAT[...]:
 def least_sure(logits: FLOAT[...], word_map: INT64[...]) -> FLOAT[...]:
     """Compute the smallest probability that a word's likeliest label has."""
     best = op.ReduceMax(op.Softmax(logits, axis=-1), [-1], keepdims=0)
-    places = op.Range(0, op.Squeeze(op.Shape(word_map, start=1)), 1)
-    word = op.Equal(word_map, places)
+    positions = op.Range(0, op.Squeeze(op.Shape(word_map, start=1)), 1)
+    word = op.Equal(word_map, positions)
     return op.ReduceMin(op.Where(word, best, INFINITY), [-1], keepdims=0)
 
 

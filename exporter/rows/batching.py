@@ -27,12 +27,12 @@ def padded_batch(rows: Sequence[Row], pad_id: int, names: Sequence[str]) -> dict
     every = {name: np.zeros(shape, np.int64) for name in (IDS, MASK, TYPES)}
     every[IDS] += pad_id
     every[WORDS] = np.full(shape, NO_WORD, np.int64)
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         length = len(row.input_ids)
-        every[IDS][place, :length] = row.input_ids
-        every[MASK][place, :length] = 1
-        every[TYPES][place, :length] = row.token_type_ids
-        every[WORDS][place, :length] = row.word_map
+        every[IDS][index, :length] = row.input_ids
+        every[MASK][index, :length] = 1
+        every[TYPES][index, :length] = row.token_type_ids
+        every[WORDS][index, :length] = row.word_map
     return {name: every[name] for name in names}
 
 
@@ -54,7 +54,7 @@ def short_rows(rows: Sequence[Row]) -> list[int]:
     return [index for index, row in enumerate(rows) if len(row.input_ids) <= SHORT]
 
 
-def alone(rows: Sequence[Row]) -> Iterator[list[int]]:
+def rows_alone(rows: Sequence[Row]) -> Iterator[list[int]]:
     """Return a few short rows, each for itself."""
     short = short_rows(rows)
     yield from ([index] for index in short[:: len(short) // ALONE + 1])

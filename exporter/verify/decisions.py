@@ -12,7 +12,7 @@ from effbert.exporter.rows.batching import padded_batch, session_batch, short_ro
 from effbert.exporter.verify.oracle import PolicyOracle, Watched
 from effbert.exporter.verify.torch_answers import ROUNDING, Choice, Outputs, Reference
 from effbert.runtime import Result, Session
-from effbert.runtime.bundle.manifest import numbers
+from effbert.runtime.bundle.manifest import to_numbers
 from effbert.runtime.bundle.names import NO_WORD
 from effbert.runtime.errors import ParityError
 
@@ -146,7 +146,7 @@ def _fits(result: Result, choice: Choice, words: np.ndarray, atol: float) -> boo
 
 def _never(session: Session) -> dict[str, Any]:
     """Every knob at the value that never exits early, whatever its default."""
-    return {name: numbers(knob.never) for name, knob in session.knobs.items()}
+    return {name: to_numbers(knob.never) for name, knob in session.knobs.items()}
 
 
 def _watched(session: Session, reference: Reference, rows: Sequence[int]) -> Watched:

@@ -12,7 +12,7 @@ import onnxruntime
 from effbert.exporter.models.exit_model import OVERRIDE
 from effbert.exporter.policies.policy import Policy
 from effbert.exporter.segments import BATCH_INPUTS, attach
-from effbert.runtime.bundle.manifest import Axis, number
+from effbert.runtime.bundle.manifest import Axis, to_float
 
 NUMPY = {"float32": np.float32, "int64": np.int64}
 IR_VERSION = 10
@@ -89,12 +89,12 @@ class PolicyOracle:
         """Tell what every exit answers where nothing leaves, float32 [exits, batch, ...]."""
         if self.policy.answer is None:
             return watched.outputs["logits"]
-        never = {knob.name: number(knob.never) for knob in self.policy.knobs}
+        never = {knob.name: to_float(knob.never) for knob in self.policy.knobs}
         return np.stack([answer for _, _, answer in self._steps(watched, never)])
 
     def trials(self, rows: Sequence[Watched]) -> list[dict[str, float | int]]:
         """Choose knob values that spread the rows over the exits."""
-        never = {knob.name: number(knob.never) for knob in self.policy.knobs}
+        never = {knob.name: to_float(knob.never) for knob in self.policy.knobs}
         signals = np.concatenate([s for row in rows for s, _, _ in self._steps(row, never)])
         moved = [np.abs(np.diff(row.outputs["logits"], axis=0)).ravel() for row in rows]
         steps = np.concatenate([*moved, np.zeros(1)])
@@ -104,13 +104,13 @@ class PolicyOracle:
             for knob in self.policy.knobs:
                 if knob.dtype == "int64":
                     values[knob.name] = int(
-                        np.clip(trial, number(knob.minimum), number(knob.maximum))
+                        np.clip(trial, to_float(knob.minimum), to_float(knob.maximum))
                     )
                 elif knob.name in ("threshold", "regression_threshold"):
                     scale = signals if knob.name == "threshold" else steps
                     value = _between(scale, trial / (TRIALS + 1))
                     values[knob.name] = float(
-                        np.float32(np.clip(value, number(knob.minimum), number(knob.maximum)))
+                        np.float32(np.clip(value, to_float(knob.minimum), to_float(knob.maximum)))
                     )
                 else:
                     values[knob.name] = _usual(knob.default)
@@ -128,7 +128,7 @@ class PolicyOracle:
         feeds: dict[str, np.ndarray] = {}
         for state in self.policy.states:
             shape = [logits.shape[1], *(int(extent) for extent in state.axes[1:])]
-            feeds[state.name] = np.full(shape, number(state.initial)).astype(state.dtype)
+            feeds[state.name] = np.full(shape, to_float(state.initial)).astype(state.dtype)
         for knob in self.policy.knobs:
             feeds[knob.name] = np.array(knobs[knob.name], NUMPY[knob.dtype])
         feeds |= {name: watched.inputs[name] for name in BATCH_INPUTS if name in watched.inputs}
@@ -149,8 +149,8 @@ def _between(values: np.ndarray, share: float) -> float:
     finite = np.unique(values[np.isfinite(values)].astype(np.float64))  # entropies may be NaN
     if len(finite) < 2:
         return float(finite.sum())
-    place = int(share * (len(finite) - 1))
-    return float(finite[place : place + 2].mean())
+    index = int(share * (len(finite) - 1))
+    return float(finite[index : index + 2].mean())
 
 
 def _usual(default: object) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 
 from effbert.exporter.options import ExportOptions
 from effbert.exporter.precision.lowering import Lowered
-from effbert.exporter.rows.batching import alone, session_batch, similar_lengths
+from effbert.exporter.rows.batching import rows_alone, session_batch, similar_lengths
 from effbert.exporter.verify.agreement import measure_agreement, require_agreement
 from effbert.exporter.verify.decisions import compare_decisions, compare_trials
 from effbert.exporter.verify.oracle import PolicyOracle, Watched
@@ -85,17 +85,17 @@ def _answers(
     session: Session, reference: Reference, oracle: PolicyOracle | None
 ) -> tuple[Outputs, np.ndarray]:
     """Tell what every exit answers, and the largest difference of each to torch."""
-    chunks = [*similar_lengths(reference.rows), *alone(reference.rows)]
+    chunks = [*similar_lengths(reference.rows), *rows_alone(reference.rows)]
     worst = np.zeros(len(session.exits))
     found: Outputs = {name: [np.empty(0)] * len(reference.rows) for name in reference.answers}
     for chunk in chunks:
         answers = session.run_exits(session_batch([reference.rows[i] for i in chunk], session))
         for name in reference.answers:
-            for place, i in enumerate(chunk):
+            for index, i in enumerate(chunk):
                 expected = _expected(reference, name, i, oracle)
                 if expected is None:
                     continue
-                found[name][i] = _real(answers[name][:, place], expected)
+                found[name][i] = _real(answers[name][:, index], expected)
                 worst = np.maximum(worst, _difference(found[name][i], expected))
     return found, worst
 

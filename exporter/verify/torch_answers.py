@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from effbert.exporter.models.exit_model import INPUT_NAMES, OVERRIDE, WORD_MAP, ExitModel
-from effbert.exporter.rows.batching import alone, equal_lengths, padded_batch, similar_lengths
+from effbert.exporter.rows.batching import equal_lengths, padded_batch, rows_alone, similar_lengths
 from effbert.exporter.rows.rows import Row
 from effbert.exporter.trace import knob_values, never_knobs
 
@@ -65,13 +65,13 @@ def torch_reference(model: ExitModel, rows: Sequence[Row]) -> Reference:
             values = np.stack([answer[name].float().numpy() for _, answer in exits], axis=1)
             by_token = described.task != "text-classification" and name in described.outputs
             kept = outputs.setdefault(name, [np.empty(0)] * len(rows))
-            for place, member in enumerate(members):
+            for index, member in enumerate(members):
                 length = len(rows[member].input_ids) if by_token else None
-                kept[member] = values[place][:, :length] if by_token else values[place]
+                kept[member] = values[index][:, :length] if by_token else values[index]
         if OVERRIDE in exits[-1][1]:
             kept = outputs.setdefault(OVERRIDE, [np.empty(0)] * len(rows))
-            for place, member in enumerate(members):
-                kept[member] = exits[-1][1][OVERRIDE][place].float().numpy()
+            for index, member in enumerate(members):
+                kept[member] = exits[-1][1][OVERRIDE][index].float().numpy()
     trials = [_trial(model, rows, knobs) for knobs in described.trials]
     return Reference(rows, described.outputs, outputs, trials)
 
@@ -79,7 +79,7 @@ def torch_reference(model: ExitModel, rows: Sequence[Row]) -> Reference:
 def _trial(model: ExitModel, rows: Sequence[Row], knobs: Mapping[str, Any]) -> Trial:
     choices = {
         index: [_chosen(model, rows[index], knobs, shift) for shift in (0, ROUNDING, -ROUNDING)]
-        for [index] in alone(rows)
+        for [index] in rows_alone(rows)
     }
     return Trial(knobs, choices)
 
@@ -113,4 +113,4 @@ def _batches(rows: Sequence[Row], *, padding_free: bool) -> Iterator[list[int]]:
         yield from equal_lengths(rows)
         return
     yield from similar_lengths(rows)
-    yield from alone(rows)
+    yield from rows_alone(rows)

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 from effbert.runtime.bundle.folder import Bundle
-from effbert.runtime.bundle.manifest import Manifest, numbers
+from effbert.runtime.bundle.manifest import Manifest, to_numbers
 from effbert.runtime.chain.knobs import KnobValue
 from effbert.runtime.engines.table import installed_engines
 from effbert.runtime.session import Session
@@ -50,15 +50,15 @@ def open_arms(
 
 def full_depth(manifest: Manifest) -> dict[str, Knobs]:
     """Return the knob values at which every row goes to the last exit."""
-    return {FULL: {knob.name: numbers(knob.never) for knob in manifest.knobs}}
+    return {FULL: {knob.name: to_numbers(knob.never) for knob in manifest.knobs}}
 
 
 def all_points(manifest: Manifest) -> dict[str, Knobs]:
     """Full depth, the defaults if they exit early, and every operating point."""
     points = full_depth(manifest)
-    defaults = {knob.name: numbers(knob.default) for knob in manifest.knobs}
+    defaults = {knob.name: to_numbers(knob.default) for knob in manifest.knobs}
     if defaults != points[FULL]:
         points[DEFAULTS] = defaults
     for point in manifest.operating_points:
-        points[point.name] = {name: numbers(value) for name, value in point.knobs.items()}
+        points[point.name] = {name: to_numbers(value) for name, value in point.knobs.items()}
     return points

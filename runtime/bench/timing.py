@@ -57,8 +57,8 @@ def measure(arms: Sequence[Arm], workload: Workload, rounds: int) -> list[Measur
     ratios = np.median(turns / turns[:, :1], axis=0)
     speeds = repeats * workload.rows / np.median(turns, axis=0)
     measured = []
-    for place, arm in enumerate(arms):
-        p50, p95, p99 = np.percentile(1000 * times[:, place], (50, 95, 99)).round(3).tolist()
+    for index, arm in enumerate(arms):
+        p50, p95, p99 = np.percentile(1000 * times[:, index], (50, 95, 99)).round(3).tolist()
         measured.append(
             Measured(
                 engine=arm.engine,
@@ -69,10 +69,10 @@ def measure(arms: Sequence[Arm], workload: Workload, rounds: int) -> list[Measur
                 p50_ms=p50,
                 p95_ms=p95,
                 p99_ms=p99,
-                rows_per_second=round(float(speeds[place]), 1),
-                ratio=round(float(ratios[place]), 3),
-                layers=exits[place][0],
-                exits=exits[place][1],
+                rows_per_second=round(float(speeds[index]), 1),
+                ratio=round(float(ratios[index]), 3),
+                layers=exits[index][0],
+                exits=exits[index][1],
             )
         )
     return measured

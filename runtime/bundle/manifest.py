@@ -209,13 +209,13 @@ class Manifest(Record):
     precision: Precision = "fp32"
 
 
-def numbers(value: Number | list[Number]) -> Any:
+def to_numbers(value: Number | list[Number]) -> Any:
     """One manifest number, or a list of them; integers stay integers."""
     if isinstance(value, list):
-        return [numbers(item) for item in value]
+        return [to_numbers(item) for item in value]
     return float(value) if isinstance(value, str) else value
 
 
-def number(value: Number) -> float:
+def to_float(value: Number) -> float:
     """Return the float of a manifest number, which may be the string "inf", "-inf" or "nan"."""
     return float(value)

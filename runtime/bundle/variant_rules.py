@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from effbert.runtime.bundle.manifest import Knob, Manifest, Segment
-from effbert.runtime.bundle.variants import combinations, selectors, spell
+from effbert.runtime.bundle.variants import knob_combinations, selectors, spell
 
 
 def find_variant_problems(manifest: Manifest) -> Iterator[str]:
@@ -43,7 +43,7 @@ def _choice_problems(knob: Knob) -> Iterator[str]:
 
 def _combination_problems(manifest: Manifest) -> Iterator[str]:
     knobs = {knob.name: knob for knob in selectors(manifest)}
-    found = list(combinations(manifest))
+    found = list(knob_combinations(manifest))
     for k, combination in enumerate(found[1:]):
         path = f"$.variants[{k}].knobs"
         if set(combination) != set(knobs):
@@ -57,7 +57,7 @@ def _combination_problems(manifest: Manifest) -> Iterator[str]:
 
 
 def _point_problems(manifest: Manifest) -> Iterator[str]:
-    found = list(combinations(manifest))
+    found = list(knob_combinations(manifest))
     for k, point in enumerate(manifest.operating_points):
         chosen = {name: point.knobs.get(name, value) for name, value in found[0].items()}
         if chosen not in found:

@@ -26,7 +26,7 @@ def split_variants(manifest: Manifest) -> Iterator[Manifest]:
         yield msgspec.structs.replace(alone, segments=variant.segments, golden=variant.golden)
 
 
-def combinations(manifest: Manifest) -> Iterator[dict[str, Number]]:
+def knob_combinations(manifest: Manifest) -> Iterator[dict[str, Number]]:
     """Give the selectors' values of every variant, the default variant first."""
     # The default of a selector is one number, never a list; `variant_rules` holds it to that.
     yield {knob.name: knob.default for knob in selectors(manifest)}  # type: ignore[misc]

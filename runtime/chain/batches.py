@@ -16,7 +16,7 @@ from effbert.runtime.errors import InputError, ResourceError
 Tensors = dict[str, np.ndarray]
 
 
-def parts(
+def split_batch(
     batch: Batch,
     padding_free: bool,
     max_tokens: int,
@@ -34,7 +34,7 @@ def parts(
         limits: Of the engine.
 
     Returns:
-        The places of the rows in the batch, and their inputs.
+        The indices of the rows in the batch, and their inputs.
 
     Raises:
         InputError: Padding would be seen and is not at the end of the rows, or a row is too short
@@ -49,17 +49,17 @@ def parts(
     most = rows if limits.rows is None else limits.rows
     if not padding_free:
         return _split(batch, _equal_lengths(tensors[MASK], shortest), max_tokens, most)
-    every = _places(rows)
+    every = _indices(rows)
     if 0 < rows * length <= max_tokens and rows <= most:
         return [(every, tensors)]
     return _split(batch, [(every, length)], max_tokens, most)
 
 
 @lru_cache(maxsize=8)  # so that a row alone, over and over, does without numpy's machinery
-def _places(rows: int) -> np.ndarray:
-    places = np.arange(rows)
-    places.flags.writeable = False
-    return places
+def _indices(rows: int) -> np.ndarray:
+    indices = np.arange(rows)
+    indices.flags.writeable = False
+    return indices
 
 
 def _split(
@@ -89,7 +89,7 @@ def by_length(lengths: Sequence[int], rows: int) -> Iterator[list[int]]:
         rows: How many rows a batch may have.
 
     Yields:
-        The places of the rows of a batch; the shortest rows come first.
+        The indices of the rows of a batch; the shortest rows come first.
 
     Raises:
         InputError: `rows` is below 1.
@@ -107,7 +107,7 @@ def run_halving(run: Callable[..., None], tensors: Tensors, rows: np.ndarray, *o
     Args:
         run: Called with tensors, rows and the others.
         tensors: Inputs of the rows.
-        rows: Their places.
+        rows: Their indices.
         others: What else `run` wants.
 
     Raises:

@@ -10,7 +10,7 @@ import numpy as np
 from effbert.runtime.bundle.folder import Bundle
 from effbert.runtime.bundle.manifest import Manifest
 from effbert.runtime.bundle.names import WEIGHTS_NAME
-from effbert.runtime.bundle.variants import combinations, selectors, spell, split_variants
+from effbert.runtime.bundle.variants import knob_combinations, selectors, spell, split_variants
 from effbert.runtime.chain.loop import Chain
 from effbert.runtime.chain.one_by_one import OneByOne
 from effbert.runtime.engines.protocol import CannotJoinError, Engine, Values
@@ -40,7 +40,7 @@ class Chains:
         self._bundle = bundle
         self._engine = engine
         self._dtypes = {knob.name: knob.dtype for knob in selectors(manifest)}
-        keys = [self._key(combination) for combination in combinations(manifest)]
+        keys = [self._key(combination) for combination in knob_combinations(manifest)]
         self._variants = dict(zip(keys, split_variants(manifest), strict=True))
         self._loaded: dict[Any, Chain] = {}
         self._loading = threading.Lock()
@@ -62,7 +62,7 @@ class Chains:
         if chain is not None:
             return chain
         if key not in self._variants:
-            known = "; ".join(map(spell, combinations(self._bundle.manifest)))
+            known = "; ".join(map(spell, knob_combinations(self._bundle.manifest)))
             asked = spell(dict(zip(self._dtypes, key, strict=True)))
             raise InputError(f"There is no variant with {asked}; this bundle has: {known}.")
         with self._loading:

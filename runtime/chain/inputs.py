@@ -145,7 +145,7 @@ class InputCheck:
     def _filled(self, name: str, missing: int | None, ids: np.ndarray) -> np.ndarray:
         if missing is None:
             meaning = (
-                ": for each token the place of its word's first piece, -1 for special tokens"
+                ": for each token the index of its word's first piece, -1 for special tokens"
                 if name == WORDS
                 else ""
             )
@@ -185,14 +185,14 @@ def _check_mask(mask: np.ndarray) -> None:
 def _checked_words(words: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Check that pieces point back to a first piece, and put padding outside all words."""
     words = np.where(mask == 1, words, NO_WORD)
-    places = np.arange(words.shape[1])
+    indices = np.arange(words.shape[1])
     pieces = words != NO_WORD
-    first = np.take_along_axis(words, np.clip(words, 0, places[-1]), axis=1) == words
-    wrong = pieces & ~((words >= 0) & (words <= places) & first)
+    first = np.take_along_axis(words, np.clip(words, 0, indices[-1]), axis=1) == words
+    wrong = pieces & ~((words >= 0) & (words <= indices) & first)
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
         raise InputError(
-            f"Input '{WORDS}': got {words[row, column]} at [{row}, {column}], expected the place "
+            f"Input '{WORDS}': got {words[row, column]} at [{row}, {column}], expected the index "
             "of the word's first piece, which is its own, or -1 outside words."
         )
     return words

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from effbert.runtime.bundle.knob_values import allowed_values, knob_value, layer_values
-from effbert.runtime.bundle.manifest import Manifest, numbers
+from effbert.runtime.bundle.manifest import Manifest, to_numbers
 from effbert.runtime.engines.protocol import Values
 from effbert.runtime.errors import InputError
 
@@ -23,12 +23,12 @@ class Knobs:
     def __init__(self, manifest: Manifest, operating_point: str | None = None) -> None:
         self._knobs = {knob.name: knob for knob in manifest.knobs}
         self._segments = len(manifest.segments)
-        merged: dict[str, Any] = {knob.name: numbers(knob.default) for knob in manifest.knobs}
+        merged: dict[str, Any] = {knob.name: to_numbers(knob.default) for knob in manifest.knobs}
         if operating_point is not None:
             merged |= _point(manifest, operating_point)
         self._defaults = self._arrays(merged)
         self._recent: dict[tuple[Any, ...], Values] = {}
-        self._never = self._arrays({knob.name: numbers(knob.never) for knob in manifest.knobs})
+        self._never = self._arrays({knob.name: to_numbers(knob.never) for knob in manifest.knobs})
 
     def merged(self, values: Mapping[str, KnobValue] | None) -> Values:
         """Return the values of one call.
@@ -112,6 +112,6 @@ def _signature(values: Any) -> tuple[Any, ...] | None:
 def _point(manifest: Manifest, name: str) -> dict[str, Any]:
     for point in manifest.operating_points:
         if point.name == name:
-            return {knob: numbers(value) for knob, value in point.knobs.items()}
+            return {knob: to_numbers(value) for knob, value in point.knobs.items()}
     known = ", ".join(repr(point.name) for point in manifest.operating_points) or "none"
     raise InputError(f"Unknown operating point {name!r}; this bundle has: {known}.")

@@ -74,16 +74,16 @@ class Chain:
             tensors = self._start(inputs)
             if self._trim_first and not any(inputs[MASK][:, -1].tolist()):
                 tensors = self._narrowed(tensors, slice(None), set(tensors))
-            place, end = 0, len(self.steps)
+            index, end = 0, len(self.steps)
             while True:
                 if cancel is not None:
                     cancel.check()
-                most = end - place if deadline.never else 1
-                step, out = self._advance(place, most, tensors, knobs, options)
+                most = end - index if deadline.never else 1
+                step, out = self._advance(index, most, tensors, knobs, options)
                 done = out["exit"]
                 leaving = done.tolist()  # a list: numpy's machinery costs more than these few flags
-                place = step.index + 1
-                finished = place == end or all(leaving)
+                index = step.index + 1
+                finished = index == end or all(leaving)
                 if finished or deadline.passed():
                     step.check_finite(out, tensors[MASK], rows)
                     result.put(rows, step, out)
@@ -117,18 +117,18 @@ class Chain:
     ) -> Iterator[tuple[Step, Tensors]]:
         """Run one segment after the other, and yields what it made, which is finite."""
         tensors = self._start(inputs)
-        for place in range(len(self.steps)):
-            step, out = self._advance(place, 1, tensors, knobs, None)
+        for index in range(len(self.steps)):
+            step, out = self._advance(index, 1, tensors, knobs, None)
             step.check_finite(out, tensors[MASK], rows)
             yield step, out
 
     def _advance(
-        self, place: int, most: int, tensors: Tensors, knobs: Values, options: Any
+        self, index: int, most: int, tensors: Tensors, knobs: Values, options: Any
     ) -> tuple[Step, Tensors]:
-        """Run segments from this place on and moves their carries into `tensors`."""
+        """Run segments from this index on and moves their carries into `tensors`."""
         assert self._segments is not None
-        place, out, carried = self._segments.run(place, most, tensors, knobs, options)
-        step = self.steps[place]
+        index, out, carried = self._segments.run(index, most, tensors, knobs, options)
+        step = self.steps[index]
         if carried:
             tensors |= {name: carried[name] for name in carried.keys() & step.later}
         return step, out

@@ -44,7 +44,7 @@ class Result:
 
     @cached_property
     def exit_index(self) -> np.ndarray:
-        """The 0-based place of the exit in the chain, int64 [batch]."""
+        """The 0-based index of the exit in the chain, int64 [batch]."""
         assert self._only is not None
         return np.full(self._shape[0], self._only.index)
 

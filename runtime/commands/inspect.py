@@ -11,7 +11,7 @@ import msgspec
 from effbert.runtime.bundle.folder import Bundle, open_bundle
 from effbert.runtime.bundle.manifest import Manifest
 from effbert.runtime.bundle.parity_text import spell_agreement
-from effbert.runtime.bundle.variants import combinations, spell, split_variants
+from effbert.runtime.bundle.variants import knob_combinations, spell, split_variants
 from effbert.runtime.commands.options import json_option
 from effbert.runtime.console.groups import Reporting
 from effbert.runtime.console.tables import amount, print_table
@@ -109,7 +109,9 @@ def summarize(bundle: Bundle) -> dict[str, Any]:
     manifest = bundle.manifest
     variants = [
         {"knobs": dict(knobs), "exits": _exits(variant)}
-        for knobs, variant in zip(combinations(manifest), split_variants(manifest), strict=True)
+        for knobs, variant in zip(
+            knob_combinations(manifest), split_variants(manifest), strict=True
+        )
     ]
     fields = (
         "precision",

@@ -101,7 +101,7 @@ class RunnableChain(Protocol):
             options: What `Engine.options` gave.
 
         Returns:
-            The place of the last segment that ran, its outputs by name, and the carries that were
+            The index of the last segment that ran, its outputs by name, and the carries that were
             replaced by the names that segments read, for rows that go on. The segments before it
             let no row leave.
         """

@@ -42,10 +42,10 @@ class Space(Struct, frozen=True):
 
     def holds(self, gene: Gene) -> bool:
         """Tell whether a gene keeps at least as many tokens as the cheapest schedule."""
-        return sum(gene.lengths) >= sum(falling(STEEPEST, self.layers, self.tokens))
+        return sum(gene.lengths) >= sum(falling_lengths(STEEPEST, self.layers, self.tokens))
 
 
-def falling(drop: float, layers: int, tokens: int) -> tuple[int, ...]:
+def falling_lengths(drop: float, layers: int, tokens: int) -> tuple[int, ...]:
     """Return the lengths if every layer drops the share `drop` of its tokens."""
     lengths = []
     left = tokens
@@ -55,9 +55,9 @@ def falling(drop: float, layers: int, tokens: int) -> tuple[int, ...]:
     return tuple(lengths)
 
 
-def kept(drop: float, layers: int, tokens: int) -> float:
+def share_kept(drop: float, layers: int, tokens: int) -> float:
     """Return the share of all layers' tokens that `falling` keeps."""
-    return sum(falling(drop, layers, tokens)) / (layers * tokens)
+    return sum(falling_lengths(drop, layers, tokens)) / (layers * tokens)
 
 
 def drop_that_keeps(share: float, layers: int, tokens: int) -> float:
@@ -65,7 +65,7 @@ def drop_that_keeps(share: float, layers: int, tokens: int) -> float:
     low, high = 0.0, 1.0
     while high - low > 1e-12:
         middle = (low + high) / 2
-        low, high = (middle, high) if kept(middle, layers, tokens) >= share else (low, middle)
+        low, high = (middle, high) if share_kept(middle, layers, tokens) >= share else (low, middle)
     return low
 
 
@@ -90,12 +90,12 @@ def first_genes(space: Space, count: int) -> list[Gene]:
 
 def _schedules(space: Space, count: int) -> list[tuple[int, ...]]:
     """Return the cheapest lengths and `count` more, from cheap to expensive."""
-    least = kept(STEEPEST, space.layers, space.tokens)
+    least = share_kept(STEEPEST, space.layers, space.tokens)
     drops = [
         drop_that_keeps(float(share), space.layers, space.tokens)
         for share in np.linspace(least, 1, count + 2)[:-1]
     ]
-    return [falling(drop, space.layers, space.tokens) for drop in drops]
+    return [falling_lengths(drop, space.layers, space.tokens) for drop in drops]
 
 
 def _spread(space: Space, count: int) -> list[int]:

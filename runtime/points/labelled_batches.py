@@ -22,13 +22,13 @@ class LabelledBatch(NamedTuple):
     Attributes:
         inputs: Of a session, int64 [rows, sequence].
         tokens: Int64 [rows], tokens of each row.
-        places: Indices into the logits: rows, or rows and tokens where each word has a label.
-        labels: Int64, the right class at each of the places.
+        indices: Indices into the logits: rows, or rows and tokens where each word has a label.
+        labels: Int64, the right class at each of the indices.
     """
 
     inputs: dict[str, np.ndarray]
     tokens: np.ndarray
-    places: tuple[np.ndarray, ...]
+    indices: tuple[np.ndarray, ...]
     labels: np.ndarray
 
 
@@ -43,7 +43,7 @@ def read_batches(bundle: Bundle, path: Path) -> list[LabelledBatch]:
     """
     manifest = bundle.manifest
     _check(manifest)
-    names = manifest.labels or [f"LABEL_{place}" for place in range(_classes(manifest))]
+    names = manifest.labels or [f"LABEL_{index}" for index in range(_classes(manifest))]
     by_word = manifest.task == "token-classification"
     encoder = TextEncoder(bundle)
     if by_word:
@@ -52,20 +52,20 @@ def read_batches(bundle: Bundle, path: Path) -> list[LabelledBatch]:
     else:
         data = read_labelled(path, names)
         encoded, answers = encoder.encode(data.texts), [[label] for label in data.labels]
-    order = sorted(range(len(encoded)), key=lambda place: len(encoded[place].ids))
+    order = sorted(range(len(encoded)), key=lambda index: len(encoded[index].ids))
     batches = []
     for start in range(0, len(order), ROWS_OF_TEXT):
         part = order[start : start + ROWS_OF_TEXT]
-        rows = [encoded[place] for place in part]
+        rows = [encoded[index] for index in part]
         found = [
-            (row, piece, answers[place][word])
-            for row, place in enumerate(part)
-            for word, piece in (_first_pieces(encoded[place]) if by_word else {0: 0}).items()
+            (row, piece, answers[index][word])
+            for row, index in enumerate(part)
+            for word, piece in (_first_pieces(encoded[index]) if by_word else {0: 0}).items()
         ]
         at, pieces, labels = np.array(found, dtype=np.int64).reshape(-1, 3).T
         tokens = np.array([len(row.ids) for row in rows])
-        places = (at, pieces) if by_word else (at,)
-        batches.append(LabelledBatch(encoder.padded(rows), tokens, places, labels))
+        indices = (at, pieces) if by_word else (at,)
+        batches.append(LabelledBatch(encoder.padded(rows), tokens, indices, labels))
     if not any(batch.labels.size for batch in batches):
         raise InputError(f"{path} holds no word that the model reads.")
     return batches
@@ -94,15 +94,15 @@ def _first_pieces(item: EncodedText) -> dict[int, int]:
     assert isinstance(item.text, str)
     spans = [match.span() for match in re.finditer(r"\S+", item.text)]
     pieces = [
-        (place, *offsets)
-        for place, offsets in enumerate(item.encoding.offsets)
-        if not item.encoding.special_tokens_mask[place]
+        (index, *offsets)
+        for index, offsets in enumerate(item.encoding.offsets)
+        if not item.encoding.special_tokens_mask[index]
     ]
     found: dict[int, int] = {}
     word = 0
-    for place, start, end in pieces:
+    for index, start, end in pieces:
         while word < len(spans) and spans[word][1] <= start:
             word += 1
         if word < len(spans) and spans[word][0] < end:
-            found.setdefault(word, place)
+            found.setdefault(word, index)
     return found

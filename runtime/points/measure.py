@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from effbert.runtime.bundle.manifest import numbers
+from effbert.runtime.bundle.manifest import to_numbers
 from effbert.runtime.chain.knobs import KnobValue
 from effbert.runtime.chain.results import Result
 from effbert.runtime.points.costs import row_flops, tokens_kept
@@ -45,17 +45,17 @@ def measure(
             that a machine that gets slower slows both; of eight batches from the shortest texts to
             the longest. "flops": counted, from the manifest.
     """
-    timed = {round(place) for place in np.linspace(0, len(batches) - 1, TIMED)}
+    timed = {round(index) for index in np.linspace(0, len(batches) - 1, TIMED)}
     right = asked = 0
     costs = np.zeros(2)
-    for place, batch in enumerate(batches):
+    for index, batch in enumerate(batches):
         if cost == "flops":
             result, spent = _counted(session, batch, knobs, full)
-        elif place in timed:
+        elif index in timed:
             result, spent = _timed(session, batch, knobs, full)
         else:
             result, spent = session.run(batch.inputs, knobs), np.zeros(2)
-        right += int((result.logits[batch.places].argmax(-1) == batch.labels).sum())
+        right += int((result.logits[batch.indices].argmax(-1) == batch.labels).sum())
         asked += len(batch.labels)
         costs += spent
     return Measured(right / asked, float(costs[0] / costs[1]))
@@ -83,7 +83,7 @@ def _counted(
     result = session.run(batch.inputs, knobs)
     kept = None
     if (knob := session.knobs.get("lengths")) is not None and knob.count is not None:
-        lengths = knobs.get("lengths", numbers(knob.default))
+        lengths = knobs.get("lengths", to_numbers(knob.default))
         kept = tokens_kept(batch.tokens, np.resize(lengths, knob.count))
     rows = np.arange(len(batch.tokens))
     spent = row_flops(manifest, kept, batch.tokens)[result.exit_index, rows].sum()

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from effbert.runtime.bundle.folder import Bundle, open_bundle, replace_manifest
-from effbert.runtime.bundle.manifest import Manifest, OperatingPoint, number, numbers
+from effbert.runtime.bundle.manifest import Manifest, OperatingPoint, to_float, to_numbers
 from effbert.runtime.chain.knobs import KnobValue
 from effbert.runtime.errors import InputError
 from effbert.runtime.points.evolution import Evaluated, Settings, evolve, pareto_front
@@ -105,8 +105,8 @@ def search(options: Search, progress: Callable[[Evaluated], None] = lambda _: No
     data = f"{options.data.name}, {rows} texts"
     full = evaluated[0].quality
     points = [
-        _point(place, item, full, data, bundle.manifest, store.header)
-        for place, item in enumerate(pareto_front(evaluated), 1)
+        _point(rank, item, full, data, bundle.manifest, store.header)
+        for rank, item in enumerate(pareto_front(evaluated), 1)
     ]
     _write_front(options.bundle, points)
     return Found(points, evaluated)
@@ -123,7 +123,7 @@ def _evolve(
     header = store.header
     layers = session.knobs[LENGTHS].count if LENGTHS in header.task.over else 0
     space = Space(layers or 0, header.tokens, 1 + len(header.thresholds))
-    full = {name: numbers(session.knobs[name].never) for name in OVER if name in session.knobs}
+    full = {name: to_numbers(session.knobs[name].never) for name in OVER if name in session.knobs}
 
     def evaluate(gene: Gene, generation: int, method: str) -> Evaluated:
         item = store.known.get(gene)
@@ -149,7 +149,7 @@ def knob_values(gene: Gene, manifest: Manifest, header: Header) -> dict[str, Kno
         tokens = header.tokens
         values[LENGTHS] = [math.floor(1e4 * each / tokens) / 1e4 for each in gene.lengths]
     if THRESHOLD in header.task.over:
-        ladder = (number(knobs[THRESHOLD].never), *header.thresholds)
+        ladder = (to_float(knobs[THRESHOLD].never), *header.thresholds)
         value = ladder[gene.level]
         values[THRESHOLD] = int(value) if knobs[THRESHOLD].dtype == "int64" else value
     return values
@@ -227,14 +227,14 @@ def _open_store(
 
 
 def _point(
-    place: int, item: Evaluated, full: float, data: str, manifest: Manifest, header: Header
+    rank: int, item: Evaluated, full: float, data: str, manifest: Manifest, header: Header
 ) -> OperatingPoint:
     never = {knob.name: knob.never for knob in manifest.knobs}
     values: dict[str, Any] = knob_values(item.gene, manifest, header)
     if THRESHOLD in values and item.gene.level == 0:
         values[THRESHOLD] = never[THRESHOLD]  # infinity is a string in a manifest
     return OperatingPoint(
-        name=f"front-{place}",
+        name=f"front-{rank}",
         knobs=values,
         data=data,
         quality={"accuracy": round(100 * item.quality, 2), "full accuracy": round(100 * full, 2)},
@@ -243,7 +243,7 @@ def _point(
 
 
 def _write_front(folder: Path, points: Sequence[OperatingPoint]) -> Bundle:
-    """Put the front into the manifest as it is now, in the place of an earlier front."""
+    """Put the front into the manifest as it is now, instead of an earlier front."""
     bundle = open_bundle(folder)
     others = [
         point for point in bundle.manifest.operating_points if not OWN_POINTS.fullmatch(point.name)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from effbert.runtime.bundle.manifest import Knob, number
+from effbert.runtime.bundle.manifest import Knob, to_float
 from effbert.runtime.points.labelled_batches import LabelledBatch
 from effbert.runtime.session import Session
 
@@ -26,15 +26,15 @@ def find_thresholds(session: Session, batches: Sequence[LabelledBatch]) -> tuple
     signals = np.concatenate([_signals(session, knob, batch) for batch in batches])
     signals = signals[np.isfinite(signals)]
     quantiles = np.quantile(signals, np.linspace(0, 1, LEVELS)) if len(signals) else []
-    allowed = np.clip(quantiles, number(knob.minimum), number(knob.maximum))
+    allowed = np.clip(quantiles, to_float(knob.minimum), to_float(knob.maximum))
     values = sorted({float(f"{value:.4g}") for value in allowed})
     return tuple(values if knob.raising == "earlier" else reversed(values))
 
 
 def _signals(session: Session, knob: Knob, batch: LabelledBatch) -> np.ndarray:
     """Tell what the exits before the last compare: all rows leave at one, then at the next."""
-    never = number(knob.never)
-    always = number(knob.maximum if knob.raising == "earlier" else knob.minimum)
+    never = to_float(knob.never)
+    always = to_float(knob.maximum if knob.raising == "earlier" else knob.minimum)
     exits = len(session.exits)
     found = []
     for leaving in range(max(1, exits - 1) if knob.per_exit else 1):

@@ -75,7 +75,7 @@ class Answer(Prediction, frozen=True, kw_only=True):
     end: int
 
 
-def predictions(
+def make_predictions(
     manifest: Manifest, encoded: Sequence[EncodedText], result: Result
 ) -> list[Prediction]:
     """One prediction for each row of `result`, whose texts are `encoded`."""
@@ -124,14 +124,14 @@ def _token_labels(
     best = probabilities.argmax(axis=-1)
     entities = [
         Entity(
-            token=encoding.tokens[place],
-            label=labels[best[place]],
-            score=float(probabilities[place, best[place]]),
+            token=encoding.tokens[index],
+            label=labels[best[index]],
+            score=float(probabilities[index, best[index]]),
             start=start,
             end=end,
         )
-        for place, (start, end) in enumerate(encoding.offsets)
-        if not encoding.special_tokens_mask[place]
+        for index, (start, end) in enumerate(encoding.offsets)
+        if not encoding.special_tokens_mask[index]
     ]
     return TokenLabels(entities=entities, **common)
 
@@ -139,7 +139,7 @@ def _token_labels(
 def _answer(
     _: Manifest, item: EncodedText, result: Result, row: int, common: dict[str, Any]
 ) -> Answer:
-    context = [place for place, part in enumerate(item.encoding.sequence_ids) if part == 1]
+    context = [index for index, part in enumerate(item.encoding.sequence_ids) if part == 1]
     if not context:
         return Answer(answer="", score=0.0, start=0, end=0, **common)
     first = _softmax(result.outputs["start_logits"][row, context].astype(np.float64))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from effbert.runtime import by_length
-from effbert.runtime.chain.batches import parts
+from effbert.runtime.chain.batches import split_batch
 from effbert.runtime.chain.inputs import Batch
 from effbert.runtime.errors import InputError
 
@@ -31,6 +31,6 @@ def test_a_batch_of_no_rows_is_refused() -> None:
 def test_a_batch_is_split_where_it_has_too_many_tokens(limit: int, sizes: list[int]) -> None:
     ids = np.arange(20).reshape(5, 4)
     batch = Batch({"input_ids": ids, "attention_mask": np.ones_like(ids)}, 5, 4)
-    found = list(parts(batch, padding_free=True, max_tokens=limit))
+    found = list(split_batch(batch, padding_free=True, max_tokens=limit))
     assert [len(rows) for rows, _ in found] == sizes
     np.testing.assert_array_equal(np.concatenate([part["input_ids"] for _, part in found]), ids)

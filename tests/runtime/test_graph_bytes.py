@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 
 from effbert.runtime.engines.onnxruntime.graph_bytes import Branch
 from effbert.runtime.engines.onnxruntime.mapped import MAPS, give_back
-from effbert.runtime.engines.onnxruntime.protobuf import fields, written
+from effbert.runtime.engines.onnxruntime.protobuf import encode_field, read_fields
 
 
 @settings(max_examples=200, deadline=None)
 @given(data=st.binary(max_size=60))
 def test_bytes_that_are_no_message_are_a_value_error(data: bytes) -> None:
     try:
-        parts = list(fields(memoryview(data)))
+        parts = list(read_fields(memoryview(data)))
     except ValueError:
         return
     assert b"".join(bytes(part.raw) for part in parts) == data
@@ -31,12 +31,12 @@ def test_bytes_that_are_no_message_are_a_value_error(data: bytes) -> None:
 
 @pytest.mark.parametrize("value", [0, 1, 127, 128, 1 << 40, "name", b"", b"\x00" * 300])
 def test_what_is_written_is_read(value: int | str | bytes) -> None:
-    (field,) = fields(memoryview(written(13, value)))
+    (field,) = read_fields(memoryview(encode_field(13, value)))
     found = field.value if isinstance(field.value, int) else bytes(field.value)
     assert (field.number, found) == (13, value.encode() if isinstance(value, str) else value)
 
 
-@pytest.mark.parametrize("data", [b"", b"\x3a\x05abc", written(7, 3), b"\x08" + b"\xff" * 12])
+@pytest.mark.parametrize("data", [b"", b"\x3a\x05abc", encode_field(7, 3), b"\x08" + b"\xff" * 12])
 def test_files_that_are_no_models_are_not_taken_apart(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         Branch(data, {})

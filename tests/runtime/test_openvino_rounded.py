@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bundle_edits import at, edit_manifest, edit_segment
 from effbert.runtime import Session
 from effbert.runtime.bundle.folder import open_bundle
-from effbert.runtime.engines.openvino.bfloat16 import narrowed, widened
+from effbert.runtime.engines.openvino.bfloat16 import from_bfloat16, to_bfloat16
 from effbert.runtime.engines.openvino.rounded import prepare_rounded
 from effbert.runtime.engines.protocol import EngineSettings
 from effbert.runtime.engines.table import open_engine
@@ -180,9 +180,9 @@ def name_output(manifest: dict[str, Any], name: str) -> None:
 )
 def test_halves_are_as_near_as_they_can_be(values: list[float]) -> None:
     exact = np.array(values, np.float32)
-    found = widened(narrowed(exact))
+    found = from_bfloat16(to_bfloat16(exact))
     assert np.all(np.abs(found - exact) <= np.abs(exact) * 2.0**-8 + 1e-38)
-    np.testing.assert_array_equal(widened(narrowed(found)), found)
+    np.testing.assert_array_equal(from_bfloat16(to_bfloat16(found)), found)
 
 
 def files(count: int) -> list[str]:

@@ -23,10 +23,10 @@ from effbert.runtime.points.genes import (
     Space,
     crossed,
     drop_that_keeps,
-    falling,
+    falling_lengths,
     first_genes,
-    kept,
     mutated,
+    share_kept,
 )
 
 SPACES = st.builds(
@@ -53,11 +53,11 @@ def valid(gene: Gene, space: Space) -> bool:
     ],
 )
 def test_the_cheapest_schedule_is_that_of_the_paper(tokens: int, expected: list[int]) -> None:
-    assert list(falling(0.2, 12, tokens)) == expected
+    assert list(falling_lengths(0.2, 12, tokens)) == expected
 
 
 def test_uniform_ratios_are_those_of_the_paper() -> None:
-    least = kept(0.2, 12, 384)
+    least = share_kept(0.2, 12, 384)
     assert least == pytest.approx(0.3159722, abs=1e-7)
     shares = np.linspace(least, 1, 22)[1:-1]
     drops = [drop_that_keeps(float(share), 12, 384) for share in shares]
@@ -171,7 +171,7 @@ def test_flops_are_those_of_the_analytic_count(one_token: bool) -> None:
     segment = SimpleNamespace(flops=(constant, linear, whole * 4 * HIDDEN), layer=LAYERS)
     manifest = SimpleNamespace(segments=[segment])
     full = row_flops(manifest, None, tokens)
-    shares = np.array(falling(0.2, LAYERS, 128)) / 128
+    shares = np.array(falling_lengths(0.2, LAYERS, 128)) / 128
     lengths = tokens_kept(tokens, shares)
     entering, leaving = lengths[:-1, 0].astype(float), lengths[1:, 0].astype(float)
     choice = 2 * HIDDEN * (leaving < entering)

@@ -14,7 +14,7 @@ from effbert.exporter.checkpoints.length_store import (
     MAX_BYTES,
     MOST,
     Configuration,
-    front,
+    best_configurations,
     read_store,
 )
 from effbert.exporter.encoders.length_drop import lengths_knob
@@ -100,7 +100,7 @@ def test_a_search_of_all_layers_says_nothing_of_fewer(tmp_path: Path):
 
 def test_a_long_front_is_thinned_and_keeps_its_ends():
     found = [Configuration((9, 5), cost, cost / 10) for cost in range(1, 1001)]
-    kept = front(found)
+    kept = best_configurations(found)
     assert len(kept) == MOST
     assert (kept[0], kept[-1]) == (found[0], found[-1])
 

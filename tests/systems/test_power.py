@@ -52,7 +52,7 @@ def retrained(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 def load(checkpoint: Path, lengths: LengthOptions | None = None) -> Any:
     opened = open_checkpoint(checkpoint)
     model = power.load(opened, LoadOptions())
-    asked = power.lengths(opened, lengths)
+    asked = power.complete_lengths(opened, lengths)
     return model if asked is None else make_length_adaptive(model, asked)
 
 
@@ -183,7 +183,9 @@ def test_the_user_goes_before_the_log(
     asked: LengthOptions | None,
     expected: Sequence[int] | None,
 ):
-    found = power.lengths(open_checkpoint(write_power(tmp_path / "c", step, logged=logged)), asked)
+    found = power.complete_lengths(
+        open_checkpoint(write_power(tmp_path / "c", step, logged=logged)), asked
+    )
     assert (found and found.retention) == expected
 
 

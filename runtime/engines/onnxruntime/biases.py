@@ -10,15 +10,17 @@ from effbert.runtime.engines.onnxruntime.graph_bytes import (
     MODEL_OPSETS,
     Branch,
     Node,
-    attribute,
+    encode_attribute,
 )
-from effbert.runtime.engines.onnxruntime.protobuf import written
+from effbert.runtime.engines.onnxruntime.protobuf import encode_field
 
 DOMAIN = "com.microsoft"
-IMPORT = written(MODEL_OPSETS, written(1, DOMAIN) + written(2, 1))  # goes with `Branch.versions`
+IMPORT = encode_field(
+    MODEL_OPSETS, encode_field(1, DOMAIN) + encode_field(2, 1)
+)  # goes with `Branch.versions`
 FUSED = "MatMulIntegerToFloat"
 # Attributes with which the scales of a matrix are those of its columns.
-OF_COLUMNS: tuple[list[bytes], ...] = ([], [attribute("axis", number=1)])
+OF_COLUMNS: tuple[list[bytes], ...] = ([], [encode_attribute("axis", number=1)])
 UINT8, INT8, FLOAT = DTYPES["uint8"], DTYPES["int8"], DTYPES["float32"]
 
 

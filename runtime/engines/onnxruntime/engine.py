@@ -162,7 +162,7 @@ class OnnxRuntimeChain:
         self._knobs = list(names.stacks.items())
         self._carries = list(names.carries)
         self._answers = [
-            [(place, name) for place, name in enumerate(names.answers, 1) if name in made]
+            [(index, name) for index, name in enumerate(names.answers, 1) if name in made]
             for made in ({item.name for item in segment.outputs} for segment in manifest.segments)
         ]
         self._counts = [np.array(count) for count in range(len(manifest.segments) + 1)]
@@ -191,7 +191,7 @@ class OnnxRuntimeChain:
         alone = rows == 1 and first + most == len(self._answers)
         values = self._run(self._ends if alone else self._all_ends, feeds, options, rows * length)
         last = values[0].tolist() - 1
-        answers = {name: values[place] for place, name in self._answers[last]}
+        answers = {name: values[index] for index, name in self._answers[last]}
         if alone:
             return last, answers, {}
         return last, answers, dict(zip(self._carries, values[len(self._ends) :], strict=True))

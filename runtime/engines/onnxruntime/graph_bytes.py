@@ -10,7 +10,7 @@ import numpy as np
 
 from effbert.runtime.bundle.manifest import Tensor
 from effbert.runtime.bundle.names import WEIGHTS_NAME
-from effbert.runtime.engines.onnxruntime.protobuf import Field, fields, written
+from effbert.runtime.engines.onnxruntime.protobuf import Field, encode_field, read_fields
 
 DTYPES = {"float32": 1, "uint8": 2, "int8": 3, "int64": 7, "bool": 9}
 Shape = Sequence[str | int]
@@ -29,56 +29,64 @@ EXTERNAL = 1
 REFERENCE = b"location"  # the key that every reference to a file holds
 
 
-def attribute(name: str, *, number: int | None = None, graph: bytes | None = None) -> bytes:
+def encode_attribute(name: str, *, number: int | None = None, graph: bytes | None = None) -> bytes:
     """Return an attribute that is an integer or a graph."""
     if graph is not None:
-        return written(NAME, name) + written(GRAPH, graph) + written(KIND, KIND_GRAPH)
-    return written(NAME, name) + written(NUMBER, number or 0) + written(KIND, KIND_NUMBER)
+        return (
+            encode_field(NAME, name) + encode_field(GRAPH, graph) + encode_field(KIND, KIND_GRAPH)
+        )
+    return (
+        encode_field(NAME, name)
+        + encode_field(NUMBER, number or 0)
+        + encode_field(KIND, KIND_NUMBER)
+    )
 
 
-def node(operator: str, inputs: Sequence[str], outputs: Sequence[str], *attributes: bytes) -> bytes:
+def encode_node(
+    operator: str, inputs: Sequence[str], outputs: Sequence[str], *attributes: bytes
+) -> bytes:
     """Return a node of the standard domain."""
-    parts = [written(NODE_INPUT, name) for name in inputs]
-    parts += [written(NODE_OUTPUT, name) for name in outputs]
-    parts.append(written(NODE_OPERATOR, operator))
-    parts += [written(NODE_ATTRIBUTE, item) for item in attributes]
+    parts = [encode_field(NODE_INPUT, name) for name in inputs]
+    parts += [encode_field(NODE_OUTPUT, name) for name in outputs]
+    parts.append(encode_field(NODE_OPERATOR, operator))
+    parts += [encode_field(NODE_ATTRIBUTE, item) for item in attributes]
     return b"".join(parts)
 
 
-def value(name: str, dtype: str, axes: Shape | None) -> bytes:
+def encode_value(name: str, dtype: str, axes: Shape | None) -> bytes:
     """Return the name and type of an input or output; without axes its shape is open."""
-    tensor = written(1, DTYPES[dtype])
+    tensor = encode_field(1, DTYPES[dtype])
     if axes is not None:
-        extents = [written(1 if isinstance(axis, int) else 2, axis) for axis in axes]
-        tensor += written(2, b"".join(written(1, extent) for extent in extents))
-    return written(1, name) + written(2, written(1, tensor))
+        extents = [encode_field(1 if isinstance(axis, int) else 2, axis) for axis in axes]
+        tensor += encode_field(2, b"".join(encode_field(1, extent) for extent in extents))
+    return encode_field(1, name) + encode_field(2, encode_field(1, tensor))
 
 
-def constant(name: str, array: np.ndarray) -> bytes:
+def encode_constant(name: str, array: np.ndarray) -> bytes:
     """Return a tensor of one of `DTYPES`."""
-    parts = [written(DIMS, extent) for extent in array.shape]
-    parts.append(written(DATA_TYPE, DTYPES[array.dtype.name]))
-    return b"".join(parts) + written(TENSOR_NAME, name) + written(RAW, array.tobytes())
+    parts = [encode_field(DIMS, extent) for extent in array.shape]
+    parts.append(encode_field(DATA_TYPE, DTYPES[array.dtype.name]))
+    return b"".join(parts) + encode_field(TENSOR_NAME, name) + encode_field(RAW, array.tobytes())
 
 
-def graph(
+def encode_graph(
     nodes: Sequence[bytes],
     constants: Sequence[bytes],
     inputs: Sequence[bytes],
     outputs: Sequence[bytes],
 ) -> bytes:
     """Return a graph of such parts; nodes stand in the order in which they run."""
-    parts = [written(GRAPH_NODE, item) for item in nodes]
-    parts.append(written(GRAPH_NAME, "effbert"))
-    parts += [written(GRAPH_WEIGHT, item) for item in constants]
-    parts += [written(GRAPH_INPUT, item) for item in inputs]
-    parts += [written(GRAPH_OUTPUT, item) for item in outputs]
+    parts = [encode_field(GRAPH_NODE, item) for item in nodes]
+    parts.append(encode_field(GRAPH_NAME, "effbert"))
+    parts += [encode_field(GRAPH_WEIGHT, item) for item in constants]
+    parts += [encode_field(GRAPH_INPUT, item) for item in inputs]
+    parts += [encode_field(GRAPH_OUTPUT, item) for item in outputs]
     return b"".join(parts)
 
 
-def model(graph: bytes, versions: bytes) -> bytes:
+def encode_model(graph: bytes, versions: bytes) -> bytes:
     """Return an ONNX file; `versions` are those of `Branch.versions`."""
-    return versions + written(MODEL_GRAPH, graph)
+    return versions + encode_field(MODEL_GRAPH, graph)
 
 
 class Node:
@@ -91,8 +99,8 @@ class Node:
         what: Operator, domain and attributes, as bytes.
     """
 
-    def __init__(self, message: memoryview, file: str, place: int) -> None:
-        parts = list(fields(message))
+    def __init__(self, message: memoryview, file: str, index: int) -> None:
+        parts = list(read_fields(message))
         self.inputs = [_text(part) for part in parts if part.number == NODE_INPUT]
         self.outputs = [_text(part) for part in parts if part.number == NODE_OUTPUT]
         self.attributes = [bytes(_bytes(part)) for part in parts if part.number == NODE_ATTRIBUTE]
@@ -102,7 +110,7 @@ class Node:
             for number in (NODE_NAME, NODE_OPERATOR, NODE_DOMAIN)
         )
         self.operator = f"{domain}.{operator}" if domain else operator
-        self._name = f"{file}/{name or place}"
+        self._name = f"{file}/{name or index}"
 
     def replaced(
         self, operator: str, domain: str, inputs: Sequence[str], outputs: Sequence[str]
@@ -111,14 +119,14 @@ class Node:
         node = copy(self)
         node.inputs, node.outputs = [*inputs], [*outputs]
         node.operator, node.attributes = f"{domain}.{operator}", []
-        node.what = written(NODE_OPERATOR, operator) + written(NODE_DOMAIN, domain)
+        node.what = encode_field(NODE_OPERATOR, operator) + encode_field(NODE_DOMAIN, domain)
         return node
 
     def written(self, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
         """Return the node with other inputs and outputs; messages of engines show its name."""
-        ports = [written(NODE_INPUT, name) for name in inputs]
-        ports += [written(NODE_OUTPUT, name) for name in outputs]
-        return b"".join(ports) + written(NODE_NAME, self._name) + self.what
+        ports = [encode_field(NODE_INPUT, name) for name in inputs]
+        ports += [encode_field(NODE_OUTPUT, name) for name in outputs]
+        return b"".join(ports) + encode_field(NODE_NAME, self._name) + self.what
 
 
 class Branch:
@@ -143,19 +151,19 @@ class Branch:
             ValueError: It is no ONNX file, holds functions or sparse tensors, or refers to files
                 other than `weights.bin`.
         """
-        top = list(fields(memoryview(data)))
+        top = list(read_fields(memoryview(data)))
         if any(field.number == MODEL_FUNCTIONS for field in top):
             raise ValueError("a segment with functions")
         self.versions = b"".join(
             field.raw for field in top if field.number in (MODEL_IR, MODEL_OPSETS)
         )
         (whole,) = (_bytes(field) for field in top if field.number == MODEL_GRAPH)
-        parts = list(fields(whole))
+        parts = list(read_fields(whole))
         if any(part.number == GRAPH_SPARSE for part in parts):
             raise ValueError("a segment with sparse tensors")
         self.names = dict(names)
         nodes = [_bytes(part) for part in parts if part.number == GRAPH_NODE]
-        self.nodes = [Node(message, file, place) for place, message in enumerate(nodes)]
+        self.nodes = [Node(message, file, index) for index, message in enumerate(nodes)]
         tensors = [_bytes(part) for part in parts if part.number == GRAPH_WEIGHT]
         constants = {_name(each): each for each in tensors}
         # An input may have a default among them, which nobody needs.
@@ -173,7 +181,7 @@ class Branch:
 
     def kind(self, name: str) -> tuple[int, list[int]]:
         """Return data type and extents of a constant; (0, []) if it is written in another way."""
-        parts = list(fields(memoryview(self.constants.get(name, b""))))
+        parts = list(read_fields(memoryview(self.constants.get(name, b""))))
         dtype = [part.value for part in parts if part.number == DATA_TYPE]
         extents = [part.value for part in parts if part.number == DIMS]
         if len(dtype) != 1 or not all(isinstance(each, int) for each in (*dtype, *extents)):
@@ -183,7 +191,7 @@ class Branch:
     def pass_on(self, source: str) -> str:
         """Add an output that is a value from around the branch, and return its name."""
         name = f"{source}.passed.{len(self._passed)}"
-        self._passed.append(node("Identity", [source], [name]))
+        self._passed.append(encode_node("Identity", [source], [name]))
         return name
 
     def written(self, outputs: Sequence[tuple[str, Tensor]]) -> bytes:
@@ -198,18 +206,18 @@ class Branch:
         ]
         read = {name for each in self.nodes for name in (*each.inputs, *each.outputs)} | {*given}
         constants = [bytes(tensor) for name, tensor in self.constants.items() if name in read]
-        values = [value(name, dtype, None) for name, dtype in given.items()]
-        return graph([*nodes, *self._passed], constants, [], values)
+        values = [encode_value(name, dtype, None) for name, dtype in given.items()]
+        return encode_graph([*nodes, *self._passed], constants, [], values)
 
 
 def renamed_constant(tensor: memoryview | bytes, name: str) -> bytes:
     """Return a constant by another name."""
-    parts = [part.raw for part in fields(memoryview(tensor)) if part.number != TENSOR_NAME]
-    return b"".join(parts) + written(TENSOR_NAME, name)
+    parts = [part.raw for part in read_fields(memoryview(tensor)) if part.number != TENSOR_NAME]
+    return b"".join(parts) + encode_field(TENSOR_NAME, name)
 
 
 def _stored(tensor: memoryview | bytes, file: BinaryIO, name: str) -> memoryview | bytes:
-    parts = list(fields(memoryview(tensor)))
+    parts = list(read_fields(memoryview(tensor)))
     if _is_external(parts):
         return tensor
     raw = [_bytes(field) for field in parts if field.number == RAW]
@@ -222,8 +230,11 @@ def _stored(tensor: memoryview | bytes, file: BinaryIO, name: str) -> memoryview
     return b"".join(
         [
             *(field.raw for field in parts if field.number not in (RAW, ENTRY, LOCATION)),
-            *(written(ENTRY, written(1, key) + written(2, text)) for key, text in where.items()),
-            written(LOCATION, EXTERNAL),
+            *(
+                encode_field(ENTRY, encode_field(1, key) + encode_field(2, text))
+                for key, text in where.items()
+            ),
+            encode_field(LOCATION, EXTERNAL),
         ]
     )
 
@@ -234,16 +245,16 @@ def _is_external(parts: Sequence[Field]) -> bool:
 
 def _is_foreign(tensor: memoryview) -> bool:
     """Tells whether the numbers of a tensor are in a file other than `weights.bin`."""
-    parts = list(fields(tensor))
+    parts = list(read_fields(tensor))
     if not _is_external(parts):
         return False
-    entries = [list(fields(_bytes(part))) for part in parts if part.number == ENTRY]
+    entries = [list(read_fields(_bytes(part))) for part in parts if part.number == ENTRY]
     pairs = [{part.number: _text(part) for part in entry} for entry in entries]
     return [pair.get(2) for pair in pairs if pair.get(1) == "location"] != [WEIGHTS_NAME]
 
 
 def _name(tensor: memoryview) -> str:
-    return next((_text(part) for part in fields(tensor) if part.number == TENSOR_NAME), "")
+    return next((_text(part) for part in read_fields(tensor) if part.number == TENSOR_NAME), "")
 
 
 def _bytes(field: Field) -> memoryview:

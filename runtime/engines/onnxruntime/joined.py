@@ -4,8 +4,8 @@ A session for each segment costs a call, a wake-up of its threads and a pool of 
 exit. Here the segments are the branches of an `If` inside a `Loop`, which goes on by itself until a
 row leaves:
 
-    Loop(most, place = first, carries):
-        If(place):  segment 0 | segment 1 | ...
+    Loop(most, index = first, carries):
+        If(index):  segment 0 | segment 1 | ...
         go on while no row leaves
 
 The host still takes the rows that left and packs the others; it then enters at the next segment.
@@ -25,12 +25,12 @@ from effbert.runtime.engines.onnxruntime.graph_bytes import (
     DTYPES,
     Branch,
     Shape,
-    attribute,
-    constant,
-    graph,
-    model,
-    node,
-    value,
+    encode_attribute,
+    encode_constant,
+    encode_graph,
+    encode_model,
+    encode_node,
+    encode_value,
 )
 from effbert.runtime.engines.onnxruntime.shared_nodes import share_nodes
 
@@ -38,7 +38,7 @@ from effbert.runtime.engines.onnxruntime.shared_nodes import share_nodes
 # manifest have no dots. A segment that uses such names itself is refused by the engine.
 OURS = "effbert."
 _OWN = f"{OURS}own.of-the-loop."
-FIRST, MOST, PLACE, LAST = (f"{_OWN}{name}" for name in ("first", "most", "place", "last"))
+FIRST, MOST, INDEX, LAST = (f"{_OWN}{name}" for name in ("first", "most", "index", "last"))
 _ITERATION, _GO, _NEXT_PLACE = (f"{_OWN}{name}" for name in ("iteration", "go", "next"))
 _ONE, _TRUE, _ZERO = f"{_OWN}one", f"{_OWN}true", f"{_OWN}zero"
 _SCALAR: Shape = ()
@@ -119,7 +119,7 @@ def join_segments(
     versions = branches[0].versions
     if fused and IMPORT not in versions:
         versions += IMPORT
-    return model(_joined(written, names, *first), versions)
+    return encode_model(_joined(written, names, *first), versions)
 
 
 def nothing(tensor: Tensor) -> np.ndarray:
@@ -160,56 +160,63 @@ def _joined(
     entries = [names.entries[name] for name in names.carries]
     entries = [FIRST, *entries, *map(_nothing, names.answers)]
     ends = [LAST, *names.ends.values()]
-    loop = node(
-        "Loop", [MOST, _TRUE, *entries], ends, attribute("body", graph=_body(branches, names))
+    loop = encode_node(
+        "Loop",
+        [MOST, _TRUE, *entries],
+        ends,
+        encode_attribute("body", graph=_body(branches, names)),
     )
     extents = len(branches)
-    inputs = [value(MOST, "int64", _SCALAR), value(FIRST, "int64", _SCALAR)]
+    inputs = [encode_value(MOST, "int64", _SCALAR), encode_value(FIRST, "int64", _SCALAR)]
     fed = {names.entries[name]: tensor for name, tensor in (names.data | names.carries).items()}
-    inputs += [value(name, tensor.dtype, tensor.axes) for name, tensor in fed.items()]
+    inputs += [encode_value(name, tensor.dtype, tensor.axes) for name, tensor in fed.items()]
     inputs += [
-        value(names.stacks[name], item.dtype, [extents, *item.axes])
+        encode_value(names.stacks[name], item.dtype, [extents, *item.axes])
         for name, item in names.knobs.items()
     ]
     every = names.carries | names.answers
-    outputs = [value(ends[0], "int64", _SCALAR), *_values(ends[1:], every.values())]
+    outputs = [encode_value(ends[0], "int64", _SCALAR), *_values(ends[1:], every.values())]
     constants = [
         *constants,
-        constant(_ONE, np.array(1, np.int64)),
-        constant(_TRUE, np.array(True)),
-        constant(_ZERO, np.array(0, np.float32)),
-        *(constant(_place(k), np.array(k, np.int64)) for k in range(1, extents)),
-        *(constant(_nothing(name), nothing(tensor)) for name, tensor in every.items()),
-        *(constant(name, nothing(tensor)) for name, tensor in fed.items()),  # if not fed
+        encode_constant(_ONE, np.array(1, np.int64)),
+        encode_constant(_TRUE, np.array(True)),
+        encode_constant(_ZERO, np.array(0, np.float32)),
+        *(encode_constant(_place(k), np.array(k, np.int64)) for k in range(1, extents)),
+        *(encode_constant(_nothing(name), nothing(tensor)) for name, tensor in every.items()),
+        *(encode_constant(name, nothing(tensor)) for name, tensor in fed.items()),  # if not fed
     ]
-    return graph([*shared, loop], constants, inputs, outputs)
+    return encode_graph([*shared, loop], constants, inputs, outputs)
 
 
 def _body(branches: Sequence[bytes], names: Names) -> bytes:
-    """One turn of the loop: the segment at `PLACE`, and whether to go on."""
+    """One turn of the loop: the segment at `INDEX`, and whether to go on."""
     every = (names.carries | names.answers).items()
     inputs = [
-        value(_ITERATION, "int64", _SCALAR),
-        value(_GO, "bool", _SCALAR),
-        value(PLACE, "int64", _SCALAR),
-        *(value(_around(name), tensor.dtype, tensor.axes) for name, tensor in every),
+        encode_value(_ITERATION, "int64", _SCALAR),
+        encode_value(_GO, "bool", _SCALAR),
+        encode_value(INDEX, "int64", _SCALAR),
+        *(encode_value(_around(name), tensor.dtype, tensor.axes) for name, tensor in every),
     ]
     nodes = [
-        node("Gather", [stack, PLACE], [_around(name)]) for name, stack in names.stacks.items()
+        encode_node("Gather", [stack, INDEX], [_around(name)])
+        for name, stack in names.stacks.items()
     ]
     results = [_following(name) for name, _ in every]
     tensors = [tensor for _, tensor in every]
     nodes += _switch(branches, 0, results, tensors)
     nodes += _decision()
-    nodes.append(node("Add", [PLACE, _ONE], [_NEXT_PLACE]))
-    outputs = [value(f"{_OWN}again", "bool", _SCALAR), value(_NEXT_PLACE, "int64", _SCALAR)]
-    return graph(nodes, [], inputs, [*outputs, *_values(results, tensors)])
+    nodes.append(encode_node("Add", [INDEX, _ONE], [_NEXT_PLACE]))
+    outputs = [
+        encode_value(f"{_OWN}again", "bool", _SCALAR),
+        encode_value(_NEXT_PLACE, "int64", _SCALAR),
+    ]
+    return encode_graph(nodes, [], inputs, [*outputs, *_values(results, tensors)])
 
 
 def _switch(
     branches: Sequence[bytes], start: int, results: Sequence[str], tensors: Sequence[Tensor]
 ) -> list[bytes]:
-    """Nodes that run the branch whose place is `PLACE`; the first, which run most, come first."""
+    """Nodes that run the branch whose index is `INDEX`; the first, which run most, come first."""
     middle = max(1, len(branches) // 4)
     test = f"{_OWN}below.{start + middle}"
 
@@ -217,16 +224,16 @@ def _switch(
         if len(part) == 1:
             return part[0]
         inner = [f"{name}.{begin}.{len(part)}" for name in results]
-        return graph(_switch(part, begin, inner, tensors), [], [], _values(inner, tensors))
+        return encode_graph(_switch(part, begin, inner, tensors), [], [], _values(inner, tensors))
 
     return [
-        node("Less", [PLACE, _place(start + middle)], [test]),
-        node(
+        encode_node("Less", [INDEX, _place(start + middle)], [test]),
+        encode_node(
             "If",
             [test],
             results,
-            attribute("then_branch", graph=side(branches[:middle], start)),
-            attribute("else_branch", graph=side(branches[middle:], start + middle)),
+            encode_attribute("then_branch", graph=side(branches[:middle], start)),
+            encode_attribute("else_branch", graph=side(branches[middle:], start + middle)),
         ),
     ]
 
@@ -235,15 +242,17 @@ def _decision() -> list[bytes]:
     """Nodes that say whether to go on: nobody leaves."""
     flags, most = f"{_OWN}flags", f"{_OWN}largest"
     return [  # the largest of bools needs opset 20
-        node("Cast", [_following("exit")], [flags], attribute("to", number=DTYPES["float32"])),
-        node("ReduceMax", [flags], [most], attribute("keepdims", number=0)),
-        node("Equal", [most, _ZERO], [f"{_OWN}again"]),
+        encode_node(
+            "Cast", [_following("exit")], [flags], encode_attribute("to", number=DTYPES["float32"])
+        ),
+        encode_node("ReduceMax", [flags], [most], encode_attribute("keepdims", number=0)),
+        encode_node("Equal", [most, _ZERO], [f"{_OWN}again"]),
     ]
 
 
 def _values(names: Iterable[str], tensors: Iterable[Tensor]) -> list[bytes]:
     """Return outputs whose shapes stay open."""
-    return [value(name, each.dtype, None) for name, each in zip(names, tensors, strict=True)]
+    return [encode_value(name, each.dtype, None) for name, each in zip(names, tensors, strict=True)]
 
 
 def _around(name: str) -> str:
@@ -260,4 +269,4 @@ def _nothing(name: str) -> str:
 
 
 def _place(index: int) -> str:
-    return f"{_OWN}place.{index}"
+    return f"{_OWN}index.{index}"

@@ -27,35 +27,35 @@ class Field(NamedTuple):
     raw: memoryview
 
 
-def fields(message: memoryview) -> Iterator[Field]:
+def read_fields(message: memoryview) -> Iterator[Field]:
     """Yield the fields of a message in their order, without copying.
 
     Raises:
         ValueError: The bytes are no message.
     """
-    place = 0
-    while place < len(message):
-        start = place
-        key, place = _varint(message, place)
+    position = 0
+    while position < len(message):
+        start = position
+        key, position = _varint(message, position)
         kind = key & 7
         if kind == VARINT:
-            value, place = _varint(message, place)
-            yield Field(key >> 3, value, message[start:place])
+            value, position = _varint(message, position)
+            yield Field(key >> 3, value, message[start:position])
             continue
         if kind == BYTES:
-            size, place = _varint(message, place)
+            size, position = _varint(message, position)
         elif kind in _SIZES:
             size = _SIZES[kind]
         else:
             raise ValueError(f"a field of the unknown kind {kind}")
-        end = place + size
+        end = position + size
         if end > len(message):
             raise ValueError("a field that is longer than its message")
-        yield Field(key >> 3, message[place:end], message[start:end])
-        place = end
+        yield Field(key >> 3, message[position:end], message[start:end])
+        position = end
 
 
-def written(number: int, value: int | str | bytes) -> bytes:
+def encode_field(number: int, value: int | str | bytes) -> bytes:
     """Write a field: integers (from 0 on) as varints, text as UTF-8."""
     if isinstance(value, int):
         return _written_varint(number << 3 | VARINT) + _written_varint(value)
@@ -63,13 +63,13 @@ def written(number: int, value: int | str | bytes) -> bytes:
     return _written_varint(number << 3 | BYTES) + _written_varint(len(data)) + data
 
 
-def _varint(message: memoryview, place: int) -> tuple[int, int]:
-    """Return a varint and the place after it."""
+def _varint(message: memoryview, position: int) -> tuple[int, int]:
+    """Return a varint and the position after it."""
     value = 0
-    for shift, byte in enumerate(message[place : place + _LONGEST]):
+    for shift, byte in enumerate(message[position : position + _LONGEST]):
         value |= (byte & 127) << 7 * shift
         if byte < 128:
-            return value, place + shift + 1
+            return value, position + shift + 1
     raise ValueError("a number that does not end")
 
 

@@ -7,12 +7,12 @@ import numpy as np
 HALF = np.dtype(np.uint16)
 
 
-def narrowed(values: np.ndarray) -> np.ndarray:
+def to_bfloat16(values: np.ndarray) -> np.ndarray:
     """Round float32 to bfloat16, to even where two are as near."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(HALF)
 
 
-def widened(values: np.ndarray) -> np.ndarray:
+def from_bfloat16(values: np.ndarray) -> np.ndarray:
     """Return the float32 values of bfloat16."""
     return (values.astype(np.uint32) << 16).view(np.float32)

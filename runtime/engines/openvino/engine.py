@@ -17,7 +17,7 @@ from openvino import Tensor
 from effbert.runtime.bundle.manifest import Manifest
 from effbert.runtime.bundle.names import WEIGHTS_NAME
 from effbert.runtime.engines.failures import translated
-from effbert.runtime.engines.openvino.bfloat16 import HALF, narrowed, widened
+from effbert.runtime.engines.openvino.bfloat16 import HALF, from_bfloat16, to_bfloat16
 from effbert.runtime.engines.openvino.rounded import prepare_rounded
 from effbert.runtime.engines.protocol import (
     UNLIMITED,
@@ -188,10 +188,10 @@ class OpenVinoSegment:
             index = self._inputs[name]
             # Names other than an exporter's may lead what is narrow to where it is not.
             if index in self._halves:
-                halves = value if value.dtype == HALF else narrowed(value)
+                halves = value if value.dtype == HALF else to_bfloat16(value)
                 tensor = Tensor(halves, openvino.Shape(halves.shape), openvino.Type.bf16)
             else:
-                numbers = widened(value) if value.dtype == HALF else value
+                numbers = from_bfloat16(value) if value.dtype == HALF else value
                 tensor = Tensor(numbers, shared_memory=numbers.flags.writeable)
             request.set_input_tensor(index, tensor)
         for index, empty in self._large.items():
