@@ -1,77 +1,54 @@
-"""Every checkpoint of the suite, exported once in a test run."""
+"""Tiny checkpoints: one of each for reading, and fresh copies to damage."""
 
-from __future__ import annotations
-
+import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache, cached_property
 from pathlib import Path
 
 import pytest
 
-from checkpoints import write_deebert, write_pabee
-from effbert.exporter import export
-from effbert.runtime import Session
-from reference import DeeBertReference, PabeeReference
-from vocabularies import random_rows
-
-CHECKPOINTS: dict[str, tuple[Callable[..., Path], dict[str, object]]] = {
-    "deebert-bert-hf": (write_deebert, {"tokenizer": "fast"}),
-    "deebert-bert-castorini": (write_deebert, {"layout": "castorini", "labels": 2}),
-    "deebert-roberta-hf": (write_deebert, {"backbone": "roberta", "labels": 4, "noise": True}),
-    "deebert-roberta-castorini": (
-        write_deebert,
-        {"backbone": "roberta", "layout": "castorini", "labels": 2, "tokenizer": None, "seed": 3},
-    ),
-    "pabee-bert": (write_pabee, {"labels": 3, "tokenizer": "fast"}),
-    "pabee-bert-regression": (write_pabee, {"labels": 1, "layout": "bin", "noise": True}),
-    "pabee-albert": (write_pabee, {"backbone": "albert", "layout": "original", "noise": True}),
-    "pabee-albert-two-groups": (write_pabee, {"backbone": "albert", "groups": 2, "labels": 3}),
-    "pabee-albert-two-inner-layers": (
-        write_pabee,
-        {"backbone": "albert", "inner": 2, "labels": 3, "layers": 4, "tokenizer": None},
-    ),
-    # Large enough for its layers to be shared through weights.bin.
-    "pabee-albert-wide": (
-        write_pabee,
-        {"backbone": "albert", "hidden": 512, "layers": 4, "tokenizer": None},
-    ),
-    "deebert-bert-wide": (write_deebert, {"hidden": 256, "layers": 3, "tokenizer": None}),
-}
+from export_command import contents, run_command, sentence
 
 
-@dataclass(frozen=True)
-class Exported:
-    """A checkpoint, its bundle, and what both are judged by."""
+@pytest.fixture
+def refused(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., str]:
+    """Run an export that must fail and leave no trace; returns its sentence."""
 
-    name: str
-    checkpoint: Path
-    bundle: Path
+    def run(*arguments: object, code: int = 2) -> str:
+        before = contents(tmp_path)
+        outcome = run_command(capfd, *arguments)
+        said = sentence(outcome)
+        assert outcome.code == code, said
+        assert contents(tmp_path) == before
+        return said
 
-    @cached_property
-    def reference(self) -> DeeBertReference | PabeeReference:
-        kind = DeeBertReference if self.name.startswith("deebert") else PabeeReference
-        return kind(self.checkpoint)
-
-    @cached_property
-    def session(self) -> Session:
-        return Session(self.bundle, threads=1)
-
-    @cached_property
-    def rows(self) -> list[list[int]]:
-        return list(random_rows(self.reference.backbone.prefix, 200))
+    return run
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
-    """Name of a checkpoint -> that checkpoint, exported with default options."""
+def pristine_deebert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DeeBERT checkpoint of three layers with its tokenizer; not to be changed."""
+    from checkpoints import write_deebert  # which imports torch
 
-    @cache
-    def make(name: str) -> Exported:
-        write, options = CHECKPOINTS[name]
-        folder = tmp_path_factory.mktemp(name)
-        checkpoint = write(folder / "checkpoint", **options)
-        export(checkpoint, folder / "bundle")
-        return Exported(name, checkpoint, folder / "bundle")
+    return write_deebert(tmp_path_factory.mktemp("deebert") / "c", layers=3, tokenizer="fast")
 
-    return make
+
+@pytest.fixture
+def deebert(pristine_deebert: Path, tmp_path: Path) -> Path:
+    """A copy of `pristine_deebert` that may be changed."""
+    return shutil.copytree(pristine_deebert, tmp_path / "checkpoint")
+
+
+@pytest.fixture(scope="session")
+def pristine_plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plain BERT classifier of two layers without a tokenizer; not to be changed."""
+    from families import write_family  # which imports torch and transformers
+
+    folder = tmp_path_factory.mktemp("plain") / "c"
+    write_family(folder, "bert", "text-classification")
+    return folder
+
+
+@pytest.fixture
+def plain(pristine_plain: Path, tmp_path: Path) -> Path:
+    """A copy of `pristine_plain` that may be changed."""
+    return shutil.copytree(pristine_plain, tmp_path / "checkpoint")

@@ -1,5 +1,6 @@
-"""Tiny bundles, written once and shared by the tests, which only read them."""
+"""Tiny bundles: one of each kind for reading, and fresh copies to damage."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -54,6 +55,24 @@ def engine_sessions(bundles: dict[str, Path], engine: str) -> Iterator[dict[str,
     """A session on each of `bundles`, with every engine in turn."""
     with opened(bundles, engine) as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An intact bundle with shared weights; not to be changed."""
+    return build_tiny_bundle(tmp_path_factory.mktemp("pristine") / "bundle", shared_weights=True)
+
+
+@pytest.fixture
+def bundle(pristine: Path, tmp_path: Path) -> Path:
+    """A copy of `pristine` that may be changed."""
+    return shutil.copytree(pristine, tmp_path / "bundle")
+
+
+@pytest.fixture(scope="session")
+def data(pristine: Path) -> bytes:
+    """The manifest of `pristine`."""
+    return (pristine / "effbert.json").read_bytes()
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from exit_checks import LOGITS_ATOL, ROW_ATOL
 from families import write_family
 from matrices import slow_but
 from systems.length_reference import LengthReference, Shortened
+from systems.length_rows import batch, rows
 
 LAYERS = 4
 CONFIGURATIONS: list[Sequence[float]] = [
@@ -81,19 +82,6 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Simple
         )
 
     return make
-
-
-def rows(count: int, seed: int = 0) -> list[list[int]]:
-    random = np.random.default_rng(seed)
-    return [random.integers(5, 60, random.integers(2, 40)).tolist() for _ in range(count)]
-
-
-def batch(part: Sequence[Sequence[int]], extra: int = 0) -> dict[str, np.ndarray]:
-    shape = len(part), max(map(len, part)) + extra
-    ids, mask = np.full(shape, 7, np.int64), np.zeros(shape, np.int64)
-    for i, row in enumerate(part):
-        ids[i, : len(row)], mask[i, : len(row)] = row, 1
-    return {"input_ids": ids, "attention_mask": mask}
 
 
 def answers(model: SimpleNamespace, found: Shortened) -> dict[str, np.ndarray]:

@@ -23,7 +23,7 @@ from effbert.runtime.errors import CheckpointError
 from export_command import run_command, sentence
 from families import write_family
 from systems.exported import inspect
-from systems.test_lengths import batch, rows
+from systems.length_rows import batch, rows
 
 TASK = "text-classification"
 SEARCHED = [

@@ -21,7 +21,7 @@ from export_command import run_command, sentence
 from families import write_family
 from matrices import slow_but
 from systems.length_reference import LengthReference
-from systems.test_lengths import batch, rows
+from systems.length_rows import batch, rows
 from vocabularies import fast_tokenizer
 
 DEPTH = 5

@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import hostile_weights
 from checkpoints import write_hostile_pickle, write_noise
 from effbert.exporter import export
 from export_command import contents
@@ -191,10 +192,10 @@ for claim, write in CLAIMS.items():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space as Linux does")
 def test_claims_are_refused_without_the_memory_they_claim(empty: Path) -> None:
-    tests = Path(__file__).parent.parent
+    support = Path(hostile_weights.__file__).parent
     done = subprocess.run(
         [sys.executable, "-c", WITH_LITTLE_MEMORY, str(empty)],
-        cwd=tests,
+        cwd=support,
         capture_output=True,
         text=True,
         check=False,

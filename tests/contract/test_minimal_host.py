@@ -1,4 +1,4 @@
-"""The smallest host agrees with Session; exported bundles are compared in tests/exporter."""
+"""The smallest host agrees with Session; exported bundles are compared in test_contract."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from effbert.exporter import segments
+from effbert.exporter import export, segments
 from effbert.runtime import open_bundle
 from export_command import run_command
 
@@ -51,15 +51,19 @@ def writes() -> Iterator[Writes]:
     hook.on = False
 
 
-@pytest.fixture(scope="session")
-def target(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the one successful export of this module goes."""
-    return tmp_path_factory.mktemp("outcome") / "bundle"
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory, pristine_deebert: Path) -> Path:
+    """A bundle that was written without the command."""
+    bundle = tmp_path_factory.mktemp("outcome") / "bundle"
+    export(pristine_deebert, bundle)
+    return bundle
 
 
+@pytest.mark.usefixtures("fresh_traces")  # the cache of traces writes outside
 def test_json_is_one_object_and_nothing_else(
-    capfd: pytest.CaptureFixture[str], pristine_deebert: Path, target: Path, writes: Writes
+    capfd: pytest.CaptureFixture[str], pristine_deebert: Path, tmp_path: Path, writes: Writes
 ) -> None:
+    target = tmp_path / "bundle"
     writes.on = True
     outcome = run_command(capfd, pristine_deebert, target, "--json", "--knob", "threshold=0.25")
     writes.on = False
@@ -85,7 +89,8 @@ def test_json_is_one_object_and_nothing_else(
 
 
 def test_no_place_on_this_machine_is_in_the_bundle(target: Path, pristine_deebert: Path) -> None:
-    names = [str(pristine_deebert.parent), str(Path.home()), sys.prefix, str(Path(__file__).parent)]
+    here = Path(__file__).parents[2]  # all tests
+    names = [str(pristine_deebert.parent), str(Path.home()), sys.prefix, str(here)]
     for path in target.iterdir():
         data = path.read_bytes()
         assert not [name for name in names if name.encode() in data], path.name
