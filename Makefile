@@ -24,10 +24,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 test: venv  ## the fast tests
-	$(PYTEST) --dist loadfile -m 'not slow'
+	$(PYTEST) --dist worksteal -m 'not slow'
 
 test-slow: venv  ## the big matrices
-	$(PYTEST) -m slow
+	$(PYTEST) --dist worksteal -m slow
 
 test-all: test test-slow  ## both
 

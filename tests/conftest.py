@@ -1,9 +1,15 @@
+from __future__ import annotations
+
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 import trace_cache
+
+if TYPE_CHECKING:
+    from systems.case import Case, ExportedCase
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -22,6 +28,29 @@ def fresh_traces() -> Iterator[None]:
     """Every export of a test traces its model itself."""
     with trace_cache.tracing_with(trace_cache.original()):
         yield
+
+
+@pytest.fixture(scope="session")
+def exported_case(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Case], ExportedCase]:
+    """A case of the contract suite -> its bundle, exported once."""
+    from systems.case import export_case  # which imports torch
+
+    known: dict[str, ExportedCase] = {}
+
+    def find(case: Case) -> ExportedCase:
+        if case.name not in known:
+            known[case.name] = export_case(case, tmp_path_factory.mktemp("case"))
+        return known[case.name]
+
+    return find
+
+
+@pytest.fixture(scope="module")
+def model(
+    request: pytest.FixtureRequest, exported_case: Callable[[Case], ExportedCase]
+) -> ExportedCase:
+    """The bundle of the case that `systems.cases` parametrizes a test with."""
+    return exported_case(request.param)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,126 +14,43 @@ from effbert.exporter.formats import cascadebert, choose_format
 from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime.errors import CheckpointError, ExportError
 from exit_checks import (
-    check_decisions,
-    check_default_knobs,
-    check_every_exit,
-    check_minimal_host,
-    check_row_independence,
     run,
 )
 from export_command import run_command, sentence
-from matrices import slow_but
 from systems.cascadebert_checkpoint import write_cascadebert
 from systems.cascadebert_reference import CascadeBertReference
+from systems.case import ExportedCase
+from systems.cases import models_of
 from systems.edits import claims, rewrite
-from systems.exported import Exported, exit_layer_at, export_new, inspect
-
-DEPTHS = {2: (1, 3), 3: (1, 2, 3)}
-every_cascade = pytest.mark.parametrize("members", slow_but(DEPTHS, 3))
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Exported]:
-    """Number of members -> a cascade; that of two classifies in two."""
-
-    @cache
-    def make(members: int) -> Exported:
-        return export_new(
-            tmp_path_factory.mktemp("cascade"),
-            write_cascadebert,
-            CascadeBertReference,
-            depths=DEPTHS[members],
-            labels=members,
-            noise=members == 2,
-        )
-
-    return make
-
-
-@pytest.fixture
-def model(exported: Callable[[int], Exported], members: int) -> Exported:
-    return exported(members)
-
-
-@every_cascade
-def test_every_member_answers_like_the_reference(model: Exported):
-    check_every_exit(model.session, model.reference, model.rows)
-
-
-@every_cascade
-@pytest.mark.parametrize("q", [0.3, 0.5, 0.8])
-@pytest.mark.parametrize("sizes", [(1,), (16, 3, 8)], ids=["alone", "batches"])
-def test_rows_leave_where_the_loop_says(
-    model: Exported, members: int, q: float, sizes: tuple[int, ...]
-):
-    knobs = {"threshold": model.quantile(q)}
-    met = check_decisions(model.session, model.reference, model.rows, knobs, sizes)
-    assert met == [*range(1, members + 1)]
-
-
-@pytest.mark.parametrize("members", [3])
-def test_every_member_may_have_its_own_threshold(model: Exported):
-    knobs = {"threshold": [model.quantiles(0.5)[0], math.inf, 0.0]}
-    met = check_decisions(model.session, model.reference, model.rows, knobs, (16, 1))
-    assert met == [1, 3]
-
-
-@every_cascade
-def test_a_confidence_at_the_threshold_goes_on(model: Exported, members: int):
-    first = model.session.run({"input_ids": [model.rows[0]]}, {"threshold": 0.0}).signal[0]
-    below = float(np.nextafter(first, np.float32(0)))
-    layers = [exit_layer_at(model, t, math.inf) for t in (float(first), below)]
-    assert layers == [sum(DEPTHS[members]), 1]
-
-
-@every_cascade
-def test_the_last_member_answers_by_default_and_at_the_authors_default(model: Exported):
-    check_default_knobs(model.session, model.reference, model.rows[:50])
+@models_of("cascadebert")
+def test_the_last_member_answers_at_the_authors_default(model: ExportedCase):
     found = run(model.session, model.rows[:50], {"threshold": 1.0}, (16,))
     assert (found["exit_index"] == len(model.session.exits) - 1).all()
 
 
-@every_cascade
-def test_layers_are_summed_over_the_members_that_ran(model: Exported, members: int):
-    sums = np.cumsum(DEPTHS[members])
+@models_of("cascadebert")
+def test_layers_are_summed_over_the_members_that_ran(model: ExportedCase):
+    sums = np.cumsum(model.case.options["depths"])
     found = run(model.session, model.rows, {"threshold": model.quantile(0.5)}, (16, 1))
     np.testing.assert_array_equal(found["exit_layer"], sums[found["exit_index"]])
     manifest = model.session.bundle.manifest
     assert [segment.layer for segment in manifest.segments] == sums.tolist()
 
 
-@every_cascade
-def test_members_read_the_tokens_and_nothing_of_each_other(model: Exported):
+@models_of("cascadebert")
+def test_members_read_the_tokens_and_nothing_of_each_other(model: ExportedCase):
     names = {"input_ids", "attention_mask", "token_type_ids", "threshold"}
     for segment in model.session.bundle.manifest.segments:
         assert {item.name for item in segment.inputs} <= names
         assert not segment.carries
 
 
-@every_cascade
-def test_rows_do_not_depend_on_each_other(model: Exported):
-    knobs = {"threshold": model.quantile(0.5)}
-    check_row_independence(model.session, model.reference, model.rows, knobs)
-
-
-@every_cascade
-def test_the_minimal_host_agrees(model: Exported):
-    check_minimal_host(model.session, model.rows[:60], {"threshold": model.quantiles(0.5)})
-    check_minimal_host(model.session, model.rows[:10], {})
-
-
-@every_cascade
-def test_two_paths_are_enough_and_inspect_names_the_system(model: Exported, members: int):
-    counts = " + ".join(map(str, DEPTHS[members]))
+@models_of("cascadebert")
+def test_the_user_is_told_how_deep_the_members_are(model: ExportedCase):
+    counts = " + ".join(map(str, model.case.options["depths"]))
     assert f"Note: The members run {counts} layers" in model.said
-    summary = inspect(model.bundle)
-    assert (summary["source"]["format"], summary["source"]["architecture"]) == (
-        "cascadebert",
-        "bert",
-    )
-    assert "CascadeBERT" in summary["source"]["paper"]
-    assert summary["policy"]["name"] == "confidence-above"
-    assert not (model.checkpoint / "pwned").exists()
 
 
 # --- recognition and loading --------------------------------------------------------------------

@@ -14,8 +14,6 @@ from exit_checks import (
     check_decisions,
     check_default_knobs,
     check_every_exit,
-    check_minimal_host,
-    check_row_independence,
     run,
 )
 from systems.cascadebert_checkpoint import write_cascadebert
@@ -24,24 +22,6 @@ from systems.exported import export_new
 from vocabularies import random_rows
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"depths": (2, 2), "labels": 4, "tokenizer": "fast"},
-        {"depths": (3, 1, 2, 1), "labels": 2, "seed": 2},
-        {"depths": (2, 6)},
-    ],
-)
-def test_cascade(options: dict[str, Any], tmp_path: Path):
-    model = export_new(tmp_path, write_cascadebert, CascadeBertReference, **options)
-    check_every_exit(model.session, model.reference, model.rows)
-    for q in (0.3, 0.5, 0.7):
-        knobs = {"threshold": model.quantile(q)}
-        check_decisions(model.session, model.reference, model.rows, knobs, (1, 16, 5))
-        check_minimal_host(model.session, model.rows[:40], knobs)
-    check_row_independence(model.session, model.reference, model.rows, knobs)
 
 
 @pytest.mark.parametrize("options", [{"depths": (2,)}, {"depths": (1, 2), "labels": 1}])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +15,6 @@ from exit_checks import (
     NEAR_THRESHOLD,
     check_decisions,
     check_every_exit,
-    check_minimal_host,
-    check_row_independence,
     run,
 )
 from exit_rules import ENTROPIES, deebert_rule, pabee_rule
@@ -26,55 +23,6 @@ from vocabularies import random_rows
 
 pytestmark = pytest.mark.slow
 NEVER = float("-inf")
-
-
-@pytest.mark.parametrize(
-    "backbone, layout, labels", [*product(["bert", "roberta"], ["hf", "castorini"], [2, 4])]
-)
-def test_deebert(backbone: str, layout: str, labels: int, tmp_path: Path):
-    checkpoint = write_deebert(
-        tmp_path / "in", backbone=backbone, layout=layout, labels=labels, layers=6, seed=labels
-    )
-    export(checkpoint, tmp_path / "out")
-    session, reference = Session(tmp_path / "out", threads=1), DeeBertReference(checkpoint)
-    rows = list(random_rows(backbone, 400, seed=5))
-    check_every_exit(session, reference, rows)
-    signals = np.array([reference.signals(row) for row in rows])
-    for q in (0.05, 0.15, 0.3, 0.5, 0.8):
-        knobs = {"threshold": float(np.quantile(signals, q))}
-        check_decisions(session, reference, rows, knobs, (1, 16, 5))
-        check_minimal_host(session, rows[:40], knobs)
-    knobs = {"threshold": np.quantile(signals, 0.3, axis=0).tolist()}
-    check_decisions(session, reference, rows, knobs, (16,))
-    check_row_independence(session, reference, rows, knobs)
-
-
-@pytest.mark.parametrize(
-    "backbone, labels, groups, inner",
-    [
-        ("bert", 2, 1, 1),
-        ("bert", 4, 1, 1),
-        ("bert", 1, 1, 1),
-        ("albert", 1, 1, 1),
-        ("albert", 4, 3, 1),
-        ("albert", 3, 2, 2),
-        ("albert", 2, 6, 1),
-    ],
-)
-def test_pabee(backbone: str, labels: int, groups: int, inner: int, tmp_path: Path):
-    checkpoint = write_pabee(
-        tmp_path / "in", backbone=backbone, labels=labels, groups=groups, inner=inner, seed=2
-    )
-    export(checkpoint, tmp_path / "out")
-    session, reference = Session(tmp_path / "out", threads=1), PabeeReference(checkpoint)
-    rows = list(random_rows(backbone, 400, seed=5))
-    check_every_exit(session, reference, rows)
-    limits = [{"regression_threshold": limit} for limit in (0.2, 1.0)] if labels == 1 else [{}]
-    for patience, limit in product(range(7), limits):
-        knobs = {"threshold": patience, **limit}
-        check_decisions(session, reference, rows, knobs, (1, 16, 5))
-        check_minimal_host(session, rows[:40], knobs)
-    check_row_independence(session, reference, rows, {"threshold": 2, **limits[-1]})
 
 
 def knobs_of(session: Session, **wanted: float) -> dict[str, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,95 +18,31 @@ from effbert.runtime import Session
 from exit_checks import (
     batch,
     check_decisions,
-    check_default_knobs,
-    check_every_exit,
-    check_minimal_host,
-    check_row_independence,
     check_size,
     run,
 )
-from matrices import slow_but
 from reference import DeeBertReference
+from systems.case import ExportedCase
+from systems.cases import model_named, models_of
+from systems.exported import export_new
 
-NAMES = [
-    "deebert-bert-hf",
-    "deebert-bert-castorini",
-    "deebert-roberta-hf",
-    "deebert-roberta-castorini",
-]
 NEVER = -math.inf
-every_checkpoint = pytest.mark.parametrize(
-    "name", slow_but(NAMES, "deebert-bert-hf", "deebert-roberta-castorini")
-)
 
 
-@pytest.fixture
-def model(exported: Callable, name: str):
-    return exported(name)
-
-
-def quantile(model, q: float) -> float:
-    """The entropy below which a share `q` of all highways of all rows fall."""
-    return float(np.quantile([model.reference.signals(row) for row in model.rows], q))
-
-
-@every_checkpoint
-def test_every_exit_answers_like_the_reference(model):
-    check_every_exit(model.session, model.reference, model.rows)
-
-
-@every_checkpoint
-@pytest.mark.parametrize("q", [0.1, 0.3, 0.6])
-@pytest.mark.parametrize("sizes", [(1,), (16, 3, 8)], ids=["alone", "batches"])
-def test_rows_leave_where_the_loop_says(model, q: float, sizes: tuple[int, ...]):
-    knobs = {"threshold": quantile(model, q)}
-    met = check_decisions(model.session, model.reference, model.rows, knobs, sizes)
-    assert len(met) >= 3
-
-
-@every_checkpoint
-def test_every_exit_may_have_its_own_threshold(model):
-    signals = np.array([model.reference.signals(row) for row in model.rows])
-    thresholds = [float(np.quantile(column, 0.3)) for column in signals.T]
-    thresholds[1] = NEVER
-    met = check_decisions(
-        model.session, model.reference, model.rows, {"threshold": thresholds}, (16, 1)
-    )
-    assert met == [1, 3, 4, 5]
-
-
-@every_checkpoint
-def test_the_untrained_last_highway_answers_where_it_is_confident(model):
+@models_of("deebert")
+def test_the_untrained_last_highway_answers_where_it_is_confident(model: ExportedCase):
     last = [model.reference.signals(row)[-1] for row in model.rows]
-    knobs = {"threshold": [NEVER] * 4 + [float(np.median(last))]}
+    knobs = {"threshold": [NEVER] * (len(model.session.exits) - 1) + [float(np.median(last))]}
     check_decisions(model.session, model.reference, model.rows, knobs, (16,))
     found = run(model.session, model.rows, knobs, (16,))
-    assert (found["exit_layer"] == 5).all()
+    assert (found["exit_index"] == len(model.session.exits) - 1).all()
     main = np.stack([model.reference.exits(row)[-1] for row in model.rows])
     changed = np.abs(found["logits"] - main).max(axis=1) > 1e-2
     assert 0.3 < changed.mean() < 0.6
 
 
-@every_checkpoint
-def test_default_knobs_never_stop_a_row(model):
-    check_default_knobs(model.session, model.reference, model.rows[:50])
-
-
-@every_checkpoint
-def test_rows_do_not_depend_on_each_other(model):
-    knobs = {"threshold": quantile(model, 0.3)}
-    check_row_independence(model.session, model.reference, model.rows, knobs)
-
-
-@every_checkpoint
-def test_the_minimal_host_agrees(model):
-    for threshold in (quantile(model, 0.3), [quantile(model, 0.4)] * 5):
-        check_minimal_host(model.session, model.rows[:60], {"threshold": threshold})
-    check_minimal_host(model.session, model.rows[:10], {})
-
-
-@every_checkpoint
-def test_later_segments_need_shapes_for_the_mask_only(model):
+@models_of("deebert", "pabee")
+def test_later_segments_need_shapes_for_the_mask_only(model: ExportedCase):
     for segment in model.session.bundle.manifest.segments[1:]:
         graph = onnx.load(model.bundle / segment.file, load_external_data=False).graph
         constants = {weight.name for weight in graph.initializer}
@@ -116,32 +51,10 @@ def test_later_segments_need_shapes_for_the_mask_only(model):
         assert [node.op_type for node in graph.node].count("Shape") <= 1
 
 
-@every_checkpoint
-def test_the_manifest_tells_where_the_bundle_comes_from(model):
-    manifest = model.session.bundle.manifest
-    ported = model.name.endswith("hf")
-    assert manifest.source.format == "deebert"
-    assert manifest.source.architecture == model.reference.backbone.prefix
-    assert manifest.policy.name == ("entropy-exp" if ported else "entropy-naive")
-    assert len(manifest.labels) == len(model.reference.exits(model.rows[0])[0])
-    assert [segment.layer for segment in manifest.segments] == [1, 2, 3, 4, 5]
-    assert manifest.limits.max_length == 48
-    assert manifest.padding_free
-    assert manifest.parity is not None
-    assert max(map(float, manifest.parity.max_abs_diff)) <= 1e-4
-
-
-@every_checkpoint
-def test_nothing_but_the_weights_is_unpickled(model):
-    assert not (model.checkpoint / "pwned").exists()
-
-
-@pytest.mark.parametrize(
-    "name", slow_but(["deebert-bert-hf", "deebert-bert-castorini"], "deebert-bert-hf")
-)
-def test_texts_are_answered_like_their_token_ids(model):
+@model_named("deebert-bert-hf", "deebert-bert-castorini")
+def test_texts_are_answered_like_their_token_ids(model: ExportedCase):
     texts = ["a great film!", ("what is it?", "who was the 3rd man"), ""]
-    knobs = {"threshold": quantile(model, 0.5)}
+    knobs = {"threshold": model.quantile(0.5)}
     tokenizer = model.session.bundle.manifest.tokenizer
     assert tokenizer is not None
     reader = Tokenizer.from_file(str(model.bundle / tokenizer.file))
@@ -156,8 +69,9 @@ def test_texts_are_answered_like_their_token_ids(model):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["deebert-bert-wide"])
-def test_a_bundle_is_not_larger_than_its_checkpoint(model):
+def test_a_bundle_is_not_larger_than_its_checkpoint(tmp_path: Path):
+    options = {"hidden": 256, "layers": 3, "tokenizer": None}
+    model = export_new(tmp_path, write_deebert, DeeBertReference, **options)
     check_size(model.bundle, model.checkpoint)
     assert not (model.bundle / "weights.bin").exists()
 

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -16,139 +12,16 @@ from effbert.exporter.checkpoints.find import open_checkpoint
 from effbert.exporter.formats import choose_format, elasticbert
 from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime.errors import CheckpointError, ExportError
-from exit_checks import (
-    check_decisions,
-    check_default_knobs,
-    check_every_exit,
-    check_minimal_host,
-    check_row_independence,
-)
 from export_command import run_command, sentence
-from matrices import slow_but
 from systems.edits import claims, rewrite
 from systems.elasticbert_checkpoint import write_elasticbert
-from systems.elasticbert_reference import ElasticBertReference, PatientElasticBertReference
-from systems.exported import Exported, exit_layer_at, export_new, inspect, without
-
-NEVER = -math.inf
-
-
-@pytest.fixture(scope="module")
-def entropy(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """Four layers of the five that the file holds."""
-    folder = tmp_path_factory.mktemp("entropy")
-    return export_new(folder, write_elasticbert, ElasticBertReference, stored=5, noise=True)
-
-
-@pytest.fixture(scope="module")
-def patient(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Exported]:
-    """Number of labels -> a checkpoint that stops by patience."""
-
-    @cache
-    def make(labels: int) -> Exported:
-        folder = tmp_path_factory.mktemp("patience")
-        return export_new(
-            folder,
-            write_elasticbert,
-            PatientElasticBertReference,
-            policy="auto" if labels == 1 else "patience",
-            labels=labels,
-        )
-
-    return make
-
-
-def patience_knobs(labels: int, patience: int) -> dict[str, float]:
-    limit = {"regression_threshold": 0.3 * patience} if labels == 1 else {}
-    return {"threshold": patience, **limit}
-
+from systems.elasticbert_reference import ElasticBertReference
+from systems.exported import without
 
 # --- entropy ------------------------------------------------------------------------------------
 
 
-def test_every_exit_answers_like_the_reference(entropy: Exported):
-    check_every_exit(entropy.session, entropy.reference, entropy.rows)
-
-
-@pytest.mark.parametrize("q", [0.25, 0.4, 0.7])
-@pytest.mark.parametrize("sizes", [(1,), (16, 3, 8)], ids=["alone", "batches"])
-def test_rows_leave_where_the_loop_says(entropy: Exported, q: float, sizes: tuple[int, ...]):
-    knobs = {"threshold": entropy.quantile(q)}
-    met = check_decisions(entropy.session, entropy.reference, entropy.rows, knobs, sizes)
-    assert len(met) >= 3
-
-
-def test_every_exit_may_have_its_own_threshold(entropy: Exported):
-    thresholds = entropy.quantiles(0.4)
-    thresholds[1] = NEVER
-    knobs = {"threshold": thresholds}
-    met = check_decisions(entropy.session, entropy.reference, entropy.rows, knobs, (16, 1))
-    assert met == [1, 3, 4]
-
-
-def test_an_entropy_at_the_threshold_goes_on(entropy: Exported):
-    first = entropy.session.run({"input_ids": [entropy.rows[0]]}, {"threshold": math.inf}).signal[0]
-    above = float(np.nextafter(first, np.float32(math.inf)))
-    assert [exit_layer_at(entropy, t, NEVER) for t in (float(first), above)] == [4, 1]
-
-
-def test_default_knobs_never_stop_a_row(entropy: Exported):
-    check_default_knobs(entropy.session, entropy.reference, entropy.rows[:50])
-
-
-def test_rows_do_not_depend_on_each_other(entropy: Exported):
-    knobs = {"threshold": entropy.quantile(0.3)}
-    check_row_independence(entropy.session, entropy.reference, entropy.rows, knobs)
-
-
-def test_the_minimal_host_agrees(entropy: Exported):
-    check_minimal_host(entropy.session, entropy.rows[:60], {"threshold": entropy.quantiles(0.3)})
-    check_minimal_host(entropy.session, entropy.rows[:10], {})
-
-
-def test_two_paths_are_enough_and_inspect_names_the_system(entropy: Exported):
-    assert "ElasticBERT" in entropy.said
-    summary = inspect(entropy.bundle)
-    assert (summary["source"]["format"], summary["source"]["architecture"]) == (
-        "elasticbert",
-        "bert",
-    )
-    assert "ElasticBERT" in summary["source"]["paper"]
-    assert summary["policy"]["name"] == "entropy-exp"
-    assert [exit_["layer"] for exit_ in summary["exits"]] == [1, 2, 3, 4]
-    assert not (entropy.checkpoint / "pwned").exists()
-
-
 # --- patience -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("labels", slow_but([1, 2], 2))
-def test_every_patient_exit_answers_like_the_reference(
-    patient: Callable[[int], Exported], labels: int
-):
-    model = patient(labels)
-    check_every_exit(model.session, model.reference, model.rows)
-    check_default_knobs(model.session, model.reference, model.rows[:50])
-
-
-@pytest.mark.parametrize("labels", slow_but([1, 2], 2))
-@pytest.mark.parametrize("patience", [1, 2, 3])
-@pytest.mark.parametrize("sizes", [(1,), (16, 3, 8)], ids=["alone", "batches"])
-def test_patience_lets_rows_leave_where_the_loop_says(
-    patient: Callable[[int], Exported], labels: int, patience: int, sizes: tuple[int, ...]
-):
-    model, knobs = patient(labels), patience_knobs(labels, patience)
-    met = check_decisions(model.session, model.reference, model.rows, knobs, sizes)
-    assert met == [*range(patience + 1, 5)]
-
-
-@pytest.mark.parametrize("labels", slow_but([1, 2], 2))
-def test_patient_rows_do_not_depend_on_each_other(patient: Callable[[int], Exported], labels: int):
-    model, knobs = patient(labels), patience_knobs(labels, 1)
-    check_row_independence(model.session, model.reference, model.rows, knobs)
-    check_minimal_host(model.session, model.rows[:60], knobs)
-    name = "patience-regression" if labels == 1 else "patience"
-    assert model.session.bundle.manifest.policy.name == name
 
 
 # --- recognition and loading --------------------------------------------------------------------

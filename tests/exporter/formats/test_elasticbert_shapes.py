@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +11,8 @@ import pytest
 from effbert.exporter import export
 from effbert.runtime import Session
 from exit_checks import (
-    check_decisions,
     check_default_knobs,
     check_every_exit,
-    check_minimal_host,
-    check_row_independence,
     run,
 )
 from systems.elasticbert_checkpoint import write_elasticbert
@@ -25,28 +21,6 @@ from systems.exported import export_new
 from vocabularies import random_rows
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"pooled": False, "labels": 2},
-        {"layers": 6, "exits": 4},
-        {"layers": 6, "exits": 2, "stored": 6, "labels": 4},
-        {"layers": 6, "stored": 12, "tokenizer": "fast"},
-    ],
-)
-def test_dynamic(options: dict[str, Any], tmp_path: Path):
-    model = export_new(tmp_path, write_elasticbert, ElasticBertReference, **options)
-    depth = options.get("layers", 4)
-    layers = [exit_.layer for exit_ in model.session.exits]
-    assert layers == [*range(depth - options.get("exits", depth) + 1, depth + 1)]
-    check_every_exit(model.session, model.reference, model.rows)
-    for q in (0.1, 0.3, 0.6):
-        knobs = {"threshold": model.quantile(q)}
-        check_decisions(model.session, model.reference, model.rows, knobs, (1, 16, 5))
-        check_minimal_host(model.session, model.rows[:40], knobs)
-    check_row_independence(model.session, model.reference, model.rows, knobs)
 
 
 @pytest.mark.parametrize("labels", [1, 3])

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,133 +11,21 @@ import numpy as np
 import pytest
 import torch
 
-from checkpoints import write_pabee
-from effbert.exporter import export
 from effbert.exporter.checkpoints.find import open_checkpoint
 from effbert.exporter.formats import FORMATS, choose_format, elbert
 from effbert.exporter.models.load_options import LoadOptions
-from effbert.runtime import Session
 from effbert.runtime.errors import CheckpointError
 from exit_checks import (
-    check_decisions,
-    check_default_knobs,
-    check_every_exit,
-    check_minimal_host,
-    check_row_independence,
     run,
 )
 from export_command import run_command, sentence
-from reference import PabeeReference
+from systems.case import ExportedCase
+from systems.cases import model_named
 from systems.elbert_checkpoint import write_elbert
-from systems.elbert_reference import ElbertReference, closeness, elbert_rule
-from vocabularies import random_rows
 
 
-class WindowedPabee(PabeeReference):
-    """PABEE's classifiers under ELBERT's bias_1."""
-
-    rule = "bias-1"
-
-    def decide(self, ids: list[int], **knobs: Any):
-        return elbert_rule(self.exits(ids), self.rule, **knobs)
-
-    def margin(self, ids: list[int], **knobs: Any) -> float:
-        return closeness(self.exits(ids), self.rule, **knobs)
-
-
-# The knobs that a test gives, and how a checkpoint is written, exported and judged.
-BIAS_1 = {"exit_thres": 0.2, "cnt_thres": 2.0, "num_exit_layers": 2, "use_fc2": True}
-BIAS_3 = {"thres_name": "bias_3", "use_out_pooler": True, "pooler_input": "mean-max"}
-CHECKPOINTS: dict[str, tuple[Callable[..., Path], dict[str, Any], str, type]] = {
-    "bias-1": (write_elbert, BIAS_1, "auto", ElbertReference),
-    "bias-3-of-all-tokens": (write_elbert, BIAS_3, "auto", ElbertReference),
-    "pabee": (write_pabee, {"layers": 4, "tokenizer": None}, "elbert-bias-1", WindowedPabee),
-}
-KNOBS: list[dict[str, Any]] = [
-    {"threshold": 0.3, "window": 3, "margin": 0.05},
-    {"threshold": 0.05, "window": 2, "margin": 0.0},
-    {"threshold": -math.inf, "window": 2, "margin": 0.2},
-]
-every_checkpoint = pytest.mark.parametrize("name", CHECKPOINTS)
-
-
-@dataclass(frozen=True)
-class Model:
-    """A checkpoint, its bundle, and the loop that both are judged by."""
-
-    name: str
-    checkpoint: Path
-    bundle: Path
-
-    @cached_property
-    def reference(self) -> Any:
-        return CHECKPOINTS[self.name][3](self.checkpoint)
-
-    @cached_property
-    def session(self) -> Session:
-        return Session(self.bundle, threads=1)
-
-    @cached_property
-    def rows(self) -> list[list[int]]:
-        return list(random_rows("albert", 200))
-
-    def knobs(self, **wanted: Any) -> dict[str, Any]:
-        """Those wanted, and the range where there is one: half of what the probabilities cover."""
-        return wanted | ({"range": 0.15} if "range" in self.session.knobs else {})
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Model]:
-    @cache
-    def make(name: str) -> Model:
-        folder = tmp_path_factory.mktemp(name)
-        write, options, policy, _ = CHECKPOINTS[name]
-        checkpoint = write(folder / "checkpoint", **options)
-        export(checkpoint, folder / "bundle", policy=policy)
-        return Model(name, checkpoint, folder / "bundle")
-
-    return make
-
-
-@pytest.fixture
-def model(exported: Callable[[str], Model], name: str) -> Model:
-    return exported(name)
-
-
-@every_checkpoint
-def test_every_exit_answers_like_the_reference(model: Model):
-    check_every_exit(model.session, model.reference, model.rows)
-
-
-@every_checkpoint
-@pytest.mark.parametrize("knobs", KNOBS, ids=str)
-@pytest.mark.parametrize("sizes", [(1,), (16, 3, 8)], ids=["alone", "batches"])
-def test_rows_leave_where_the_loop_says(
-    model: Model, knobs: dict[str, Any], sizes: tuple[int, ...]
-):
-    wanted = model.knobs(**knobs)
-    met = check_decisions(model.session, model.reference, model.rows, wanted, sizes)
-    assert len(met) >= 2
-
-
-@every_checkpoint
-def test_rows_do_not_depend_on_each_other(model: Model):
-    knobs = model.knobs(**KNOBS[0])
-    check_row_independence(model.session, model.reference, model.rows, knobs)
-
-
-@every_checkpoint
-def test_the_minimal_host_agrees(model: Model):
-    rows = model.rows[:60]
-    if not model.session.bundle.manifest.padding_free:  # its caller then sees to equal lengths
-        rows = [row[:8] for row in rows if len(row) >= 8]
-    for knobs in KNOBS:
-        check_minimal_host(model.session, rows, model.knobs(**knobs))
-    check_minimal_host(model.session, rows[:10], {})
-
-
-@pytest.mark.parametrize("name", ["bias-1"])
-def test_the_rule_starts_with_the_settings_in_the_checkpoint(model: Model):
+@model_named("elbert-bias-1")
+def test_the_rule_starts_with_the_settings_in_the_checkpoint(model: ExportedCase):
     knobs = model.session.knobs
     assert {name: knob.default for name, knob in knobs.items()} == {
         "threshold": 0.2,
@@ -151,39 +36,6 @@ def test_the_rule_starts_with_the_settings_in_the_checkpoint(model: Model):
     given = run(model.session, model.rows, {"threshold": 0.2, "window": 2, "margin": 0.0}, (16,))
     np.testing.assert_array_equal(found, given["exit_layer"])
     assert len(set(found)) > 1
-
-
-@every_checkpoint
-def test_knobs_that_never_exit_never_do(model: Model):
-    never = {name: float(knob.never) for name, knob in model.session.knobs.items()}
-    found = run(model.session, model.rows[:50], never, (16,))
-    assert (found["exit_layer"] == 4).all()
-
-
-@pytest.mark.parametrize("name", ["pabee"])
-def test_default_knobs_never_stop_a_row_of_another_system(model: Model):
-    check_default_knobs(model.session, model.reference, model.rows[:50])
-
-
-@every_checkpoint
-def test_the_manifest_tells_where_the_bundle_comes_from(model: Model):
-    manifest = model.session.bundle.manifest
-    assert manifest.policy.name == ("elbert-bias-3" if "3" in model.name else "elbert-bias-1")
-    assert manifest.source.format == ("pabee" if model.name == "pabee" else "elbert")
-    assert manifest.padding_free == (model.name != "bias-3-of-all-tokens")
-    assert [segment.layer for segment in manifest.segments] == [1, 2, 3, 4]
-    assert manifest.parity is not None
-    assert manifest.parity.decisions > 0
-
-
-def test_two_paths_are_enough_for_the_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
-    checkpoint = write_elbert(tmp_path / "checkpoint", layers=2, noise=True, thres_name="logits")
-    outcome = run_command(capfd, checkpoint, tmp_path / "bundle")
-    assert outcome.code == 0, outcome.err
-    manifest = Session(tmp_path / "bundle").bundle.manifest
-    assert (manifest.source.format, manifest.policy.name) == ("elbert", "elbert-logits")
-    assert "ELBERT" in manifest.source.paper
-    assert not (checkpoint / "pwned").exists()
 
 
 # --- recognition and loading --------------------------------------------------------------------

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,89 +18,13 @@ from effbert.exporter.policies.entropy import ENTROPY_CATEGORICAL
 from effbert.exporter.policies.fastbert import ENTROPY_FASTBERT
 from effbert.runtime import Session
 from effbert.runtime.errors import CheckpointError
-from exit_checks import (
-    batch,
-    check_decisions,
-    check_default_knobs,
-    check_every_exit,
-    check_minimal_host,
-    check_row_independence,
-)
 from export_command import run_command, sentence
+from systems.case import ExportedCase
+from systems.cases import model_named
 from systems.edits import claims, rewrite
-from systems.exported import Exported, export_new
 from systems.fastbert_checkpoint import write_fastbert
 from systems.fastbert_reference import FastBertReference
 from vocabularies import random_rows
-
-LAYOUTS: dict[str, dict[str, object]] = {
-    "research": {"labels": 3, "noise": True},
-    "pypi": {"labels": 2, "pooling": "first", "tokenizer": None},
-}
-every_layout = pytest.mark.parametrize("layout", LAYOUTS)
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
-    @cache
-    def make(layout: str) -> Exported:
-        folder = tmp_path_factory.mktemp(layout)
-        return export_new(
-            folder, write_fastbert, FastBertReference, layout=layout, **LAYOUTS[layout]
-        )
-
-    return make
-
-
-@pytest.fixture
-def model(exported: Callable[[str], Exported], layout: str) -> Exported:
-    return exported(layout)
-
-
-@every_layout
-def test_every_exit_answers_like_the_reference(model: Exported):
-    check_every_exit(model.session, model.reference, model.rows)
-
-
-@every_layout
-@pytest.mark.parametrize("q", [0.1, 0.3, 0.6])
-@pytest.mark.parametrize("sizes", [(1,), (16, 3, 8)], ids=["alone", "batches"])
-def test_rows_leave_where_the_loop_says(model: Exported, q: float, sizes: tuple[int, ...]):
-    knobs = {"threshold": model.quantile(q)}
-    met = check_decisions(model.session, model.reference, model.rows, knobs, sizes)
-    assert len(met) >= 3
-
-
-@every_layout
-def test_default_knobs_never_stop_a_row(model: Exported):
-    check_default_knobs(model.session, model.reference, model.rows[:50])
-
-
-@every_layout
-def test_rows_do_not_depend_on_each_other(model: Exported):
-    check_row_independence(
-        model.session, model.reference, model.rows, {"threshold": model.quantile(0.3)}
-    )
-
-
-@every_layout
-def test_the_minimal_host_agrees(model: Exported):
-    for threshold in (model.quantile(0.3), [model.quantile(0.4)] * 4):
-        check_minimal_host(model.session, model.rows[:60], {"threshold": threshold})
-    check_minimal_host(model.session, model.rows[:10], {})
-
-
-@every_layout
-def test_only_the_script_stops_at_exactly_the_speed(model: Exported, layout: str):
-    row = model.rows[0]
-    signal = float(model.session.run(batch([row]), {"threshold": math.inf}).signal[0])
-    step = np.float32(signal)
-    speeds = [np.nextafter(step, np.float32(-1)), step, np.nextafter(step, np.float32(2))]
-    layers = []
-    for speed in speeds:
-        knobs = {"threshold": [float(speed), *[-math.inf] * 3]}
-        layers.append(int(model.session.run(batch([row]), knobs).exit_layer[0]))
-    assert layers == ([4, 1, 1] if layout == "research" else [4, 4, 1])
 
 
 def test_nan_stops_in_the_script_at_any_speed_and_never_in_the_package():
@@ -121,8 +43,8 @@ def test_nan_stops_in_the_script_at_any_speed_and_never_in_the_package():
             np.testing.assert_array_equal(fired, wanted)
 
 
-def test_the_second_text_has_a_segment_of_its_own(exported: Callable[[str], Exported]):
-    model = exported("research")
+@model_named("fastbert-research")
+def test_the_second_text_has_a_segment_of_its_own(model: ExportedCase):
     row, types = [2, 9, 8, 3, 30, 40, 3], [0, 0, 0, 0, 1, 1, 1]
     inputs = {"input_ids": [row], "token_type_ids": [types]}
     found = model.session.run_exits(inputs)["logits"][:, 0]
@@ -132,20 +54,12 @@ def test_the_second_text_has_a_segment_of_its_own(exported: Callable[[str], Expo
     assert np.abs(found - first).max() > 1e-2
 
 
-@every_layout
-def test_the_manifest_tells_where_the_bundle_comes_from(model: Exported, layout: str):
-    manifest = model.session.bundle.manifest
-    research = layout == "research"
-    assert manifest.source.format == "fastbert"
-    assert "FastBERT" in manifest.source.paper
-    assert manifest.policy.name == ("entropy-fastbert" if research else "entropy-categorical")
+@model_named("fastbert-research", "fastbert-pypi")
+def test_only_the_script_has_two_segments(model: ExportedCase):
+    manifest, research = model.session.bundle.manifest, model.name == "fastbert-research"
     assert manifest.limits.type_vocab_size == (2 if research else 0)
     assert ("token_type_ids" in {item.name for item in manifest.inputs}) == research
     assert (manifest.tokenizer is not None) == research
-    assert [segment.layer for segment in manifest.segments] == [1, 2, 3, 4]
-    assert manifest.padding_free
-    assert manifest.parity is not None
-    assert not (model.checkpoint / "pwned").exists()
 
 
 def test_the_unbiased_deviation_normalizes_with_epsilon_outside():
@@ -184,7 +98,7 @@ def load(checkpoint: Path, **options: object):
     return fastbert.load(open_checkpoint(checkpoint), LoadOptions(**options))
 
 
-@every_layout
+@pytest.mark.parametrize("layout", ["research", "pypi"])
 @pytest.mark.parametrize("noise", [False, True])
 def test_fastbert_is_recognised_and_nothing_else(layout: str, noise: bool, tmp_path: Path):
     assert claims(write_fastbert(tmp_path / "fastbert", layout=layout, noise=noise)) == ["fastbert"]

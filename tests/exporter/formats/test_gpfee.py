@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -17,114 +13,26 @@ from effbert.exporter.formats import choose_format, gpfee
 from effbert.exporter.heads.past_future import PastFutureHeads
 from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime.errors import CheckpointError
-from exit_checks import (
-    check_decisions,
-    check_default_knobs,
-    check_every_exit,
-    check_minimal_host,
-    check_row_independence,
-)
 from exit_rules import entropy_naive
 from export_command import run_command, sentence
 from matrices import slow_but
+from systems.case import ExportedCase
+from systems.cases import models_of
 from systems.edits import claims, rewrite
-from systems.exported import Exported, exit_layer_at, export_new, inspect, without
+from systems.exported import without
 from systems.gpfee_checkpoint import write_gpfee
-from systems.gpfee_reference import GpfeeReference, past_future
+from systems.gpfee_reference import past_future
 
-NEVER = -math.inf
 BACKBONES = ("bert", "roberta", "albert")
-every_backbone = pytest.mark.parametrize("backbone", slow_but(BACKBONES, "bert"))
-OPTIONS: dict[str, dict[str, object]] = {
-    "bert": {"labels": 2},
-    "roberta": {"noise": True},
-    "albert": {"tokenizer": None},
-}
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
-    @cache
-    def make(backbone: str) -> Exported:
-        folder = tmp_path_factory.mktemp(backbone)
-        return export_new(
-            folder, write_gpfee, GpfeeReference, backbone, backbone=backbone, **OPTIONS[backbone]
-        )
-
-    return make
-
-
-@pytest.fixture
-def model(exported: Callable[[str], Exported], backbone: str) -> Exported:
-    return exported(backbone)
-
-
-@every_backbone
-def test_every_exit_answers_like_the_reference(model: Exported):
-    check_every_exit(model.session, model.reference, model.rows)
-
-
-@every_backbone
-@pytest.mark.parametrize("q", [0.1, 0.3, 0.6])
-@pytest.mark.parametrize("sizes", [(1,), (16, 3, 8)], ids=["alone", "batches"])
-def test_rows_leave_where_the_loop_says(model: Exported, q: float, sizes: tuple[int, ...]):
-    knobs = {"threshold": model.quantile(q)}
-    met = check_decisions(model.session, model.reference, model.rows, knobs, sizes)
-    assert len(met) >= 3
-
-
-@every_backbone
-def test_every_exit_may_have_its_own_threshold(model: Exported):
-    thresholds = model.quantiles(0.4)
-    thresholds[1] = NEVER
-    knobs = {"threshold": thresholds}
-    met = check_decisions(model.session, model.reference, model.rows, knobs, (16, 1))
-    assert met == [1, 3, 4]
-
-
-@every_backbone
-def test_an_entropy_at_the_threshold_goes_on(model: Exported):
-    first = model.session.run({"input_ids": [model.rows[0]]}, {"threshold": math.inf}).signal[0]
-    above = float(np.nextafter(first, np.float32(math.inf)))
-    assert [exit_layer_at(model, t, NEVER) for t in (float(first), above)] == [4, 1]
-
-
-@every_backbone
-def test_default_knobs_never_stop_a_row(model: Exported):
-    check_default_knobs(model.session, model.reference, model.rows[:50])
-
-
-@every_backbone
-def test_rows_do_not_depend_on_each_other(model: Exported):
-    knobs = {"threshold": model.quantile(0.3)}
-    check_row_independence(model.session, model.reference, model.rows, knobs)
-
-
-@every_backbone
-def test_the_minimal_host_agrees(model: Exported):
-    check_minimal_host(model.session, model.rows[:60], {"threshold": model.quantiles(0.3)})
-    check_minimal_host(model.session, model.rows[:10], {})
-
-
-@every_backbone
-def test_two_running_sums_cross_each_cut(model: Exported):
+@models_of("gpfee")
+def test_two_running_sums_cross_each_cut(model: ExportedCase):
     classes = len(model.session.bundle.manifest.labels)
     for segment in model.session.bundle.manifest.segments[:-1]:
         made = {item.name: item.axes for item in segment.outputs}
         sums = [made[source] for name, source in segment.carries.items() if name != "hidden"]
         assert sums == [["batch", classes]] * 2
-
-
-@every_backbone
-def test_two_paths_are_enough_and_inspect_names_the_system(model: Exported, backbone: str):
-    assert "Past-Future" in model.said
-    summary = inspect(model.bundle)
-    assert (summary["source"]["format"], summary["source"]["architecture"]) == ("gpfee", backbone)
-    assert "Past-Future" in summary["source"]["paper"]
-    assert summary["policy"]["name"] == "entropy-naive"
-    assert [exit_["layer"] for exit_ in summary["exits"]] == [1, 2, 3, 4]
-    assert summary["limits"]["max_length"] == 48
-    assert not (model.checkpoint / "pwned").exists()
 
 
 # --- the heads' arithmetic ----------------------------------------------------------------------
@@ -186,7 +94,7 @@ def load(checkpoint: Path, **options: object):
     return gpfee.load(open_checkpoint(checkpoint), LoadOptions(**options))
 
 
-@every_backbone
+@pytest.mark.parametrize("backbone", slow_but(BACKBONES, "bert"))
 @pytest.mark.parametrize("parallel", ["", "module."])
 def test_past_future_is_recognised_and_nothing_else(backbone: str, parallel: str, tmp_path: Path):
     checkpoint = write_gpfee(tmp_path / "checkpoint", backbone=backbone, layers=2, noise=True)
@@ -197,7 +105,7 @@ def test_past_future_is_recognised_and_nothing_else(backbone: str, parallel: str
     assert not (checkpoint / "pwned").exists()
 
 
-@every_backbone
+@pytest.mark.parametrize("backbone", slow_but(BACKBONES, "bert"))
 def test_a_regression_has_no_entropy_to_stop_by(backbone: str, tmp_path: Path):
     checkpoint = write_gpfee(tmp_path / "checkpoint", backbone=backbone, layers=2, labels=1)
     description = load(checkpoint).description

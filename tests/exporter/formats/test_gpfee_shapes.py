@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +13,7 @@ from effbert.runtime import Session
 from exit_checks import (
     LOGITS_ATOL,
     NEAR_THRESHOLD,
-    check_decisions,
     check_every_exit,
-    check_minimal_host,
-    check_row_independence,
     check_size,
     run,
 )
@@ -29,26 +25,6 @@ from systems.gpfee_reference import GpfeeReference
 from vocabularies import random_rows
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"labels": 4, "layers": 6},
-        {"backbone": "roberta", "labels": 2, "layers": 6, "seed": 2},
-        {"backbone": "albert", "groups": 2, "layers": 6},
-        {"backbone": "albert", "inner": 2, "labels": 2},
-    ],
-)
-def test_past_future(options: dict[str, Any], tmp_path: Path):
-    backbone = options.get("backbone", "bert")
-    model = export_new(tmp_path, write_gpfee, GpfeeReference, backbone, **options)
-    check_every_exit(model.session, model.reference, model.rows)
-    for q in (0.05, 0.15, 0.3, 0.5, 0.8):
-        knobs = {"threshold": model.quantile(q)}
-        check_decisions(model.session, model.reference, model.rows, knobs, (1, 16, 5))
-        check_minimal_host(model.session, model.rows[:40], knobs)
-    check_row_independence(model.session, model.reference, model.rows, knobs)
 
 
 @pytest.mark.parametrize("layers", [[1, 3, 5], [2, 4], [5], [1]])

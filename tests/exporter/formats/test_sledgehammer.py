@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,105 +16,25 @@ from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime import Session
 from effbert.runtime.errors import CheckpointError, ExportError
 from exit_checks import (
-    batch,
     check_decisions,
-    check_default_knobs,
-    check_every_exit,
-    check_minimal_host,
-    check_row_independence,
     run,
 )
 from export_command import run_command, sentence
-from matrices import slow_but
-from systems.exported import Exported, export_new
+from systems.case import ExportedCase
+from systems.cases import model_named, models_of
 from systems.sledgehammer_checkpoint import HIDDEN, write_sledgehammer
 from systems.sledgehammer_reference import SledgehammerReference
 
-CHECKPOINTS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "chained": {"chained": True, "temperature": "2_1_3", "labels": ("no", "yes")},
-}
-TEMPERATURES = (None, 1.5, [3.0, 0.8, 2.0])
-every_checkpoint = pytest.mark.parametrize("name", slow_but(CHECKPOINTS, "plain"))
+
+@models_of("sledgehammer")
+def test_one_threshold_serves_all_exits(model: ExportedCase):
+    knobs = {"threshold": float(np.median(model.quantiles(0.5)))}
+    met = check_decisions(model.session, model.reference, model.rows, knobs, (16, 1))
+    assert len(met) >= min(3, len(model.session.exits))
 
 
-def knobs_of(model: Exported, q: float, temperature: Any = None) -> dict[str, Any]:
-    """Thresholds that a share 1 - q of the rows reaches at each exit."""
-    signals = [model.reference.signals(row, temperature) for row in model.rows]
-    knobs: dict[str, Any] = {"threshold": np.quantile(signals, q, axis=0).tolist()}
-    return knobs if temperature is None else knobs | {"temperature": temperature}
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
-    @cache
-    def make(name: str) -> Exported:
-        folder = tmp_path_factory.mktemp(name)
-        return export_new(folder, write_sledgehammer, SledgehammerReference, **CHECKPOINTS[name])
-
-    return make
-
-
-@pytest.fixture
-def model(exported: Callable[[str], Exported], name: str) -> Exported:
-    return exported(name)
-
-
-@every_checkpoint
-def test_every_exit_answers_like_the_reference(model: Exported):
-    reference = SledgehammerReference(model.checkpoint, temperature=1.0)
-    check_every_exit(model.session, reference, model.rows)
-
-
-@every_checkpoint
-@pytest.mark.parametrize("temperature", TEMPERATURES, ids=str)
-@pytest.mark.parametrize("q", [0.3, 0.6, 0.9])
-@pytest.mark.parametrize("sizes", [(1,), (16, 3, 8)], ids=["alone", "batches"])
-def test_rows_leave_where_the_loop_says(
-    model: Exported, temperature: Any, q: float, sizes: tuple[int, ...]
-):
-    knobs = knobs_of(model, q, temperature)
-    met = check_decisions(model.session, model.reference, model.rows, knobs, sizes)
-    assert met == [1, 2, 3]
-
-
-@every_checkpoint
-def test_one_threshold_serves_all_exits(model: Exported):
-    knobs = {"threshold": float(np.median(knobs_of(model, 0.5)["threshold"]))}
-    assert len(check_decisions(model.session, model.reference, model.rows, knobs, (16, 1))) == 3
-
-
-@every_checkpoint
-def test_default_knobs_never_stop_a_row(model: Exported):
-    check_default_knobs(model.session, model.reference, model.rows[:50])
-
-
-@every_checkpoint
-def test_rows_do_not_depend_on_each_other(model: Exported):
-    check_row_independence(model.session, model.reference, model.rows, knobs_of(model, 0.5))
-
-
-@every_checkpoint
-def test_the_minimal_host_agrees(model: Exported):
-    for temperature in TEMPERATURES:
-        check_minimal_host(model.session, model.rows[:60], knobs_of(model, 0.5, temperature))
-    check_minimal_host(model.session, model.rows[:10], {})
-
-
-@every_checkpoint
-def test_a_probability_at_the_threshold_leaves(model: Exported):
-    row = model.rows[0]
-    signal = float(model.session.run(batch([row]), {"threshold": 0.0}).signal[0])
-    above = float(np.nextafter(np.float32(signal), np.float32(2)))
-    layers = [
-        int(model.session.run(batch([row]), {"threshold": [t, math.inf, math.inf]}).exit_layer[0])
-        for t in (signal, above)
-    ]
-    assert layers == [1, 5]
-
-
-@pytest.mark.parametrize("name", ["plain"])
-def test_a_higher_temperature_divides_the_logits_once(model: Exported):
+@model_named("sledgehammer")
+def test_a_higher_temperature_divides_the_logits_once(model: ExportedCase):
     rows, knobs = model.rows[:20], {"threshold": 0.0}
     found = run(model.session, rows, knobs, (16,))
     cooler = run(model.session, rows, knobs | {"temperature": 4.0}, (16,))
@@ -126,8 +43,8 @@ def test_a_higher_temperature_divides_the_logits_once(model: Exported):
     np.testing.assert_allclose(cooler["signal"], signal, atol=1e-6)
 
 
-@every_checkpoint
-def test_sums_of_the_exits_to_come_are_carried_and_no_pooled_states(model: Exported):
+@models_of("sledgehammer")
+def test_sums_of_the_exits_to_come_are_carried_and_no_pooled_states(model: ExportedCase):
     segments = model.session.bundle.manifest.segments
     for k, segment in enumerate(segments[1:], start=1):
         axes = [t.axes for t in segment.inputs if t.name.startswith("carry_")]
@@ -135,20 +52,14 @@ def test_sums_of_the_exits_to_come_are_carried_and_no_pooled_states(model: Expor
         assert sums == [["batch", len(segments) - k + 1, HIDDEN]]
 
 
-@every_checkpoint
-def test_the_manifest_tells_where_the_bundle_comes_from(model: Exported, name: str):
+@model_named("sledgehammer", "sledgehammer-chained")
+def test_labels_and_temperatures_are_those_of_training(model: ExportedCase):
     manifest = model.session.bundle.manifest
-    chained = name == "chained"
-    assert manifest.source.format == "sledgehammer"
-    assert "Right Tool" in manifest.source.paper
-    assert manifest.policy.name == "confidence"
+    chained = model.name.endswith("chained")
     assert manifest.labels == (["no", "yes"] if chained else ["neg", "neutral", "pos"])
-    assert [segment.layer for segment in manifest.segments] == [1, 3, 5]
     knobs = {knob.name: knob.default for knob in manifest.knobs}
     expected = [2.0, 1.0, 3.0] if chained else [1.0, 1.0, 1.0]
     assert knobs == {"threshold": "inf", "temperature": expected}
-    assert manifest.padding_free
-    assert manifest.parity is not None
     assert manifest.parity.decisions > 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +12,6 @@ from effbert.exporter import export
 from effbert.runtime import Session
 from exit_checks import (
     batch,
-    check_decisions,
-    check_every_exit,
-    check_minimal_host,
-    check_row_independence,
     run,
 )
 from exit_rules import entropy_safe
@@ -26,33 +21,6 @@ from vocabularies import random_rows
 
 pytestmark = pytest.mark.slow
 ROWS = list(random_rows("bert", 300, seed=4))
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"exits": (0, 3, 5, 7), "chained": True, "labels": tuple("abcd")},
-        {"exits": (1, 2, 3), "labels": ("no", "yes"), "layers": 6},
-        {"exits": (4, 6), "temperature": "1.7_2.3", "seed": 5},
-        {"exits": (0, 1, 2, 3, 4), "chained": True, "temperature": "2_2_2_2_2"},
-    ],
-    ids=str,
-)
-def test_every_shape(options: dict[str, Any], tmp_path: Path):
-    checkpoint = write_sledgehammer(tmp_path / "in", **options)
-    export(checkpoint, tmp_path / "out")
-    session = Session(tmp_path / "out", threads=1)
-    check_every_exit(session, SledgehammerReference(checkpoint, temperature=1.0), ROWS)
-    reference = SledgehammerReference(checkpoint)
-    for temperature in (None, 1.5, np.linspace(0.8, 2.5, len(session.exits)).tolist()):
-        given = {} if temperature is None else {"temperature": temperature}
-        signals = [reference.signals(row, temperature) for row in ROWS]
-        for q in (0.2, 0.5, 0.8):
-            knobs = {"threshold": np.quantile(signals, q, axis=0).tolist(), **given}
-            met = check_decisions(session, reference, ROWS, knobs, (1, 16, 5))
-            assert len(met) >= 2
-        check_minimal_host(session, ROWS[:40], knobs)
-        check_row_independence(session, reference, ROWS[:80], knobs)
 
 
 def test_other_policies_judge_the_tempered_logits(tmp_path: Path):

@@ -14,7 +14,7 @@ import pytest
 
 from checkpoints import write_deebert, write_pabee
 from effbert.exporter import export
-from effbert.exporter.precision.lowering import PRECISIONS
+from effbert.exporter.options import PRECISIONS
 from effbert.runtime import Session, open_bundle
 from effbert.runtime.bundle.names import WEIGHTS_NAME
 from effbert.runtime.checks.replay import validate

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -40,14 +40,18 @@ class Exported:
     def rows(self) -> list[list[int]]:
         return list(random_rows(self.vocabulary, 200))
 
+    @cached_property
+    def signals(self) -> np.ndarray:
+        """The signals of all rows at all exits, [rows, exits]."""
+        return np.array([self.reference.signals(row) for row in self.rows])
+
     def quantiles(self, q: float) -> list[float]:
         """The value below which a share `q` of the signals falls, for each exit."""
-        signals = [self.reference.signals(row) for row in self.rows]
-        return np.quantile(signals, q, axis=0).tolist()
+        return np.quantile(self.signals, q, axis=0).tolist()
 
     def quantile(self, q: float) -> float:
         """The value below which a share `q` of the signals of all exits falls."""
-        return float(np.quantile([self.reference.signals(row) for row in self.rows], q))
+        return float(np.quantile(self.signals, q))
 
 
 def export_new(
@@ -55,16 +59,12 @@ def export_new(
     write: Callable[..., Path],
     reference: Callable[[Path], Any],
     vocabulary: str = "bert",
-    policy: str = "auto",
+    arguments: Sequence[str] = (),
     **options: Any,
 ) -> Exported:
-    """Write a checkpoint with these options; `effbert-export CHECKPOINT BUNDLE` it.
-
-    Only a `policy` that is not the system's own needs an option.
-    """
+    """Write a checkpoint with these options; `effbert-export CHECKPOINT BUNDLE ARGUMENTS` it."""
     checkpoint, bundle = write(folder / "checkpoint", **options), folder / "bundle"
-    chosen = [] if policy == "auto" else ["--policy", policy]
-    result = CliRunner().invoke(export_command, [str(checkpoint), str(bundle), *chosen])
+    result = CliRunner().invoke(export_command, [str(checkpoint), str(bundle), *arguments])
     assert result.exit_code == 0, result.output
     return Exported(checkpoint, bundle, result.output, reference(checkpoint), vocabulary)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from effbert.exporter.write.temperature import LEAST, MOST, fit_temperatures
+from effbert.exporter.verify.temperature import LEAST, MOST, fit_temperatures
 from effbert.runtime.errors import InputError, MissingDependencyError
 
 
