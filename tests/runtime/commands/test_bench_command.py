@@ -12,12 +12,12 @@ from click.testing import CliRunner, Result
 
 from bundle_edits import at, edit_manifest
 from effbert.runtime import Session
-from effbert.runtime.bench import arms as bench_arms
 from effbert.runtime.bench import timing as bench_measure
 from effbert.runtime.bench.workloads import random_workloads, sentence_lengths
 from effbert.runtime.bundle.folder import open_bundle
 from effbert.runtime.bundle.manifest import Limits
 from effbert.runtime.commands import effbert
+from effbert.runtime.engines import table
 from effbert.runtime.engines.table import ENGINES
 
 POINTS = [
@@ -125,10 +125,10 @@ def test_the_plot_is_written(bundle: Path, data: Path, tmp_path: Path, on_texts:
 def test_engines_that_are_not_installed_are_left_out(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bench_arms, "find_spec", lambda name: name == "onnxruntime")
+    monkeypatch.setattr(table, "find_spec", lambda name: name == "onnxruntime")
     report = found(bench(bundle, "--batch", 1, "--lengths", 4, "--json"))
     assert [result["engine"] for result in report["results"]] == ["onnxruntime"]
-    monkeypatch.setattr(bench_arms, "find_spec", lambda name: None)
+    monkeypatch.setattr(table, "find_spec", lambda name: None)
     result = bench(bundle)
     assert result.exit_code == 2
     assert 'pip install "effbert[cpu]" or pip install "effbert[openvino]"' in result.output
@@ -175,7 +175,7 @@ def broken(text: str) -> Callable[[Path], list[Any]]:
         (lambda _: ["--batch", "0"], "integers from 1"),
         (lambda _: ["--batch", "1;8"], "integers from 1"),
         (lambda _: ["--rounds", "0"], "--rounds"),
-        (lambda _: ["--threads", "0"], "Threads"),
+        (lambda _: ["--threads", "0"], "0 is not in the range"),
         (lambda folder: ["--data", folder / "none.csv"], "cannot be read"),
         (broken("label\n1\n"), "needs the column text"),
         (broken("text\n"), "holds no rows"),
