@@ -207,3 +207,25 @@ def test_a_circle_is_found() -> None:
 @pytest.mark.parametrize("package", ["exporter", "runtime"])
 def test_at_most_ten_files_lie_at_the_root_of_a_package(package: str) -> None:
     assert len([path for path in (ROOT / package).iterdir() if path.is_file()]) <= 10
+
+
+# Rooms that may use one name for one thing: a paper's system and its policy, the two pipelines, a
+# command and what it runs, the engine of each library.
+NAMESAKES = (
+    {"exporter.formats", "exporter.policies"},
+    {"exporter", "graph_passes"},
+    {"runtime.commands", "runtime.points"},
+)
+
+
+def test_no_two_modules_have_the_same_name_for_different_things() -> None:
+    rooms: dict[str, set[str]] = {}
+    for module, path in FILES.items():
+        room, _, name = module.rpartition(".")
+        if path.name != "__init__.py" and (room, name) != (
+            f"runtime.engines.{room[16:]}",
+            "engine",
+        ):
+            rooms.setdefault(name, set()).add(room)
+    shared = {name: found for name, found in rooms.items() if len(found) > 1}
+    assert {name: found for name, found in shared.items() if found not in NAMESAKES} == {}

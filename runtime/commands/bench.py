@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from effbert.runtime.bundle.folder import open_bundle
-from effbert.runtime.commands.options import json_option, threads_option
+from effbert.runtime.commands.shared_options import json_option, threads_option
 from effbert.runtime.console.groups import Reporting
 from effbert.runtime.console.parameters import NumberList
 from effbert.runtime.console.tables import print_table

@@ -12,7 +12,7 @@ from effbert.runtime.bundle.folder import Bundle, open_bundle
 from effbert.runtime.bundle.manifest import Manifest
 from effbert.runtime.bundle.parity_text import spell_agreement
 from effbert.runtime.bundle.variants import knob_combinations, spell, split_variants
-from effbert.runtime.commands.options import json_option
+from effbert.runtime.commands.shared_options import json_option
 from effbert.runtime.console.groups import Reporting
 from effbert.runtime.console.tables import amount, print_table
 from effbert.runtime.engines.row_independence import row_independence

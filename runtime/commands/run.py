@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from effbert.runtime.commands.options import engine_option, json_option, threads_option
+from effbert.runtime.commands.shared_options import engine_option, json_option, threads_option
 from effbert.runtime.console.groups import Reporting
 from effbert.runtime.console.parameters import KnobSetting
 from effbert.runtime.console.tables import printable

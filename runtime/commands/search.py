@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from effbert.runtime.commands.options import engine_option, json_option, threads_option
+from effbert.runtime.commands.shared_options import engine_option, json_option, threads_option
 from effbert.runtime.console.groups import GroupedCommand
 from effbert.runtime.console.parameters import GroupedOption
 from effbert.runtime.console.tables import print_table

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from effbert.runtime.commands.options import engine_option, json_option
+from effbert.runtime.commands.shared_options import engine_option, json_option
 from effbert.runtime.console.groups import Reporting
 from effbert.runtime.console.tables import amount, print_table
 

@@ -67,7 +67,8 @@ def test_a_config_that_asks_for_tuples_changes_nothing(write: Callable[..., Path
 
 def test_a_last_highway_is_for_checkpoints_that_have_one(tmp_path: Path):
     for value in ("on", "off"):
-        assert dry_run(write_deebert(tmp_path / value), "--last-highway", value).exit_code == 0
+        result = dry_run(write_deebert(tmp_path / value), "--last-highway", value)
+        assert json.loads(result.stdout)["format"] == "deebert"
     result = dry_run(write_pabee(tmp_path / "pabee"), "--last-highway", "off")
     assert result.exit_code == 2
     assert "leave --last-highway out" in result.output

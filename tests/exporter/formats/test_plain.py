@@ -54,6 +54,11 @@ def checkpoint(tmp_path: Path) -> Path:
     return tmp_path / "checkpoint"
 
 
+def load_plain(folder: Path) -> Tensors:
+    """The weights of the model that is made of a checkpoint."""
+    return plain.load(open_checkpoint(folder), LoadOptions()).state_dict()
+
+
 def edit_config(folder: Path, **fields: Any) -> None:
     """Set fields of config.json; None removes one."""
     path = folder / "config.json"
@@ -133,8 +138,12 @@ def test_old_names_and_leftovers_of_pretraining_load(checkpoint: Path, tmp_path:
         extra = {"cls.predictions.bias": torch.zeros(99)}
         return old | extra | {"bert.embeddings.position_ids": torch.arange(140)[None]}
 
+    new = load_plain(checkpoint)
     edit_tensors(checkpoint, age)
-    dry_run(checkpoint)
+    assert "bert.embeddings.LayerNorm.gamma" in load_file(checkpoint / "model.safetensors")
+    old = load_plain(checkpoint)
+    assert new.keys() == old.keys()
+    assert all(torch.equal(tensor, old[name]) for name, tensor in new.items())
 
 
 def test_half_precision_weights_are_computed_in_float32(checkpoint: Path):

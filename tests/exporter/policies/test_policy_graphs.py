@@ -174,8 +174,10 @@ def test_default_knobs_never_stop_a_row(policy: str):
     scores[0] = 0
     extras = {f"given_{name}": scores[:, 0] for name in POLICIES[policy].needs}
     found = answer(session, {"scores": scores, **extras, **start(policy, 50, labels)})
-    if policy != "entropy-fastbert":  # whose NaN leaves
-        assert not found["exit"].any()
+    unsure = np.isnan(found["signal"])
+    assert not found["exit"][~unsure].any()
+    # Where it is NaN the script of FastBERT leaves, whatever the speed.
+    assert (found["exit"][unsure] == (policy == "entropy-fastbert")).all()
 
 
 @pytest.mark.parametrize(

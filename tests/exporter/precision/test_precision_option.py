@@ -19,11 +19,12 @@ from effbert.runtime import Session, open_bundle
 from effbert.runtime.bundle.names import WEIGHTS_NAME
 from effbert.runtime.checks.replay import validate
 from effbert.runtime.engines import row_independence as rows
-from effbert.runtime.engines.onnxruntime.engine import OnnxRuntime, OnnxRuntimeChain
+from effbert.runtime.engines.onnxruntime.engine import OnnxRuntimeChain
 from effbert.runtime.engines.onnxruntime.joined import join_segments
 from effbert.runtime.errors import InputError
 from exit_checks import batch, pad_id
 from export_command import contents, run_command, sentence
+from separate_segments import keep_apart
 from systems.compressed_checkpoint import write_pruned
 from vocabularies import random_rows
 
@@ -111,7 +112,7 @@ def test_products_of_int8_add_their_bias_in_one_graph(
     assert sorted(domains) == ["", "com.microsoft"]
     inputs = {"input_ids": np.random.default_rng(0).integers(5, 60, (7, 12))}
     together = Session(opened)
-    monkeypatch.delattr(OnnxRuntime, "join")
+    keep_apart(monkeypatch)
     apart = Session(opened)
     assert isinstance(together._chains.default._segments, OnnxRuntimeChain)
     for name, expected in apart.run_exits(inputs).items():

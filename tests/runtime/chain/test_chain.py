@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from effbert.runtime import Session
 from effbert.runtime.chain.one_by_one import OneByOne
-from effbert.runtime.engines.onnxruntime.engine import OnnxRuntime
 from effbert.runtime.engines.row_independence import DIFFERENCES, EXACT
 from row_by_row import RowByRow
+from separate_segments import keep_apart
 from task_bundles import build_token_bundle, report_layers_of_tokens
 from tiny_bundle import EXITS, MAX_LENGTH, VOCABULARY
 
@@ -109,7 +109,7 @@ class Recorder:
 def recorded(
     bundles: dict[str, Path], request: Any, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Session, list[tuple[int, ...]]]]:
-    monkeypatch.delattr(OnnxRuntime, "join")  # so that every run of a segment is seen
+    keep_apart(monkeypatch)  # so that every run of a segment is seen
     shapes: list[tuple[int, ...]] = []
     with Session(bundles[request.param], threads=1) as session:
         record(session, shapes)

@@ -9,23 +9,9 @@ from pathlib import Path
 import pytest
 
 from tiny_bundle import build_tiny_bundle
+from walled_command import walled_effbert
 
 BIN = Path(sys.executable).parent
-# Puts a wall in front of these imports, then runs the installed `effbert` command.
-WALLED_COMMAND = """
-import sys
-from importlib.abc import MetaPathFinder
-
-class Wall(MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"torch", "transformers", "onnx", "onnx_ir", "onnxscript"}:
-            raise ImportError(f"{name} is walled off")
-
-sys.meta_path.insert(0, Wall())
-from effbert.runtime.commands import main
-sys.argv[0] = "effbert"
-sys.exit(main())
-"""
 
 
 def seconds(command: list[str], tries: int = 5) -> float:
@@ -37,13 +23,6 @@ def seconds(command: list[str], tries: int = 5) -> float:
         after = os.times()
         times.append(sum(after[2:4]) - sum(before[2:4]))
     return min(times)
-
-
-def effbert(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run `effbert` with torch, transformers and the onnx libraries walled off."""
-    command = [sys.executable, "-c", WALLED_COMMAND, *map(str, arguments)]
-    environment = os.environ | {"NO_COLOR": "1", "COLUMNS": "200"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
 @pytest.fixture(scope="module")
@@ -75,13 +54,13 @@ def test_importing_the_exporter_does_not_load_torch() -> None:
 
 @pytest.mark.parametrize("command", ["inspect", "validate"])
 def test_a_bundle_is_inspected_and_validated_without_torch(command: str, bundle: Path) -> None:
-    done = effbert(command, bundle)
+    done = walled_effbert(command, bundle)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
 
 
 def test_a_bundle_answers_without_torch(bundle: Path) -> None:
-    done = effbert("run", bundle, "a very good film")
+    done = walled_effbert("run", bundle, "a very good film")
     assert done.returncode == 0, done.stderr
     assert any(label in done.stdout for label in ("negative", "neutral", "positive"))
 
@@ -90,7 +69,7 @@ def test_export_without_torch_is_one_sentence_that_names_the_extra(tmp_path: Pat
     checkpoint = tmp_path / "checkpoint"
     checkpoint.mkdir()
     (checkpoint / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
-    done = effbert("export", checkpoint, tmp_path / "bundle")
+    done = walled_effbert("export", checkpoint, tmp_path / "bundle")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "effbert[export" in done.stderr

@@ -25,6 +25,7 @@ from effbert.runtime.points import measure
 from effbert.runtime.points import search as pipeline
 from search_command import SMALL, search, summary, table, texts
 from tiny_bundle import build_tiny_bundle
+from walled_command import walled_effbert
 
 EFFBERT = Path(sys.executable).with_name("effbert")
 
@@ -136,7 +137,7 @@ def test_costs_are_those_of_the_full_model_whatever_the_defaults(
 
 def test_it_runs_without_torch(folder: Path, copied: Callable[[str], Path]) -> None:
     data = folder / "lengths.csv"
-    done = effbert("search", copied("lengths"), "--data", data, *SMALL, "--generations", "0")
+    done = walled_effbert("search", copied("lengths"), "--data", data, *SMALL, "--generations", "0")
     assert done.returncode == 0, done.stderr
     assert "front-1" in done.stdout
 
@@ -146,24 +147,29 @@ def test_the_table_names_the_points(folder: Path, copied: Callable[[str], Path])
     assert result.exit_code == 0, result.output
     title, columns, first, *_ = result.stdout.splitlines()
     assert title == "Front of 7 evaluated, now operating points of the bundle"
-    names = ["point", "flops ratio", "accuracy, %", "full accuracy, %", "lengths"]
+    names = ["point", "flops ratio", "accuracy, %", "full accuracy, %", "lengths", "threshold"]
     assert columns.split("\t") == names
     assert first.startswith("front-1\t0.")
 
 
-def test_killed_at_any_moment_it_goes_on(folder: Path, copied: Callable[[str], Path]) -> None:
+@pytest.mark.parametrize("lines", [1, 2, 6, 13])  # of the header, and of the first generations
+def test_killed_at_any_moment_it_goes_on(
+    folder: Path, copied: Callable[[str], Path], lines: int
+) -> None:
     bundle, data = copied("lengths"), folder / "lengths.csv"
     store = bundle.with_name("lengths.search.jsonl")
     command = [EFFBERT, "search", bundle, "--data", data, *SMALL, "--generations", "500"]
     with subprocess.Popen(command) as process:
-        wait_for(lambda: store.exists() and store.read_bytes().count(b"\n") > 12)
+        wait_for(lambda: store.exists() and store.read_bytes().count(b"\n") >= lines)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     killed = store.read_bytes()
+    whole_lines = killed[: killed.rfind(b"\n") + 1]
     assert open_bundle(bundle).manifest.operating_points == []
-    generations = str(json.loads(killed.splitlines()[-1])["generation"] + 1)
+    reached = json.loads(whole_lines.splitlines()[-1]).get("generation", 0)  # not in the header
+    generations = str(reached + 1)
     resumed = summary(search(bundle, data, "--generations", generations, "--resume", "--json"))
-    assert store.read_bytes().startswith(killed[: killed.rfind(b"\n") + 1])
+    assert store.read_bytes().startswith(whole_lines)
     whole = summary(
         search(bundle, data, "--generations", generations, "--store", f"{store}.2", "--json")
     )
@@ -186,7 +192,7 @@ def test_ctrl_c_names_the_way_to_go_on(folder: Path, copied: Callable[[str], Pat
     data = folder / "exits.csv"
     command = [EFFBERT, "search", bundle, "--data", data, "--over", "threshold", "--threads", "1"]
     command += ["--generations", "0", "--population", "31"]
-    start = [sys.executable, "-c", SIGINT_ON + f"main({[*map(str, command[1:])]})"]
+    start = [sys.executable, "-c", SIGINT_ON + f"main({[*map(str, command[1:])]!r})"]
     with subprocess.Popen(start, stderr=subprocess.PIPE, text=True) as process:
         wait_for(lambda: store.exists() and store.read_bytes().count(b"\n") > 2)
         process.send_signal(signal.SIGINT)
@@ -228,7 +234,7 @@ def test_an_earlier_search_is_refused_or_resumed(
 @pytest.mark.parametrize(
     "name, content, arguments, message",
     [
-        ("exits", None, [], "no knob 'lengths' to search (its knobs: threshold); export it with"),
+        ("exits", None, ["--over", "lengths"], "no knob 'lengths' to search"),
         ("lengths", None, ["--over", "width"], "--over: got width, expected lengths, threshold"),
         ("ids", None, [], "A bundle without a tokenizer cannot be searched"),
         ("patience", None, ["--over", "threshold"], "no knob 'threshold' to search"),
@@ -255,8 +261,9 @@ def test_mistakes_are_one_sentence(
         data.write_text(content)
     result = search(folder / name, data, "--store", str(tmp_path / "store"), *arguments)
     assert result.exit_code == 2, result.output
-    assert message in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
+    *usage, sentence = result.stderr.strip().splitlines()
+    assert message in sentence
+    assert not usage or usage[0].startswith("Usage: effbert search ")
     assert not (tmp_path / "store").exists()
 
 

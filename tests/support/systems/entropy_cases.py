@@ -30,7 +30,7 @@ DEEBERT = {
 CASTORINI = {"layout": "castorini", "policy": "entropy-naive"}
 deebert = partial(case_of, DEEBERT)
 DEEBERTS = [
-    deebert("deebert-bert-hf", layers=4, tokenizer="fast"),
+    deebert("deebert-bert-hf", layers=4, tokenizer="fast", knobs=at_quantiles(0.3, 0.45, 0.6)),
     deebert(
         "deebert-roberta-castorini",
         **CASTORINI,
@@ -134,13 +134,14 @@ ELASTICBERT = {
     "policy": "entropy-exp",
     "knobs": at_quantiles(0.25, 0.4, 0.7),
 }
+RARELY = {**MANY, "least": 1}
 elasticbert = partial(case_of, ELASTICBERT)
 ELASTICBERTS = [
     elasticbert("elasticbert", stored=5, noise=True),
     elasticbert("elasticbert-unpooled", **MANY, pooled=False, labels=2),
-    elasticbert("elasticbert-4-of-6", **MANY, layers=6, exits=4, exit_layers=(3, 4, 5, 6)),
+    elasticbert("elasticbert-4-of-6", **RARELY, layers=6, exits=4, exit_layers=(3, 4, 5, 6)),
     elasticbert(
-        "elasticbert-2-of-6", **MANY, layers=6, exits=2, stored=6, labels=4, exit_layers=(5, 6)
+        "elasticbert-2-of-6", **RARELY, layers=6, exits=2, stored=6, labels=4, exit_layers=(5, 6)
     ),
     elasticbert("elasticbert-6-of-12", **MANY, layers=6, stored=12, tokenizer="fast"),
 ]

@@ -20,11 +20,18 @@ def uncertainty(logits: Tensor) -> float:
     return (entropy_categorical(logits) / -math.log(1 / len(logits))).item()
 
 
-def fastbert_rule(exits: Sequence[Tensor], speed: float, packaged: bool) -> Decision:
+def each(speed: float | Sequence[float], count: int) -> Sequence[float]:
+    """The speed of every exit."""
+    return speed if isinstance(speed, Sequence) else [speed] * count
+
+
+def fastbert_rule(
+    exits: Sequence[Tensor], speed: float | Sequence[float], packaged: bool
+) -> Decision:
     """Go on unless u < speed (the PyPI package), or while u > speed (the authors' script)."""
-    limit = torch.tensor(speed, dtype=torch.float32).item()
     number = 0
-    for logits in exits:
+    for logits, own in zip(exits, each(speed, len(exits)), strict=True):
+        limit = torch.tensor(own, dtype=torch.float32).item()
         number += 1
         u = uncertainty(logits)
         leaves = u < limit if packaged else not u > limit
@@ -100,11 +107,16 @@ class FastBertReference:
         return [uncertainty(logits) for logits in self.exits(ids)]
 
     def decide(
-        self, ids: Sequence[int], threshold: float, types: Sequence[int] | None = None
+        self,
+        ids: Sequence[int],
+        threshold: float | Sequence[float],
+        types: Sequence[int] | None = None,
     ) -> Decision:
         """Where the row leaves; `threshold` is the speed."""
         return fastbert_rule(self.exits(ids, types), threshold, self.packaged)
 
-    def margin(self, ids: Sequence[int], threshold: float) -> float:
+    def margin(self, ids: Sequence[int], threshold: float | Sequence[float]) -> float:
         """How close u comes to the speed: 1e-5 may be decided either way."""
-        return min(abs(u - threshold) for u in self.signals(ids))
+        signals = self.signals(ids)
+        speeds = each(threshold, len(signals))
+        return min(abs(u - speed) for u, speed in zip(signals, speeds, strict=True))

@@ -21,6 +21,7 @@ from effbert.runtime.engines.onnxruntime.engine import OnnxRuntime, OnnxRuntimeC
 from effbert.runtime.engines.onnxruntime.joined import join_segments
 from effbert.runtime.engines.protocol import CannotJoinError, EngineSettings
 from effbert.runtime.errors import BundleError, EffbertError, EngineError, NumericalError
+from separate_segments import keep_apart
 from tiny_bundle import EXITS, MAX_LENGTH, VOCABULARY, build_tiny_bundle
 
 KINDS = ["entropy", "patience", "shared", "padding", "tokens", "questions"]
@@ -30,7 +31,7 @@ KINDS = ["entropy", "patience", "shared", "padding", "tokens", "questions"]
 def apart(bundles: dict[str, Path]) -> dict[str, Session]:
     """Sessions that run one segment after the other."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.delattr(OnnxRuntime, "join")
+        keep_apart(patch)
         return {name: Session(bundles[name]) for name in KINDS}
 
 
@@ -257,7 +258,7 @@ def compare(bundle: Path, knobs: dict[str, Any] | None = None) -> None:
         assert isinstance(session._chains.default._segments, OnnxRuntimeChain)
         found = session.run(IDS, knobs)
     with pytest.MonkeyPatch.context() as patch:
-        patch.delattr(OnnxRuntime, "join")
+        keep_apart(patch)
         with Session(bundle) as session:
             expected = session.run(IDS, knobs)
     for name in ("logits", "signal", "exit_index", "exit_layer"):
