@@ -41,7 +41,7 @@ def sample_texts(path: Path | None) -> list[Text]:
     """
     if path is None:
         return read_texts(Path(str(resources.files("effbert.exporter.rows") / "sentences.txt")))
-    texts = [text for text in read_texts(path) if not isinstance(text, str) or text.strip()]
+    texts = [text for text in read_texts(path) if "".join(text).strip()]  # a text, or a pair
     if not texts:
         raise InputError(f"{path} holds no text; write one text a line.")
     return texts[:MAX_TEXTS]

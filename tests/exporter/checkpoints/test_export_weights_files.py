@@ -228,7 +228,7 @@ def move_to(checkpoint: Path, name: str, **options: Any) -> Path:
 
 def fingerprint(report: Any, checkpoint: Path) -> tuple[Any, ...]:
     assert not (checkpoint.parent / "bundle").exists()
-    return report.format, report.description, report.policy, report.tokenizer
+    return report.plan.description, report.plan.policy, report.plan.tokenizer is not None
 
 
 @pytest.fixture(scope="session")

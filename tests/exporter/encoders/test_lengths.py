@@ -26,14 +26,14 @@ from matrices import slow_but
 from systems.length_reference import LengthReference, Shortened
 from systems.length_rows import batch, rows
 
-LAYERS = 4
+LAYERS = 3
 CONFIGURATIONS: list[Sequence[float]] = [
-    [1.0] * 4,
-    [0.8, 0.6, 0.5, 0.3],
-    [0.5, 0.1, 0.1, 0.1],
-    [20, 12, 7, 3],
-    [2, 2, 2, 2],
-    [3, 1, 1, 1],
+    [1.0] * 3,
+    [0.8, 0.5, 0.3],
+    [0.5, 0.1, 0.1],
+    [20, 10, 3],
+    [2, 2, 2],
+    [3, 1, 1],
 ]
 DISTILBERT = {"n_layers": LAYERS, "max_position_embeddings": 64}
 BERT = {"num_hidden_layers": LAYERS, "max_position_embeddings": 64}
@@ -54,12 +54,12 @@ KINDS: dict[str, tuple[Callable[[Path], Path], dict[str, Any], dict[str, Any]]] 
     "bert labels": (plain("bert", "token-classification"), {}, {}),
     "power": (
         plain("bert", "text-classification"),
-        {"retention": [24, 12, 6, 2], "length_adaptive": False},
+        {"retention": [24, 12, 4], "length_adaptive": False},
         {"ignore_self": True},
     ),
     "power with exits": (
         lambda folder: write_deebert(folder, layers=LAYERS, tokenizer="fast"),
-        {"retention": [24, 12, 6, 2], "length_adaptive": False},
+        {"retention": [24, 12, 4], "length_adaptive": False},
         {"ignore_self": True},
     ),
 }
@@ -121,7 +121,7 @@ def test_exits_and_lengths_combine(exported, lengths: Sequence[float]):
     model, texts = exported("exits"), rows(40, seed=1)
     bert = model.reference.bert
     exits = model.session.run(batch(texts), {"lengths": list(lengths), "threshold": 0.7})
-    assert len(set(exits.exit_layer.tolist())) >= 3
+    assert len(set(exits.exit_layer.tolist())) >= 2
     for i, row in enumerate(texts):
         found = model.reference.run(row, lengths)
         layer = int(exits.exit_layer[i])
@@ -136,7 +136,7 @@ def test_exits_and_lengths_combine(exported, lengths: Sequence[float]):
 @pytest.mark.parametrize("kind", slow_but(KINDS, "exits"))
 def test_rows_do_not_depend_on_batch_or_padding(exported, kind: str):
     model, texts = exported(kind), rows(24, seed=2)
-    knobs = {"lengths": [0.7, 0.5, 0.4, 0.3]}
+    knobs = {"lengths": [0.7, 0.5, 0.3]}
     together = model.session.run(batch(texts, extra=7), knobs)
     for i, row in enumerate(texts):
         alone = model.session.run(batch([row]), knobs)
@@ -149,7 +149,7 @@ def test_rows_do_not_depend_on_batch_or_padding(exported, kind: str):
 @pytest.mark.parametrize("kind", slow_but(["exits", "bert labels"], "exits"))
 def test_the_minimal_host_agrees(exported, kind: str):
     session, inputs = exported(kind).session, batch(rows(20, seed=3))
-    for lengths in ([0.8, 0.6, 0.4, 0.2], [9, 7, 5, 3]):
+    for lengths in ([0.8, 0.5, 0.2], [9, 6, 3]):
         ours = session.run(inputs, {"lengths": lengths})
         theirs = minimal_host.run(str(session.bundle.path), inputs, {"lengths": lengths})
         real = inputs["attention_mask"] == 1
@@ -164,7 +164,7 @@ def test_without_the_knob_nothing_is_dropped(exported):
     np.testing.assert_array_equal(full.logits, default.logits)
 
 
-@pytest.mark.parametrize("lengths, heads", [([9] * 4, 0), ([9, 8, 8, 8], 4)], ids=str)
+@pytest.mark.parametrize("lengths, heads", [([9] * 3, 0), ([9, 8, 8], 4)], ids=str)
 def test_shares_are_computed_only_where_tokens_leave(exported, lengths: list[int], heads: int):
     path = exported("exits").session.bundle.path / "segment-01.onnx"
     model = onnx.load(path)
@@ -187,7 +187,7 @@ def test_shares_are_computed_only_where_tokens_leave(exported, lengths: list[int
 def test_a_retention_configuration_is_the_default(exported):
     model, texts = exported("power"), rows(20, seed=5)
     default = model.session.run(batch(texts))
-    named = model.session.run(batch(texts), {"lengths": [24, 12, 6, 2]})
+    named = model.session.run(batch(texts), {"lengths": [24, 12, 4]})
     np.testing.assert_array_equal(default.logits, named.logits)
     full = model.session.run(batch(texts), {"lengths": 1.0})
     assert np.abs(full.logits - default.logits).max() > 1e-2
@@ -219,13 +219,13 @@ def test_padding_neither_votes_nor_competes():
 @pytest.mark.parametrize(
     "lengths, message",
     [
-        ([0.5, 0.6, 0.5, 0.5], r"got 0\.6 for layer 2 after 0\.5"),
-        ([4, 5, 5, 5], "got 5 for layer 2 after 4"),
-        ([0.5, 0.5, 0.5], "got 3 values, expected one or 4, one an encoder layer"),
-        ([4, 0, 0, 0], "got 0, expected a count of tokens"),
+        ([0.5, 0.6, 0.5], r"got 0\.6 for layer 2 after 0\.5"),
+        ([4, 5, 5], "got 5 for layer 2 after 4"),
+        ([0.5, 0.5], "got 2 values, expected one or 3, one an encoder layer"),
+        ([4, 0, 0], "got 0, expected a count of tokens"),
         (-0.5, r"got -0\.5, expected a count of tokens"),
         (1.5, r"got 1\.5, expected a count of tokens"),
-        ([8, 0.5, 0.5, 0.5], "counts and shares in one list"),
+        ([8, 0.5, 0.5], "counts and shares in one list"),
         (float("nan"), "got nan, expected"),
         ("half", "got 'half', expected"),
     ],

@@ -26,11 +26,11 @@ from matrices import slow_but
 from systems.exported import inspect
 from systems.padded_lengths_reference import Padded, PaddedReference
 
-LAYERS, LENGTH = 4, 40
-CONFIGURATIONS: list[Sequence[float]] = [[32, 24, 12, 5], [0.9, 0.6, 0.4, 0.2], [30, 3, 2, 2]]
+LAYERS, LENGTH = 3, 40
+CONFIGURATIONS: list[Sequence[float]] = [[32, 20, 5], [0.9, 0.5, 0.2], [30, 3, 2]]
 DEPTH = {"bert": "num_hidden_layers", "distilbert": "n_layers"}
 TASKS = {"classifies": "text-classification", "answers": "question-answering"}
-POWER = {"retention": [32, 24, 12, 5], "length_adaptive": False}
+POWER = {"retention": [32, 20, 5], "length_adaptive": False}
 # name -> options of the export, and the rule of the reference
 KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "bert classifies": ({}, {}),
@@ -131,7 +131,7 @@ def test_exits_see_the_same_tokens(exported, lengths: Sequence[float]):
     model, texts = exported("exits"), rows(30, seed=1)
     bert = model.reference.bert
     result = model.session.run(batch(texts), {"lengths": list(lengths), "threshold": 0.7})
-    assert len(set(result.exit_layer.tolist())) >= 3
+    assert len(set(result.exit_layer.tolist())) >= 2
     for i, row in enumerate(texts):
         found, layer = model.reference.run(row, lengths), int(result.exit_layer[i])
         if layer == LAYERS or found.gap < 1e-5:
@@ -145,7 +145,7 @@ def test_exits_see_the_same_tokens(exported, lengths: Sequence[float]):
 @pytest.mark.parametrize("kind", slow_but(KINDS, "exits"))
 def test_neither_batch_nor_the_callers_padding_matters(exported, kind: str):
     model, texts = exported(kind), rows(16, seed=2)
-    knobs = {"lengths": [30, 20, 10, 5]}
+    knobs = {"lengths": [30, 15, 5]}
     together = model.session.run(batch(texts, LENGTH), knobs)
     for i, row in enumerate(texts):
         alone = model.session.run(batch([row]), knobs)
@@ -158,7 +158,7 @@ def test_neither_batch_nor_the_callers_padding_matters(exported, kind: str):
 @pytest.mark.parametrize("kind", ["bert classifies", "bert answers"])
 def test_padding_may_be_anywhere(exported, kind: str):
     model, [row] = exported(kind), [list(range(10, 22))]
-    knobs = {"lengths": [30, 20, 10, 5]}
+    knobs = {"lengths": [30, 15, 5]}
     expected = model.session.run(batch([row]), knobs)
     random = np.random.default_rng(3)
     for _ in range(5):
@@ -174,7 +174,7 @@ def test_padding_may_be_anywhere(exported, kind: str):
 
 def test_padding_has_votes_only_where_it_was_asked_for(exported, unpadded: Session):
     texts, both = batch(rows(20, seed=4)), (exported("exits").session, unpadded)
-    for lengths, differs in ((1.0, False), ([32, 24, 12, 5], True)):
+    for lengths, differs in ((1.0, False), ([32, 20, 5], True)):
         ours, theirs = (session.run(texts, {"lengths": lengths}).logits for session in both)
         assert (np.abs(ours - theirs).max() > 1e-2) == differs
         if not differs:
@@ -184,7 +184,7 @@ def test_padding_has_votes_only_where_it_was_asked_for(exported, unpadded: Sessi
 @pytest.mark.parametrize("kind", slow_but(["exits", "distilbert answers"], "exits"))
 def test_the_minimal_host_agrees(exported, kind: str):
     session, inputs = exported(kind).session, batch(rows(12, seed=5))
-    knobs = {"lengths": [0.8, 0.6, 0.4, 0.2]}
+    knobs = {"lengths": [0.8, 0.5, 0.2]}
     ours = session.run(inputs, knobs)
     theirs = minimal_host.run(str(session.bundle.path), inputs, knobs)
     for name, value in ours.outputs.items():

@@ -34,7 +34,7 @@ def test_rows_that_halted_do_not_change_any_more(model: ExportedCase):
     session, rows = model.session, model.rows[:60]
     stopped = run(session, rows, {}, (16,))
     full = run(session, rows, {"threshold": float("inf")}, (16,))
-    assert (full["exit_index"] == 4).all()
+    assert (full["exit_index"] == 3).all()
     np.testing.assert_allclose(stopped["logits"], full["logits"], atol=1e-5)
 
 

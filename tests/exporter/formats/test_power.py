@@ -34,7 +34,7 @@ from systems.power_checkpoint import (  # noqa: E402  # these need h5py
 )
 from systems.power_reference import PowerReference  # noqa: E402
 
-CONFIGURATIONS = [RETENTION, (40, 30, 20, 10), (30, 3, 1, 1)]
+CONFIGURATIONS = [RETENTION, (40, 30, 10), (30, 3, 1)]
 ROWS = list(random_rows("bert", 60))
 
 
@@ -86,11 +86,11 @@ def test_tokens_are_dropped_as_the_authors_do(retrained: Exported, retention: Se
 
 def test_the_configuration_in_the_log_is_the_default(retrained: Exported):
     check(retrained, RETENTION, {})
-    said = "Note: log_file.txt says that it was trained with --retention 24,12,6,2."
+    said = "Note: log_file.txt says that it was trained with --retention 24,12,4."
     assert said in retrained.said
 
 
-@pytest.mark.parametrize("lengths", [[0.7, 0.5, 0.4, 0.3], [9, 5, 3, 1]], ids=str)
+@pytest.mark.parametrize("lengths", [[0.7, 0.5, 0.3], [9, 5, 1]], ids=str)
 def test_rows_do_not_depend_on_batch_or_padding(retrained: Exported, lengths: list[float]):
     knobs = {"lengths": lengths}
     rows = [row for row in ROWS[:24] if len(row) <= 40]
@@ -169,10 +169,10 @@ def test_one_class_is_a_regression(tmp_path: Path, classes: int, problem: str):
     [
         ("finetune", RETENTION, None, None),
         ("finetune", RETENTION, LengthOptions(), (MAX_TOKENS,) * LAYERS),
-        ("finetune", None, LengthOptions(retention=(9, 8, 7, 6)), (9, 8, 7, 6)),
+        ("finetune", None, LengthOptions(retention=(9, 8, 7)), (9, 8, 7)),
         ("retrained", RETENTION, None, RETENTION),
         ("retrained", RETENTION, LengthOptions(), RETENTION),
-        ("retrained", RETENTION, LengthOptions(retention=(9, 8, 7, 6)), (9, 8, 7, 6)),
+        ("retrained", RETENTION, LengthOptions(retention=(9, 8, 7)), (9, 8, 7)),
         ("retrained", None, LengthOptions(), (MAX_TOKENS,) * LAYERS),
     ],
 )

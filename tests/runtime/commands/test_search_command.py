@@ -40,7 +40,7 @@ def without_tokenizer(manifest: dict[str, Any]) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A length-adaptive bundle with exits, one whose exits alone are searched, and their data."""
     folder = tmp_path_factory.mktemp("search")
-    checkpoint = write_deebert(folder / "checkpoint", layers=4, tokenizer="fast")
+    checkpoint = write_deebert(folder / "checkpoint", layers=3, tokenizer="fast")
     export(checkpoint, folder / "lengths", length_adaptive=True, verify=False)
     shutil.copytree(folder / "lengths", folder / "ids")
     edit_manifest(folder / "ids", without_tokenizer)
@@ -122,7 +122,7 @@ def test_all_texts_are_answered_where_some_are_timed(
 @pytest.mark.parametrize("cost", ["flops", "latency"])
 @pytest.mark.parametrize(
     "over, knob, default, share",
-    [("threshold", "lengths", [2, 2, 2, 2], 0.6), ("lengths", "threshold", "inf", 0.35)],
+    [("threshold", "lengths", [2, 2, 2], 0.6), ("lengths", "threshold", "inf", 0.45)],
 )
 def test_costs_are_those_of_the_full_model_whatever_the_defaults(
     over: str, knob: str, default: Any, share: float, cost: str, folder: Path, copied: Any

@@ -22,8 +22,9 @@ OTHERS = [name for name in ENGINES if name != "onnxruntime"]
 ROWS = list(random_rows("bert", 60, seed=5))
 Case = tuple[Callable[..., Path], dict[str, Any], dict[str, Any]]  # checkpoint, export, knob values
 
+# Checkpoints of the contract suite and of SENTEE's tests, whose traces serve here too.
 SHARED: Case = (
-    lambda folder: write_pabee(folder, backbone="albert", layers=LAYERS),
+    lambda folder: write_pabee(folder, backbone="albert", groups=2, labels=3, layers=4),
     {},
     {"threshold": [0, 1, 2]},
 )
@@ -33,7 +34,7 @@ DROPPED: Case = (
     {"lengths": [[0.8, 0.6, 0.5], [20, 12, 3], [3, 1, 1]]},
 )
 WORDS: Case = (
-    lambda folder: write_sentee(folder, layers=LAYERS, keep_norm_same=1),
+    lambda folder: write_sentee(folder, keep_norm_same=0),
     {"policy": "token-entropy"},
     {"threshold": [0.6, 1.0, 1.4]},
 )

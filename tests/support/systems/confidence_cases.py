@@ -31,7 +31,7 @@ def cascade(name: str, depths: tuple[int, ...], **more: Any) -> Case:
 
 SOME = {"knobs": at_quantiles(0.3, 0.5, 0.7), "least": 2, "slow": True}
 CASCADES = [
-    cascade("cascadebert-3", (1, 2, 3), labels=3, knobs=at_quantiles(0.3, 0.5, 0.8)),
+    cascade("cascadebert-3", (1, 1, 2), labels=3, knobs=at_quantiles(0.3, 0.5, 0.8)),
     cascade("cascadebert-2", (1, 3), **SOME, labels=2, noise=True),
     cascade("cascadebert-2-of-4-labels", (2, 2), **SOME, labels=4, tokenizer="fast"),
     cascade("cascadebert-4", (3, 1, 2, 1), **SOME, labels=2, seed=2),

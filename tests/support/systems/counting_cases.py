@@ -219,7 +219,7 @@ ACTS = [
             "architecture": "albert",
         },
         "act",
-        layers=5,
+        layers=4,
         knobs=lambda model: [{"threshold": each} for each in (0.6, 0.9, 0.99)],
         least=2,
         own=None,

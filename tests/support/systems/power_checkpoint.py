@@ -13,8 +13,8 @@ import numpy as np
 from checkpoints import write_hostile_pickle
 from vocabularies import MAX_TOKENS, vocabulary, write_tokenizer
 
-HIDDEN, NEURONS, HEADS, LAYERS = 32, 48, 4, 4
-RETENTION = (24, 12, 6, 2)
+HIDDEN, NEURONS, HEADS, LAYERS = 32, 48, 4, 3
+RETENTION = (24, 12, 4)
 EXTRACTS = {"finetune": None, "configuration_search_model": "Soft-Extract", "retrained": "Extract"}
 Weights = dict[str, dict[str, np.ndarray]]
 
