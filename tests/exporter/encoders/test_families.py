@@ -21,7 +21,13 @@ from families import (
 
 pytestmark = pytest.mark.slow
 
-CASES = [(name, task) for name in CONFIGS for task in tasks_of(name)]
+# Of its tasks every family has two: each task is met by two families in three.
+CASES = [
+    (name, task)
+    for turn, name in enumerate(CONFIGS)
+    for place, task in enumerate(tasks_of(name))
+    if len(tasks_of(name)) < 3 or place != turn % 3
+]
 SEES_PADDING = {"mobilebert", "convbert", "fnet", "funnel", "xlnet"}
 
 

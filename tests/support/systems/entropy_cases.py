@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from checkpoints import write_deebert
 from reference import DeeBertReference
@@ -70,27 +71,31 @@ TOLD = {
     "arguments": ("--last-highway", "on"),
     "reference": partial(BerxitReference, last_highway=True),
 }
+SHAPES: dict[str, dict[str, Any]] = {
+    "learned-bert": {**LEARNED, "labels": 3},
+    "learned-bert-regression": {"divide": "raw-lte", "policy": "learned", "labels": 1},
+    "roberta": {"backbone": "roberta", "divide": "two_stage", "labels": 4},
+    "albert-two-groups": {"backbone": "albert", "labels": 2, "groups": 2},
+    "learned-albert": {**LEARNED, "backbone": "albert", "labels": 3, "inner": 2},
+    "distilbert": {"backbone": "distilbert", "labels": 4},
+    "learned-distilbert": {
+        "backbone": "distilbert",
+        "divide": "all-lte",
+        "policy": "learned",
+        "labels": 2,
+    },
+}
 berxit = partial(case_of, BERXIT)
 BERXITS = [
     berxit("berxit-entropy", noise=True),
     berxit("berxit-learned", **LEARNED, backbone="roberta", labels=2, seed=3),
     *(
-        berxit(f"berxit-{name}{suffix}", **options, **told, seed=2, slow=True, least=2)
-        for suffix, told in (("", {}), ("-last-highway", TOLD))
-        for name, options in {
-            "learned-bert": {**LEARNED, "labels": 3},
-            "learned-bert-regression": {"divide": "raw-lte", "policy": "learned", "labels": 1},
-            "roberta": {"backbone": "roberta", "divide": "two_stage", "labels": 4},
-            "albert-two-groups": {"backbone": "albert", "labels": 2, "groups": 2},
-            "learned-albert": {**LEARNED, "backbone": "albert", "labels": 3, "inner": 2},
-            "distilbert": {"backbone": "distilbert", "labels": 4},
-            "learned-distilbert": {
-                "backbone": "distilbert",
-                "divide": "all-lte",
-                "policy": "learned",
-                "labels": 2,
-            },
-        }.items()
+        berxit(f"berxit-{name}", **options, seed=2, slow=True, least=2)
+        for name, options in SHAPES.items()
+    ),
+    *(
+        berxit(f"berxit-{name}-last-highway", **SHAPES[name], **TOLD, seed=2, slow=True, least=2)
+        for name in ("learned-bert", "albert-two-groups", "distilbert")
     ),
     berxit("berxit-learned-regression", **LEARNED, backbone="distilbert", labels=1, slow=True),
 ]
@@ -120,8 +125,11 @@ FASTBERTS = [
             slow=True,
             least=2,
         )
-        for suffix, layout in (("", {}), ("-pypi", PACKAGED))
-        for pooling, labels in (("last", 2), ("last", 4), ("max", 2), ("max", 4))
+        for suffix, layout, shapes in (
+            ("", {}, (("last", 2), ("max", 4))),
+            ("-pypi", PACKAGED, (("last", 4), ("max", 2))),
+        )
+        for pooling, labels in shapes
     ),
     fastbert("fastbert-first-5", pooling="first", labels=5, seed=4, slow=True, least=2),
 ]
