@@ -107,7 +107,7 @@ def test_code_named_by_the_tokenizer_is_not_run(deebert: Path, kind: str) -> Non
 
 def test_what_training_left_behind_is_not_opened(deebert: Path) -> None:
     write_noise(deebert)
-    assert load(deebert).format == "deebert"
+    assert load(deebert).description.format == "deebert"
     assert not (deebert / "pwned").exists()
 
 
