@@ -124,9 +124,9 @@ class _Walk:
 
 def source_digest(*places: Path) -> str:
     """Digest the Python files at and below these places."""
-    files = sorted({file for place in places for file in (place, *place.rglob("*.py"))})
     digest = hashlib.sha256()
-    for file in files:
-        if file.is_file():
-            digest.update(str(file).encode() + b"\0" + file.read_bytes())
+    for place in places:
+        for file in sorted([place] if place.is_file() else place.rglob("*.py")):
+            name = str(file.relative_to(place.parent))
+            digest.update(name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()

@@ -8,7 +8,6 @@ versions of the libraries. `fresh_traces` in a test's arguments leaves the trace
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,12 +24,11 @@ from fingerprint import NoFingerprint, fingerprint, source_digest
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "build" / "test-cache" / "traces"
 LIBRARIES = ("torch", "onnx", "onnx_ir", "onnxscript", "transformers", "numpy")
-SOURCES = ("trace.py", "quiet.py", "models", "encoders", "heads")
+SOURCES = ("trace.py", "quiet.py", "models", "encoders", "heads", "formats")
 # What policies and manifests read of a description, and no model does.
 UNREAD = ("format paper policy atol labels problem defaults notes trials operating_points").split()
 # The least recently used traces go when there are more.
 KEPT = 600
-SEGMENTS = "effbert.exporter.segments"
 
 
 @cache
@@ -135,7 +133,3 @@ def forget_the_oldest(folder: Path = FOLDER) -> None:
     for file in files[KEPT:]:
         file.unlink(missing_ok=True)
         file.with_suffix(".lock").unlink(missing_ok=True)
-
-
-def forget_all(folder: Path = FOLDER) -> None:
-    shutil.rmtree(folder, ignore_errors=True)

@@ -54,7 +54,7 @@ def test_help_names_every_parameter_of_the_export_command() -> None:
 
 
 def test_a_checkpoint_is_exported(tmp_path: Path) -> None:
-    checkpoint = write_deebert(tmp_path / "checkpoint", tokenizer="fast")
+    checkpoint = write_deebert(tmp_path / "checkpoint", layers=2, tokenizer="fast")
     done = optimum_cli(checkpoint, tmp_path / "bundle", "--exits", "all", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)

@@ -70,7 +70,7 @@ def test_every_opset(opset: int, tmp_path: Path):
         (write_pabee, PabeeReference, "albert", {"threshold": 1}),
     ):
         folder = tmp_path / backbone
-        checkpoint = write(folder / "in", backbone=backbone, layers=3, tokenizer=None)
+        checkpoint = write(folder / "in", backbone=backbone, layers=2, tokenizer=None)
         export(checkpoint, folder / "out", opset=opset)
         session, reference = Session(folder / "out", threads=1), kind(checkpoint)
         rows = list(random_rows(backbone, 60))
