@@ -56,6 +56,15 @@ def run(
     }
 
 
+def clear_rows(reference: Any, rows: Rows, **knobs: Any) -> list[tuple[int, Sequence[int]]]:
+    """Rows with their numbers, those aside whose signal comes within 1e-5 of a threshold."""
+    far = [
+        (i, row) for i, row in enumerate(rows) if reference.margin(row, **knobs) > NEAR_THRESHOLD
+    ]
+    assert len(far) >= 0.97 * len(rows), "too many rows sit on the threshold"
+    return far
+
+
 def check_every_exit(session: Session, reference: Any, rows: Rows) -> None:
     """Logits of all exits equal the reference's, with rows of many lengths in one batch."""
     for part in batches(rows, (1, 5, 16)):
@@ -76,8 +85,7 @@ def check_decisions(
         The exit numbers met, from 1, sorted and without repeats.
     """
     found = run(session, rows, knobs, sizes)
-    clear = [i for i, row in enumerate(rows) if reference.margin(row, **knobs) > NEAR_THRESHOLD]
-    assert len(clear) >= 0.97 * len(rows), "too many rows sit on the threshold"
+    clear = [i for i, _ in clear_rows(reference, rows, **knobs)]
     expected = {i: reference.decide(rows[i], **knobs) for i in clear}
     wrong = {
         i: (found["exit_index"][i] + 1, expected[i].exit_number)

@@ -12,9 +12,9 @@ from checkpoints import write_deebert
 from effbert.exporter import export
 from effbert.runtime import Session
 from exit_checks import (
-    NEAR_THRESHOLD,
     check_decisions,
     check_default_knobs,
+    clear_rows,
     run,
 )
 from reference import DeeBertReference
@@ -62,9 +62,7 @@ def test_chosen_exits(layers: list[int], tmp_path: Path):
     rows = rows_of("bert", 100)
     threshold = float(np.quantile([reference.signals(row) for row in rows], 0.4))
     found = run(session, rows, {"threshold": threshold} if session.knobs else {}, (16, 1))
-    for i, row in enumerate(rows):
-        if reference.margin(row, threshold) <= NEAR_THRESHOLD:
-            continue
+    for i, row in clear_rows(reference, rows, threshold=threshold):
         heads = reference.heads(row)
         left = next((n for n in layers[:-1] if heads.scores[n - 1] < threshold), layers[-1])
         answer = heads.main if left == 4 else heads.highways[left - 1]
@@ -80,10 +78,9 @@ def test_deebert_without_its_last_highway(tmp_path: Path):
     threshold = float(np.quantile([reference.signals(row) for row in rows], 0.5))
     found = run(session, rows, {"threshold": threshold}, (16, 1))
     assert (found["exit_layer"] == 4).any()
-    for i, row in enumerate(rows):
-        if reference.margin(row, threshold) > NEAR_THRESHOLD:
-            early = [s < threshold for s in reference.signals(row)[:-1]]
-            left = early.index(True) if any(early) else 3
-            assert found["exit_index"][i] == left
-            answer = reference.exits(row)[left]
-            np.testing.assert_allclose(found["logits"][i], answer, atol=1e-4, rtol=0)
+    for i, row in clear_rows(reference, rows, threshold=threshold):
+        early = [s < threshold for s in reference.signals(row)[:-1]]
+        left = early.index(True) if any(early) else 3
+        assert found["exit_index"][i] == left
+        answer = reference.exits(row)[left]
+        np.testing.assert_allclose(found["logits"][i], answer, atol=1e-4, rtol=0)

@@ -39,14 +39,17 @@ def test_members_that_were_left_out_do_not_run(tmp_path: Path):
     assert [exit_.layer for exit_ in session.exits] == [1, 2]
     rows = list(random_rows("bert", 100))
     found = run(session, rows, {"threshold": 0.8}, (16, 1))
+    compared = 0
     for i, row in enumerate(rows):
         signal = reference.signals(row)[0]
+        compared += abs(signal - 0.8) > 1e-5
         if abs(signal - 0.8) > 1e-5:
             member = 0 if signal > 0.8 else 2
             assert found["exit_index"][i] == member // 2
             np.testing.assert_allclose(
                 found["logits"][i], reference.exits(row)[member], atol=1e-4, rtol=0
             )
+    assert compared >= 0.97 * len(rows)
 
 
 @pytest.mark.parametrize("opset", [18, 23])

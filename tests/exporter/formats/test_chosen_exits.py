@@ -15,6 +15,7 @@ from exit_checks import (
     NEAR_THRESHOLD,
     check_decisions,
     check_every_exit,
+    clear_rows,
     run,
 )
 from exit_rules import ENTROPIES, deebert_rule, pabee_rule
@@ -38,15 +39,14 @@ def test_chosen_exits_of_deebert(layers: list[int], tmp_path: Path):
     rows = list(random_rows("bert", 100))
     threshold = float(np.quantile([reference.signals(row) for row in rows], 0.3))
     found = run(session, rows, knobs_of(session, threshold=threshold), (16, 1))
-    for i, row in enumerate(rows):
-        if reference.margin(row, threshold) > NEAR_THRESHOLD:
-            highways, main = reference.heads(row)
-            kept = [highways[layer - 1] for layer in layers]
-            # A chain that ends before the last layer answers with its last highway.
-            main = main if layers[-1] == 5 else kept[-1]
-            expected = deebert_rule(kept, main, threshold, "exp")
-            assert found["exit_layer"][i] == layers[expected.exit_number - 1]
-            np.testing.assert_allclose(found["logits"][i], expected.logits, atol=LOGITS_ATOL)
+    for i, row in clear_rows(reference, rows, threshold=threshold):
+        highways, main = reference.heads(row)
+        kept = [highways[layer - 1] for layer in layers]
+        # A chain that ends before the last layer answers with its last highway.
+        main = main if layers[-1] == 5 else kept[-1]
+        expected = deebert_rule(kept, main, threshold, "exp")
+        assert found["exit_layer"][i] == layers[expected.exit_number - 1]
+        np.testing.assert_allclose(found["logits"][i], expected.logits, atol=LOGITS_ATOL)
 
 
 @pytest.mark.parametrize("layers", [[2, 4, 6], [1, 2], [6]])

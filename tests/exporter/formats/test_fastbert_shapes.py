@@ -10,6 +10,7 @@ import pytest
 from effbert.exporter import export
 from effbert.runtime import Session
 from exit_checks import (
+    clear_rows,
     run,
 )
 from systems.fastbert_checkpoint import write_fastbert
@@ -27,9 +28,8 @@ def test_chosen_exits(layers: list[int], tmp_path: Path):
     rows = list(random_rows("bert", 100, seed=5))
     threshold = float(np.quantile([reference.signals(row) for row in rows], 0.4))
     found = run(session, rows, {"threshold": threshold} if session.knobs else {}, (16, 1))
-    for i, row in enumerate(rows):
-        if reference.margin(row, threshold) > 1e-5:
-            kept = [reference.exits(row)[layer - 1] for layer in layers]
-            expected = fastbert_rule(kept, threshold, packaged=False)
-            assert found["exit_layer"][i] == layers[expected.exit_number - 1]
-            np.testing.assert_allclose(found["logits"][i], expected.logits, atol=1e-4, rtol=0)
+    for i, row in clear_rows(reference, rows, threshold=threshold):
+        kept = [reference.exits(row)[layer - 1] for layer in layers]
+        expected = fastbert_rule(kept, threshold, packaged=False)
+        assert found["exit_layer"][i] == layers[expected.exit_number - 1]
+        np.testing.assert_allclose(found["logits"][i], expected.logits, atol=1e-4, rtol=0)
