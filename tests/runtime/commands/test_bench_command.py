@@ -110,8 +110,9 @@ def test_the_table_has_a_line_for_each_arm(bundle: Path, data: Path) -> None:
     assert lines[0].endswith("ratios to onnxruntime, full depth")
     assert lines[1].split("\t")[0] == "rows x tokens"
     assert lines[2].split("\t")[-3:] == ["full depth", "3.00", "0 0 100"]
-    modes = ["", "How the segments run", "engine\tmode"]
-    assert len(lines) == 2 + 3 * len(ENGINES) + 1 + len(modes) + len(ENGINES) - 1
+    table = 2 + 3 * len(ENGINES) + 1
+    assert "How the segments run" in lines[table:]
+    assert len(lines) == table + 3 + len(ENGINES)
 
 
 @pytest.mark.parametrize("on_texts", [True, False])

@@ -202,15 +202,15 @@ def test_a_segment_that_no_engine_can_open_is_named(
 def test_operators_that_this_version_does_not_have_are_named(tmp_path: Path) -> None:
     bundle = build_tiny_bundle(tmp_path / "bundle")
 
-    def shift(model: onnx.ModelProto) -> None:
-        short = onnx.TensorProto.UINT16  # onnxruntime shifts bits of other integers only
-        to_short = onnx.helper.make_node("Cast", ["input_ids"], ["short"], to=short)
-        twice = onnx.helper.make_node("BitShift", ["short", "short"], ["twice"], direction="LEFT")
-        model.graph.node.extend([to_short, twice])
-        model.graph.output.append(onnx.helper.make_tensor_value_info("twice", short, None))
+    def divide(model: onnx.ModelProto) -> None:
+        half = onnx.TensorProto.BFLOAT16  # onnxruntime divides other numbers only
+        to_half = onnx.helper.make_node("Cast", ["input_ids"], ["half"], to=half)
+        rest = onnx.helper.make_node("Mod", ["half", "half"], ["rest"], fmod=1)
+        model.graph.node.extend([to_half, rest])
+        model.graph.output.append(onnx.helper.make_tensor_value_info("rest", half, None))
 
-    edit_segment(bundle, shift)
-    with pytest.raises(EngineError, match=r"segment-00\.onnx.*BitShift of opset 11.*lower --opset"):
+    edit_segment(bundle, divide)
+    with pytest.raises(EngineError, match=r"segment-00\.onnx.*Mod of opset 13.*lower --opset"):
         Session(bundle)
 
 
