@@ -231,7 +231,9 @@ def prepare(folder: Path, page: list[Block]) -> None:
         (folder / name).write_text(text)
     for name in ("samples", "benchmarks"):
         (folder / name).symlink_to(ROOT / name)
-    of_page = [words for block in page if block.language == "bash" for words in commands(block.text)]
+    of_page = [
+        words for block in page if block.language == "bash" for words in commands(block.text)
+    ]
     for words in of_page:
         for word in words:
             if word in STAND_INS and not (folder / word).exists():
