@@ -110,7 +110,7 @@ def search(bundle: str, data: str, over: str) -> list[str]:
 
 
 def forget(names: Iterable[str]) -> None:
-    """Removes the marks of these steps, and what an interrupted search of theirs has found."""
+    """Remove the marks of these steps, and what an interrupted search of theirs has found."""
     for name in names:
         for file in (ROOT / DONE).glob(f"{name}*"):
             file.unlink()
@@ -125,7 +125,7 @@ def left(names: Sequence[str], measured: Mapping[str, float]) -> str:
 
 
 def say(text: str) -> None:
-    """Prints a line at once, also into a pipe."""
+    """Print a line at once, also into a pipe."""
     print(text, flush=True)
 
 
@@ -137,14 +137,14 @@ def main(arguments: Sequence[str] = ()) -> None:
     commands, everything = steps(options.lengths), list(steps(True))
     names = list(commands)
     measured: dict[str, float] = {}
-    for place, (name, command) in enumerate(commands.items()):
+    for index, (name, command) in enumerate(commands.items()):
         line, mark = shlex.join(command), ROOT / DONE / name
-        title = f"[{place + 1}/{len(names)}] {name}"
+        title = f"[{index + 1}/{len(names)}] {name}"
         if mark.exists() and mark.read_text() == line:
             say(f"{title}: done before")
             continue
-        forget(everything[place if mark.exists() else place + 1 :])
-        say(f"\n{title}: {left(names[place:], measured)} left")
+        forget(everything[index if mark.exists() else index + 1 :])
+        say(f"\n{title}: {left(names[index:], measured)} left")
         say(f"$ {line}")
         started = time.monotonic()
         if code := subprocess.call(command, cwd=ROOT):
