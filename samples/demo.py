@@ -28,23 +28,22 @@ DONE = FOLDER / "done"
 LENGTHS = FOLDER / "lengths"
 SMALL_SEARCH = "--generations 2 --population 6 --mutations 3 --crossovers 5 --resume".split()
 
-# Seconds that a step takes on two idle cores of a server from 2023. A faster or slower machine is
-# noticed at the first steps.
+# About how many seconds a step takes on two idle cores of a server; what is measured corrects it.
 TYPICAL = {
     "data": 1,
-    "train exits": 75,
-    "export exits": 20,
-    "calibrate": 20,
-    "export int8": 50,
+    "train exits": 85,
+    "export exits": 16,
+    "calibrate": 22,
+    "export int8": 65,
     "calibrate int8": 15,
-    "report": 60,
+    "report": 75,
     "plot": 3,
-    "train lengths": 70,
+    "train lengths": 65,
     "export lengths": 20,
-    "export both": 25,
-    "search lengths": 90,
-    "search both": 90,
-    "report lengths": 120,
+    "export both": 20,
+    "search lengths": 100,
+    "search both": 125,
+    "report lengths": 170,
     "plot lengths": 3,
 }
 PRIOR = 20  # seconds of the table above that weigh as much as what was measured

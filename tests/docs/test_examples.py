@@ -192,7 +192,7 @@ TEXTS = {
         f"the {subject} is {word} and the {other} {ending},{label}\n"
         for subject in subjects.split()
         for other in "film movie story name city".split()
-        for word, label in (("good", "good"), ("bad", "bad"), ("not good", "bad"))
+        for word, label in (("good", 1), ("bad", 0), ("not good", 0))
         for ending in ("is not", "was great")
     )
     for name, subjects in (
@@ -242,8 +242,8 @@ def prepare(folder: Path, page: list[Block]) -> None:
     for name in ("./my-deebert", "./my-model"):
         if (folder / name).exists():
             grow(folder / name)
-    exported = {words[2] for words in of_page if words[0] == "effbert-export"}
-    if any(words[0] == "effbert" for words in of_page) and "./bundle" not in exported:
+    exported = {Path(words[2]) for words in of_page if words[0] == "effbert-export"}
+    if any(words[0] == "effbert" for words in of_page) and Path("bundle") not in exported:
         STAND_INS["./my-deebert"](folder / "source")
         run(folder, ["effbert-export", "source", "bundle", "--length-adaptive"])
 
@@ -252,13 +252,14 @@ def prepare(folder: Path, page: list[Block]) -> None:
 
 QUICK = {"search": ("--generations", "1"), "bench": ("--rounds", "1")}  # the rest is as printed
 ONLY_PARSED = """
-import argparse, runpy, sys
+import argparse, os, runpy, sys
 parse = argparse.ArgumentParser.parse_args
 def parse_and_leave(self, *arguments):
     parse(self, *arguments)
     sys.exit(0)
 argparse.ArgumentParser.parse_args = parse_and_leave
 sys.argv = sys.argv[1:]
+sys.path.insert(0, os.path.dirname(os.path.realpath(sys.argv[0])))
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
@@ -273,8 +274,7 @@ def run(folder: Path, words: list[str]) -> None:
     elif words[0] == "effbert":
         words = [*words, *QUICK.get(words[1], ())]
     binaries = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    python_path = os.pathsep.join(str(ROOT / name) for name in ("samples", "benchmarks"))
-    settings = {"PATH": binaries, "HF_HUB_OFFLINE": "1", "PYTHONPATH": python_path}
+    settings = {"PATH": binaries, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         words, cwd=folder, env=os.environ | settings, capture_output=True, text=True, check=False
     )
