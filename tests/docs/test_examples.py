@@ -250,7 +250,7 @@ def prepare(folder: Path, page: list[Block]) -> None:
 
 # --- running a page ------------------------------------------------------------------------------
 
-# What is added to a command, so that it is quick and tiny checkpoints may round more than real ones.
+# What is added to a command: less to try, and tiny checkpoints may round more than real ones.
 ADDED = {
     "effbert search": ("--generations", "1"),
     "effbert bench": ("--rounds", "1"),
