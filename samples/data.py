@@ -25,7 +25,7 @@ REVIEWS = "data/hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.csv.gz"
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Reads a CSV file with the columns `text` and `label`."""
+    """Read a CSV file with the columns `text` and `label`."""
     if not path.is_file():
         raise SystemExit(f"There is no file {path}.")
     with path.open(encoding="utf-8", newline="") as file:
@@ -36,7 +36,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Writes a CSV file that `read_rows` reads."""
+    """Write a CSV file that `read_rows` reads."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("text", "label"))
@@ -73,7 +73,7 @@ def key(text: str) -> str:
 
 
 def split(rows: Iterable[Row], test: Iterable[Row]) -> tuple[list[Row], list[Row]]:
-    """Splits rows into train and held-out (a tenth, by hash); no text occurs twice or in `test`."""
+    """Split rows into train and held-out (a tenth, by hash); no text occurs twice or in `test`."""
     seen = {key(text) for text, _ in test}
     train: list[Row] = []
     heldout: list[Row] = []

@@ -27,10 +27,10 @@ class Exit(nn.Module):
 
 @torch.no_grad()
 def renew_first_token(backbone: BertModel, token: int) -> None:
-    """Makes the first token an average word at an average place.
+    """Make the first token an average word at an average position.
 
-    Sentence encoders trained with mean pooling never read it: in MiniLM it attends to itself from
-    the second layer to the last but one, and nothing an exit could use arrives there.
+    Sentence encoders trained with mean pooling never read it. In MiniLM it attends only to itself
+    from the second layer to the last but one, so nothing that an exit could use arrives there.
     """
     words = backbone.embeddings.word_embeddings.weight
     positions = backbone.embeddings.position_embeddings.weight
@@ -39,7 +39,7 @@ def renew_first_token(backbone: BertModel, token: int) -> None:
 
 
 def load(folder: Path) -> tuple[BertModel, nn.ModuleList, PreTrainedTokenizerBase]:
-    """Reads what `save` wrote: the backbone, its exits and the tokenizer."""
+    """Read what `save` wrote: the backbone, its exits and the tokenizer."""
     tensors = load_file(folder / "model.safetensors")
     with quietly():
         backbone = BertModel.from_pretrained(folder, add_pooling_layer=False)
@@ -55,7 +55,7 @@ def load(folder: Path) -> tuple[BertModel, nn.ModuleList, PreTrainedTokenizerBas
 def save(
     folder: Path, backbone: BertModel, exits: nn.ModuleList, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    """Writes the keys of DeeBERT's port to transformers; its main head is the last exit."""
+    """Write the keys of DeeBERT's port to transformers; its main head is the last exit."""
     last = exits[-1].state_dict()
     tensors = {f"bert.{name}": value for name, value in backbone.state_dict().items()}
     tensors |= {f"bert.encoder.highway.{k}": v for k, v in exits.state_dict().items()}

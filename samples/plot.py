@@ -35,7 +35,7 @@ LOOKS = {
 
 
 def draw(report: dict, path: Path) -> None:
-    """Draws a curve for each way to compute less; the points in the table are filled."""
+    """Draw a curve for each way to compute less; the points in the table are filled."""
     results = report["results"]
     for each in results:
         each["batched_ms"] = 1000 / each["per_second"]
@@ -59,13 +59,13 @@ def draw_curves(axes: Axes, results: list[dict], x: str) -> None:
         members = list(group)
         if kind not in LOOKS:
             for each in members:
-                place, name = (each[x], each["accuracy"]), each["name"].split(",")[0]
-                axes.plot(*place, "x", color="black")
-                axes.annotate(name, place, (0, 6), textcoords="offset points", fontsize=8)
+                point, name = (each[x], each["accuracy"]), each["name"].split(",")[0]
+                axes.plot(*point, "x", color="black")
+                axes.annotate(name, point, (0, 6), textcoords="offset points", fontsize=8)
             continue
         color, marker = LOOKS[kind]
         xs, ys = ([each[name] for each in members] for name in (x, "accuracy"))
-        named = [place for place, each in enumerate(members) if each["in_table"]]
+        named = [index for index, each in enumerate(members) if each["in_table"]]
         axes.plot(xs, ys, "-", color=color, linewidth=1, alpha=0.5)
         axes.plot(xs, ys, marker, color=color, markersize=4, fillstyle="none")
         axes.plot(xs, ys, marker, color=color, markersize=6, markevery=named, label=kind)

@@ -1,11 +1,12 @@
 """Compare bundles with the full model they came from: accuracy, exit layers, latency, throughput.
 
-    python samples/report.py CHECKPOINT heldout.csv test.csv OUTPUT BUNDLE [BUNDLE ...]
+    python samples/report.py CHECKPOINT test.csv OUTPUT BUNDLE [BUNDLE ...]
 
-The full model runs in torch and as one uncut graph in onnxruntime with default settings, the uncut
-graph also on texts that are cut off, as far as the held-out texts allow. The bundles run with no
-knob used, at their operating points, and at a range of knob values for the plot. All use the same
-number of threads and take turns. Writes report.json and table.md into OUTPUT.
+The full model runs in torch and as one uncut graph in onnxruntime with default settings. The
+bundles run with no knob used, at their operating points, and at a range of knob values for the
+plot. With --truncate the uncut graph also runs on texts that are cut off, as far as the held-out
+texts allow. All use the same number of threads and take turns. Writes report.json and table.md
+into OUTPUT.
 """
 
 from __future__ import annotations
@@ -117,25 +118,27 @@ def table(results: Sequence[dict], uncut: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("checkpoint", type=Path, help="what train_exits.py wrote")
-    parser.add_argument("heldout", type=Path, help="CSV file with the columns text and label")
-    parser.add_argument("test", type=Path, help="the same, with the texts to report on")
+    parser.add_argument("test", type=Path, help="CSV file with the columns text and label")
     parser.add_argument("output", type=Path, help="folder for report.json and table.md")
     parser.add_argument("bundles", type=Path, nargs="+", metavar="bundle")
+    parser.add_argument(
+        "--truncate", type=Path, metavar="HELDOUT", help="also cut texts off, as far as these allow"
+    )
     options = parser.parse_args()
 
     options.output.mkdir(parents=True, exist_ok=True)
-    heldout, rows = read_rows(options.heldout), read_rows(options.test)
+    rows = read_rows(options.test)
     tokenizer = AutoTokenizer.from_pretrained(options.checkpoint)
     labels = json.loads((options.checkpoint / "config.json").read_text())["label2id"]
-    singles, batches, tuning = (
-        encoded(tokenizer, [text for text, _ in part], size)
-        for part, size in ((rows, 1), (rows, BATCH), (heldout, BATCH))
-    )
+    texts = [text for text, _ in rows]
+    singles, batches = (encoded(tokenizer, texts, size) for size in (1, BATCH))
     threads = torch.get_num_threads()
     competitors = [*full_arms(options.checkpoint, singles[0], options.output, threads)]
-    uncut = competitors[-1].answer
-    shares = choose_shares(uncut, tuning, numbered(heldout, labels), LOSSES)
-    competitors += truncated_arms(uncut, shares)
+    if options.truncate:
+        uncut, heldout = competitors[-1].answer, read_rows(options.truncate)
+        tuning = encoded(tokenizer, [text for text, _ in heldout], BATCH)
+        shares = choose_shares(uncut, tuning, numbered(heldout, labels), LOSSES)
+        competitors += truncated_arms(uncut, shares)
     for bundle in options.bundles:
         competitors += bundle_arms(bundle, threads)
     results = measure(competitors, singles, batches, numbered(rows, labels))

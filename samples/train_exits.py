@@ -4,8 +4,8 @@
 
 Each exit is a pooler and a classifier over the first token (DeeBERT, Xin et al., 2020). Backbone
 and exits learn together, the earlier exits from the labels and from what the last one says (as in
-self-distillation, Zhang et al., 2019). With --two-stage it is done as in DeeBERT's paper: first
-the backbone with its last exit, then the others, while all that was learnt stays as it is.
+self-distillation, Zhang et al., 2019). With --two-stage training is as in DeeBERT's paper: first
+the backbone with its last exit, then the other exits, with everything else frozen.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def train(
     rate: float,
     loss_of: Callable[[Sequence[Tensor], Tensor], Tensor] = joint_loss,
 ) -> None:
-    """Trains all that is not frozen, in place."""
+    """Train everything that is not frozen, in place."""
 
     def learn(ids: Tensor, mask: Tensor, labels: Tensor) -> str:
         hidden = backbone(ids, attention_mask=mask, output_hidden_states=True).hidden_states
@@ -78,7 +78,7 @@ def train_in_two_stages(
     epochs: int,
     rate: float,
 ) -> None:
-    """Trains the backbone with its last exit, freezes both, and trains the earlier exits."""
+    """Train the backbone with its last exit, freeze both, and train the earlier exits."""
     exits[:-1].requires_grad_(False)
     train(backbone, exits, examples, tokenizer, epochs, rate, last_loss)
     backbone.requires_grad_(False)

@@ -26,7 +26,7 @@ from training import Example, fit, label_numbers, tokenize
 
 @contextmanager
 def some_layers(model: BertForSequenceClassification, drop: float) -> Iterator[int]:
-    """Leaves each layer out with the probability `drop`; yields how many are left, maybe none."""
+    """Leave each layer out with the probability `drop`; yield how many are left, maybe none."""
     encoder = model.bert.encoder
     every = encoder.layer
     encoder.layer = nn.ModuleList(layer for layer in every if torch.rand(()) >= drop)
@@ -44,7 +44,7 @@ def train(
     rate: float,
     drop: float,
 ) -> None:
-    """Trains all but the word embeddings, in place."""
+    """Train all but the word embeddings, in place."""
     model.bert.embeddings.word_embeddings.requires_grad_(False)
 
     def learn(ids: Tensor, mask: Tensor, labels: Tensor) -> str:

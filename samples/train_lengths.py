@@ -1,4 +1,4 @@
-"""Teach a checkpoint with exits to answer with tokens dropped, at any length configuration.
+"""Train a checkpoint with exits to answer with tokens dropped, at any length configuration.
 
     python samples/train_lengths.py CHECKPOINT train.csv NEW_CHECKPOINT
     effbert-export NEW_CHECKPOINT bundle --length-adaptive
@@ -63,7 +63,7 @@ def train(
     epochs: int,
     rate: float,
 ) -> None:
-    """Trains all but the word embeddings, in place."""
+    """Train all but the word embeddings, in place."""
     encoder.encoder.embeddings.word_embeddings.requires_grad_(False)
 
     def learn(ids: Tensor, mask: Tensor, labels: Tensor) -> str:

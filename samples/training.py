@@ -54,9 +54,9 @@ def fit(
     rate: float,
     learn: Callable[[Tensor, Tensor, Tensor], str],
 ) -> None:
-    """Steps AdamW once a batch; `rate` is the highest learning rate.
+    """Take one AdamW step per batch; `rate` is the highest learning rate.
 
-    `learn` takes ids, mask and labels, leaves gradients behind, and says how it went.
+    `learn` takes ids, mask and labels, computes gradients, and returns a line about the step.
     """
     parameters = [parameter for parameter in trained if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01, fused=True)

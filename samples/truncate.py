@@ -1,4 +1,4 @@
-"""Shorter texts, the plain way to compute less: keep the first tokens of each, drop the rest."""
+"""Truncated texts, the simple way to compute less: keep the first tokens, drop the rest."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def choose_shares(
     expected: ndarray,
     losses: Iterable[float],
 ) -> dict[float, float]:
-    """The shortest texts that lose at most so many points of accuracy: loss -> share."""
+    """The smallest share of each text that loses at most `loss` points: loss -> share."""
 
     def measured(share: float) -> Measured:
         logits = [answer(truncated(inputs, share))[0] for inputs in batches]

@@ -106,7 +106,7 @@ def test_texts_become_a_report(tmp_path, monkeypatch):
     few = Settings(population=4)
     over = ("lengths", "threshold")
     search(Search(both, heldout, tmp_path / "store", over, "flops", generations=0, settings=few))
-    paths = (checkpoint, heldout, test, output, bundle, int8, both)
+    paths = (checkpoint, test, output, bundle, int8, both, "--truncate", heldout)
     run(monkeypatch, "report", *paths, ROUNDS=1, PAUSE=0, WARM_UP=1)
     report = json.loads((output / "report.json").read_text())
     by_name = {result["name"]: result for result in report["results"]}
@@ -240,15 +240,36 @@ def test_of_a_front_the_cheapest_point_within_the_loss_is_reported():
 def test_the_demo_makes_every_bundle_before_it_reports_on_all_of_them(monkeypatch):
     demo = importlib.import_module("demo")
     monkeypatch.setattr(demo, "package_folder", Path)
-    steps = demo.steps()
-    made = {name: step[2] for name, step in steps.items() if name.startswith("export ")}
-    assert set(made.values()) < set(steps["report"])
-    assert made["export int8"].endswith("int8_bundle")  # where benchmarks/static.py looks for it
-    names = list(steps)
-    for name, bundle in made.items():
-        uses = [other for other in names if bundle in steps[other] and other != name]
-        assert all(names.index(name) < names.index(other) for other in uses)
-        assert {"report"} < set(uses)  # and a step that chooses operating points
+    for lengths, report in ((False, "report"), (True, "report lengths")):
+        steps = demo.steps(lengths)
+        made = {name: step[2] for name, step in steps.items() if name.startswith("export ")}
+        assert set(made.values()) < set(steps[report])
+        assert made["export int8"].endswith("int8_bundle")  # benchmarks/static.py looks for it
+        names = list(steps)
+        for name, bundle in made.items():
+            uses = [other for other in names if bundle in steps[other] and other != name]
+            assert all(names.index(name) < names.index(other) for other in uses)
+            assert {report} < set(uses)  # and a step that chooses operating points
+
+
+def test_the_lengths_of_the_demo_come_after_its_own_steps(monkeypatch):
+    demo = importlib.import_module("demo")
+    monkeypatch.setattr(demo, "package_folder", Path)
+    short, long = demo.steps(), demo.steps(lengths=True)
+    assert len(short) == 8
+    assert list(long.items())[:8] == list(short.items())
+    assert not any("lengths" in " ".join(command) for command in short.values())
+    assert set(demo.TYPICAL) == set(long)
+
+
+def test_what_is_left_is_estimated_from_what_was_measured():
+    demo = importlib.import_module("demo")
+    names = ["export int8", "report"]
+    typical = sum(demo.TYPICAL[name] for name in names)
+    assert demo.left(names, {}) == f"about {typical / 60:.0f} min"
+    slow = {"train exits": 3 * demo.TYPICAL["train exits"]}
+    assert int(demo.left(names, slow).split()[1]) > typical / 60
+    assert demo.left(["plot"], {}) == "less than a minute"
 
 
 class Demo:
@@ -260,7 +281,7 @@ class Demo:
         self.done = folder / "build/demo/done"
         self.commands = {name: self.command(name) for name in ("first", "second", "third")}
         monkeypatch.setattr(self.demo, "ROOT", folder)
-        monkeypatch.setattr(self.demo, "steps", lambda: self.commands)
+        monkeypatch.setattr(self.demo, "steps", lambda lengths=False: self.commands)
         (folder / "build/demo").mkdir(parents=True)
         (folder / "build/demo/table.md").write_text("table")
 
@@ -282,6 +303,16 @@ def test_the_demo_skips_what_was_done_and_repeats_what_depends_on_a_change(tmp_p
     demo.commands["second"] = demo.command("changed")
     assert demo.run() == "changed third"
     assert not (demo.done / "third.jsonl").exists()
+
+
+def test_the_demo_says_where_it_stands(tmp_path, monkeypatch, capsys):
+    demo = Demo(tmp_path, monkeypatch)
+    demo.run()
+    said = capsys.readouterr().out
+    assert "[1/3] first: " in said
+    assert "[3/3] third: took 0 s" in said
+    demo.run()
+    assert "[2/3] second: done before" in capsys.readouterr().out
 
 
 def test_the_demo_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
