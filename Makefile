@@ -10,7 +10,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZ
 PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test test-slow test-all lint format demo demo-lengths bench clean
+.PHONY: help venv test test-slow test-lowest test-all lint format demo demo-lengths bench clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' $(MAKEFILE_LIST)
@@ -30,6 +30,18 @@ test-slow: venv  ## the big matrices
 	$(PYTEST) --dist worksteal -m slow
 
 test-all: test test-slow  ## both
+
+LOWEST := .venv-lowest
+$(LOWEST)/.installed: pyproject.toml constraints-lowest.txt
+	$$(python3.10 -c '' 2>/dev/null && echo python3.10 || echo $(PYTHON)) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check \
+	    -c constraints-lowest.txt -e '.[export,cpu,openvino,keras,optimum,demo]' \
+	    filelock hypothesis pytest pytest-timeout pytest-xdist 'tomli; python_version < "3.11"'
+	touch $@
+
+test-lowest: $(LOWEST)/.installed  ## a few minutes of tests with the lowest versions, on Python 3.10 if there is one
+	$(ONE_THREAD) $(LOWEST)/bin/python -m pytest -n 2 --dist worksteal -m 'not slow' \
+	    tests/runtime tests/exporter/commands tests/exporter/test_options.py
 
 lint: venv  ## ruff and mypy
 	$(BIN)/ruff check .
@@ -66,4 +78,4 @@ bench: $(VENV)/.bench-installed demo  ## compare with the strongest static engin
 	$(STATIC) $(call written,static)
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

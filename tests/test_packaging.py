@@ -109,3 +109,29 @@ def test_the_changelog_starts_with_this_version() -> None:
 def test_no_optimum_folder_is_a_regular_package() -> None:
     """An `__init__.py` there would hide the optimum that other projects install."""
     assert not (ROOT / PLUGIN).with_name("__init__.py").exists()
+
+
+def lower_bounds(requirements: list[str]) -> dict[str, str]:
+    """Library -> the lowest version of it that is accepted."""
+    found = {}
+    for requirement in requirements:
+        match = re.match(r"([\w-]+)(?:\[[\w,]+\])?>=([\d.]+)", requirement)
+        if match is not None:
+            found[match[1]] = match[2]
+    return found
+
+
+def test_the_lowest_versions_are_those_that_are_tested() -> None:
+    tested = dict(
+        line.split("==")
+        for line in (ROOT / "constraints-lowest.txt").read_text(encoding="utf-8").splitlines()
+        if not line.startswith("#")
+    )
+    extras = PROJECT["project"]["optional-dependencies"]
+    tools = {"mypy", "ruff", "setuptools", "tomli", "nncf", "onnxruntime-gpu"}
+    accepted = lower_bounds(PROJECT["project"]["dependencies"])
+    for requirements in extras.values():
+        accepted |= lower_bounds(requirements)
+    assert {name for name in accepted if name not in tools} == set(tested)
+    for name, version in tested.items():
+        assert re.sub(r"(\.0)+$", "", version) == re.sub(r"(\.0)+$", "", accepted[name]), name

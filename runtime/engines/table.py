@@ -72,6 +72,8 @@ def open_engine(name: str, settings: EngineSettings | None = None) -> Engine:
     module, _, cls = entry.target.partition(":")
     try:
         engine: Engine = getattr(import_module(module), cls)(settings)
+    except MissingDependencyError:
+        raise
     except ImportError as error:
         raise MissingDependencyError(
             f"Engine {name!r} needs {entry.library}, which cannot be imported ({error}); "

@@ -25,7 +25,7 @@ from effbert.runtime.engines.protocol import (
     EngineSettings,
     RunnableChain,
 )
-from effbert.runtime.errors import EngineError, UnsafeContentError
+from effbert.runtime.errors import EngineError, MissingDependencyError, UnsafeContentError
 
 UNREADABLE = re.compile(
     r"(?:No conversion rule found for|does not support the following ONNX) operations: (.+)"
@@ -35,6 +35,7 @@ SOURCE_LINES = re.compile(r"^(Exception from src|Check .* failed at|FrontEnd API
 REFERENCE, ADDRESS = b"location", b"_ORT_MEM_ADDR_"
 SMALL_RANK = 2  # outputs of this rank are copied; hidden states have one axis more
 ROUNDED = ("bf16", "int8")  # where bfloat16 is not what moves answers most
+LOWEST = (2026, 3)
 FEW_BYTES = 1 << 20  # in and out; buffers of larger runs are worth giving back at once
 
 
@@ -46,6 +47,7 @@ class OpenVino:
 
     def __init__(self, settings: EngineSettings) -> None:
         settings.require_cpu("openvino")
+        _require_version(openvino.__version__)
         self._core = openvino.Core()
         self._rounded = settings.precision in ROUNDED
         self._core.set_property({"ENABLE_MMAP": False})  # weights are read from a passing file
@@ -130,6 +132,20 @@ class OpenVinoCall:
         finally:
             with self._lock:
                 self._running = None
+
+
+def _require_version(version: str) -> None:
+    """Refuse versions that answer wrongly: they misread weights that segments share.
+
+    Raises:
+        MissingDependencyError: The version is too old.
+    """
+    found = tuple(int(part) for part in version.split(".")[:2])
+    if found < LOWEST:
+        raise MissingDependencyError(
+            f"OpenVINO {'.'.join(map(str, found))} misreads weights that segments share; install "
+            f'{LOWEST[0]}.{LOWEST[1]} or newer with: pip install "effbert[openvino]".'
+        )
 
 
 class OpenVinoSegment:

@@ -22,6 +22,10 @@ def test_writing_what_was_read_gives_the_same_bytes(data: bytes) -> None:
     assert encode_manifest(parse_manifest(data)) == data
 
 
+@pytest.mark.skipif(
+    tuple(map(int, msgspec.__version__.split(".")[:2])) < (0, 22),
+    reason="older versions of msgspec write the same schema in another order",
+)
 def test_the_schema_file_is_current() -> None:
     file = Path(m.__file__).with_name("manifest.schema.json")
     assert file.read_text("utf-8") == manifest_schema(), (

@@ -272,3 +272,11 @@ def test_nothing_is_printed(bundle: Path, capfd: pytest.CaptureFixture[str]) -> 
     with Session(bundle, "openvino") as session:
         session(["good film"])
     assert capfd.readouterr() == ("", "")
+
+
+def test_versions_that_answer_wrongly_are_refused(
+    bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("openvino.__version__", "2026.2.1-21919-releases")
+    with pytest.raises(MissingDependencyError, match=r"OpenVINO 2026\.2 misreads .* 2026\.3"):
+        Session(bundles["entropy"], "openvino")
