@@ -20,6 +20,7 @@ from effbert.runtime.errors import ManifestError, UnsafeContentError
 
 MAX_NODES = 100_000
 ALIGNMENT = 1 << 16
+COUNTED = "tokens"
 _DOMAINS = ("", "ai.onnx")
 _CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
 _DTYPES: dict[int, str] = {
@@ -184,4 +185,6 @@ def _compare(what: str, found: Iterable[onnx.ValueInfoProto], expected: list[Ten
 def _kind(value: onnx.ValueInfoProto) -> tuple[str | None, list[str | int]]:
     kind = value.type.tensor_type
     axes = [dim.dim_param or dim.dim_value for dim in kind.shape.dim]
-    return _DTYPES.get(kind.elem_type), axes
+    # Extents that a segment counts out have names of their own in its graph.
+    named = [COUNTED if str(axis).startswith(f"{COUNTED}_") else axis for axis in axes]
+    return _DTYPES.get(kind.elem_type), named

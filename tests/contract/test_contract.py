@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from effbert.runtime.checks.replay import validate
 from exit_checks import (
     batch,
     check_decisions,
@@ -44,6 +45,11 @@ def middle(model: ExportedCase) -> dict[str, Any]:
 @every_case
 def test_every_exit_answers_like_the_reference(model: ExportedCase):
     check_every_exit(model.session, model.unruled, model.rows)
+
+
+@every_case
+def test_a_deep_look_finds_nothing(model: ExportedCase):
+    assert validate(model.session.bundle.path, deep=True, replay=False).nodes
 
 
 @every_case

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -69,10 +69,11 @@ class OpenVino:
                 "bundle again from where it was made."
             )
         try:
-            read = self._read(model, weights)
-            if self._rounded:
-                read = prepare_rounded(read)
-            compiled = self._core.compile_model(read, "CPU", self._properties)
+            with self._readable(model, weights) as source:
+                read = self._core.read_model(source)
+                if self._rounded:
+                    read = prepare_rounded(read)
+                compiled = self._core.compile_model(read, "CPU", self._properties)
         except Exception as error:
             raise _explained(error, name) from error
         return OpenVinoSegment(name, read, compiled)
@@ -87,17 +88,21 @@ class OpenVino:
         """Options of one call; setting `terminate` stops it within a few operators."""
         return OpenVinoCall()
 
-    def _read(self, model: bytes, weights: bytes | None) -> openvino.Model:
+    @contextmanager
+    def _readable(self, model: bytes, weights: bytes | None) -> Iterator[bytes | Path]:
+        """Give what to read and compile inside: the model, or a file of it beside its weights."""
         if REFERENCE not in model:
-            return self._core.read_model(model)
+            yield model
+            return
         # References are looked up beside the model, for a model in memory in the current folder:
-        # here they can meet `weights.bin` as it was checked, and no other file.
+        # here they can meet `weights.bin` as it was checked, and no other file. They may be looked
+        # up while the model is compiled, too.
         with TemporaryDirectory(prefix="effbert-", ignore_cleanup_errors=True) as folder:
             path = Path(folder, "segment.onnx")
             path.write_bytes(model)
             if weights is not None:
                 path.with_name(WEIGHTS_NAME).write_bytes(weights)
-            return self._core.read_model(path)
+            yield path
 
 
 class OpenVinoCall:
@@ -135,7 +140,7 @@ class OpenVinoCall:
 
 
 def _require_version(version: str) -> None:
-    """Refuse versions that answer wrongly: they misread weights that segments share.
+    """Refuse versions that answer wrongly, ALBERTs and models that label words among others.
 
     Raises:
         MissingDependencyError: The version is too old.
@@ -143,8 +148,8 @@ def _require_version(version: str) -> None:
     found = tuple(int(part) for part in version.split(".")[:2])
     if found < LOWEST:
         raise MissingDependencyError(
-            f"OpenVINO {'.'.join(map(str, found))} misreads weights that segments share; install "
-            f'{LOWEST[0]}.{LOWEST[1]} or newer with: pip install "effbert[openvino]".'
+            f"OpenVINO {found[0]}.{found[1]} answers some models wrongly; install {LOWEST[0]}."
+            f'{LOWEST[1]} or newer with: pip install "effbert[openvino]".'
         )
 
 

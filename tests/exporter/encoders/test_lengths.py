@@ -19,6 +19,7 @@ from checkpoints import write_deebert
 from effbert.exporter import export
 from effbert.exporter.encoders.length_drop import DropRule, LengthDropEncoder
 from effbert.runtime import Session
+from effbert.runtime.checks.replay import validate
 from effbert.runtime.errors import ExportError, InputError
 from exit_checks import LOGITS_ATOL, ROW_ATOL
 from families import write_family
@@ -94,6 +95,11 @@ def answers(model: SimpleNamespace, found: Shortened) -> dict[str, np.ndarray]:
         return {"logits": bert.linear("classifier", last).numpy()}
     pooled = torch.tanh(bert.linear("bert.pooler.dense", last[0]))
     return {"logits": bert.linear("classifier", pooled).numpy()}
+
+
+@pytest.mark.parametrize("kind", slow_but(KINDS, "exits"))
+def test_a_deep_look_finds_nothing(exported, kind: str):
+    assert validate(exported(kind).session.bundle.path, deep=True).nodes
 
 
 @pytest.mark.parametrize("kind", slow_but(KINDS, "exits"))

@@ -23,8 +23,14 @@ ROWS = list(random_rows("bert", 60, seed=5))
 Case = tuple[Callable[..., Path], dict[str, Any], dict[str, Any]]  # checkpoint, export, knob values
 
 # Checkpoints of the contract suite and of SENTEE's tests, whose traces serve here too.
-SHARED: Case = (
+GROUPS: Case = (
     lambda folder: write_pabee(folder, backbone="albert", groups=2, labels=3, layers=4),
+    {},
+    {"threshold": [0, 1, 2]},
+)
+# Large enough for its weights to be shared through weights.bin.
+SHARED: Case = (
+    lambda folder: write_pabee(folder, backbone="albert", hidden=512, layers=4, tokenizer=None),
     {},
     {"threshold": [0, 1, 2]},
 )
@@ -48,6 +54,7 @@ def rule(policy: str) -> Case:
 @pytest.mark.parametrize(
     "case",
     [
+        pytest.param(GROUPS, id="groups of layers"),
         pytest.param(SHARED, id="shared weights"),
         pytest.param(DROPPED, id="tokens dropped", marks=pytest.mark.slow),
         pytest.param(WORDS, id="words exit"),
