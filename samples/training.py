@@ -61,7 +61,9 @@ def fit(
     parameters = [parameter for parameter in trained if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01, fused=True)
     per_epoch = math.ceil(len(examples) / BATCH)
-    schedule = OneCycleLR(optimizer, rate, total_steps=epochs * per_epoch, pct_start=0.1)
+    steps = epochs * per_epoch
+    warm_up = min(0.5, max(0.1, 2 / steps))  # a tenth, and more than one step
+    schedule = OneCycleLR(optimizer, rate, total_steps=steps, pct_start=warm_up)
     for epoch in range(epochs):
         for step, (ids, mask, labels) in enumerate(batches(examples, tokenizer)):
             said = learn(ids, mask, labels)

@@ -211,7 +211,8 @@ def grow(checkpoint: Path) -> None:
     import torch
     from safetensors.torch import load_file, save_file
 
-    tensors = load_file(checkpoint / "model.safetensors")
+    weights, pickled = checkpoint / "model.safetensors", checkpoint / "pytorch_model.bin"
+    tensors = load_file(weights) if weights.exists() else torch.load(pickled, weights_only=True)
     config = json.loads((checkpoint / "config.json").read_text())
     for kind, rows, field in (
         ("word", 3000, "vocab_size"),
@@ -221,7 +222,8 @@ def grow(checkpoint: Path) -> None:
         more = torch.randn(rows - len(tensors[name]), tensors[name].shape[1])
         tensors[name] = torch.cat([tensors[name], more])
         config[field] = rows
-    save_file(tensors, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    save_file(tensors, weights, metadata={"format": "pt"})
+    pickled.unlink(missing_ok=True)
     (checkpoint / "config.json").write_text(json.dumps(config))
 
 
@@ -237,7 +239,6 @@ def prepare(folder: Path, page: list[Block]) -> None:
     for words in of_page:
         for word in words:
             if word in STAND_INS and not (folder / word).exists():
-                (folder / word).parent.mkdir(exist_ok=True)
                 STAND_INS[word](folder / word)
     for name in ("./my-deebert", "./my-model"):
         if (folder / name).exists():
