@@ -61,7 +61,7 @@ SLEDGEHAMMER = {
     "reference": SledgehammerReference,
     "unruled": partial(SledgehammerReference, temperature=1.0),
     "policy": "confidence",
-    "knobs": temperatures(0.3, 0.6, 0.9),
+    "knobs": temperatures(0.3, 0.9),
     "exit_layers": (1, 3, 5),
     "own": 0.5,
     "at": "leaves",
