@@ -41,7 +41,7 @@ def test_the_untrained_last_highway_answers_where_it_is_confident(model: Exporte
     assert 0.3 < changed.mean() < 0.6
 
 
-@models_of("deebert", "pabee")
+@models_of("deebert", "pabee", without=("pabee-under-bias-1",))
 def test_later_segments_need_shapes_for_the_mask_only(model: ExportedCase):
     for segment in model.session.bundle.manifest.segments[1:]:
         graph = onnx.load(model.bundle / segment.file, load_external_data=False).graph

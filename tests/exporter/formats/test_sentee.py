@@ -192,7 +192,7 @@ def test_a_checkpoint_without_further_training_leaves_sentence_by_sentence(expor
 
 
 def test_words_must_be_told(exported):
-    with pytest.raises(InputError, match="'word_map' is missing: for each token the place"):
+    with pytest.raises(InputError, match="'word_map' is missing: for each token the index"):
         exported("frozen").session.run({"input_ids": [[2, 9, 3]]})
 
 
