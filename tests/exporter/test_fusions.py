@@ -17,6 +17,7 @@ from effbert.exporter.options import ExportOptions
 from effbert.exporter.plan import make_plan
 from effbert.exporter.segments import BuiltModel, build_models
 from families import write_family
+from matrices import slow_but
 
 
 class Counts(NamedTuple):
@@ -66,7 +67,7 @@ def counts(model: BuiltModel) -> Counts:
     )
 
 
-@pytest.mark.parametrize("family", EXPECTED)
+@pytest.mark.parametrize("family", slow_but(EXPECTED, "bert", "distilbert", "albert", "modernbert"))
 def test_passes_find_what_they_are_for(tmp_path: Path, family: str) -> None:
     assert counts(built(tmp_path / "checkpoint", family, 23)) == EXPECTED[family]
 

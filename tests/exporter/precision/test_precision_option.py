@@ -130,7 +130,7 @@ def test_modules_that_are_named_stay_in_float(exported: Callable):
 @pytest.mark.parametrize(
     "arguments, said",
     [
-        (["--precision", "int9"], "There is no precision int9; choose one of fp32, "),
+        (["--precision", "int9"], "'int9' is not one of 'fp32', "),
         (["--precision", "int8", "--keep-float", "ghost"], "ghost is no matrix product of this"),
         (["--precision", "fp16", "--keep-float", "main"], "has no meaning with --precision fp16"),
         (["--calibration", "texts.txt"], "--calibration belongs to --precision int8"),
