@@ -101,9 +101,11 @@ def test_the_sdist_holds_what_a_rebuild_and_its_tests_need(sdist: Path) -> None:
     assert {"LICENSE", "README.md", "pyproject.toml", "tests/conftest.py"} <= names
 
 
-def test_the_changelog_starts_with_this_version() -> None:
+def test_the_last_release_of_the_changelog_is_this_version() -> None:
     headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M)
-    assert headings[0] == PROJECT["project"]["version"]
+    released = [heading for heading in headings if heading != "Unreleased"]
+    assert released[0] == PROJECT["project"]["version"]
+    assert headings in (released, ["Unreleased", *released])
 
 
 def test_no_optimum_folder_is_a_regular_package() -> None:
