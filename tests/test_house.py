@@ -229,3 +229,18 @@ def test_no_two_modules_have_the_same_name_for_different_things() -> None:
             rooms.setdefault(name, set()).add(room)
     shared = {name: found for name, found in rooms.items() if len(found) > 1}
     assert {name: found for name, found in shared.items() if found not in NAMESAKES} == {}
+
+
+# A file of this name does the same for its own folder or system.
+COMMON = {"__init__", "pipeline", "engine"}
+PAPERS = {"exporter.formats", "exporter.policies"}  # a system may have a format and a policy
+
+
+def test_a_file_name_means_one_thing() -> None:
+    rooms: dict[str, set[str]] = {}
+    for module, path in FILES.items():
+        if path.stem not in COMMON:
+            rooms.setdefault(path.stem, set()).add(module.rpartition(".")[0])
+    assert {
+        name: found for name, found in rooms.items() if len(found) > 1 and found != PAPERS
+    } == {}

@@ -18,7 +18,7 @@ from effbert.runtime.console.tables import print_table
 
 if TYPE_CHECKING:
     from effbert.runtime.points.evolution import Evaluated
-    from effbert.runtime.points.search import Found
+    from effbert.runtime.points.front_search import Found
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 INTERRUPTED = 130
@@ -116,7 +116,7 @@ def search(
     first. Every value tried is stored, so a search that was interrupted goes on with --resume.
     """
     from effbert.runtime.plots import check_plot
-    from effbert.runtime.points import search as points
+    from effbert.runtime.points import front_search as points
     from effbert.runtime.points.evolution import Settings
     from effbert.runtime.points.front_plot import draw_front
 

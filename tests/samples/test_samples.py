@@ -19,7 +19,7 @@ from effbert.exporter import export
 from effbert.runtime import Session
 from effbert.runtime.bundle.manifest import OperatingPoint
 from effbert.runtime.points.evolution import Settings
-from effbert.runtime.points.search import Search, search
+from effbert.runtime.points.front_search import Search, search
 from vocabularies import fast_tokenizer, vocabulary
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"

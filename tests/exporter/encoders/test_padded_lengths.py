@@ -17,8 +17,8 @@ from checkpoints import write_deebert
 from effbert.exporter import export
 from effbert.runtime import Session
 from effbert.runtime.errors import InputError
-from effbert.runtime.points.search import Search
-from effbert.runtime.points.search import search as run_search
+from effbert.runtime.points.front_search import Search
+from effbert.runtime.points.front_search import search as run_search
 from exit_checks import LOGITS_ATOL, ROW_ATOL
 from export_command import run_command, sentence
 from families import write_family

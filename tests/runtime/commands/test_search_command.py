@@ -21,8 +21,8 @@ from effbert.exporter import export
 from effbert.runtime import Session
 from effbert.runtime.bundle.folder import open_bundle
 from effbert.runtime.commands import effbert
+from effbert.runtime.points import front_search as pipeline
 from effbert.runtime.points import measure
-from effbert.runtime.points import search as pipeline
 from search_command import SMALL, search, summary, table, texts
 from tiny_bundle import build_tiny_bundle
 from walled_command import walled_effbert
@@ -209,7 +209,7 @@ SIGINT_ON = """
 import signal, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from effbert.runtime.points import measure
-from effbert.runtime.points import search as pipeline
+from effbert.runtime.points import front_search as pipeline
 from effbert.runtime.commands import main
 measure = pipeline.measure
 def slow(*arguments):
