@@ -59,7 +59,8 @@ class OnOff(click.Choice):
 
 
 def _option(default: Any, group: str, help: str, **more: Any) -> Any:
-    return field(default=default, metadata={"meaning": Meaning(group, help, **more)})
+    meaning = Meaning(group, f"{help} May be repeated." if more.get("several") else help, **more)
+    return field(default=default, metadata={"meaning": meaning})
 
 
 _PATH = click.Path(path_type=Path)
@@ -140,11 +141,11 @@ class ExportOptions:
         "Never drop the first token; auto drops it for question answering only.",
         type=click.Choice(["auto", "yes", "no"]),
     )
-    retention: Sequence[int] | None = _option(
+    retention: str | Sequence[int] | None = _option(
         None,
         LENGTHS,
         "PoWER-BERT's number of tokens left after each layer; implies --length-adaptive.",
-        type=NumberList(int, 1, 8192, "64,40,20"),
+        type=NumberList(1, 8192, "64,40,20"),
         metavar="N,N,..",
     )
     pad_to: int | None = _option(
@@ -168,7 +169,7 @@ class ExportOptions:
         "Texts to choose int8 scales on: a .csv with the column text, or one text a line.",
         type=_PATH,
     )
-    keep_float: Sequence[str] = _option(
+    keep_float: str | Sequence[str] = _option(
         (),
         PRECISION,
         "Part of the model to leave in float32, such as encoder.layer.3.output.",
@@ -247,6 +248,27 @@ class ExportOptions:
     def drops_tokens(self) -> bool:
         """Whether the bundle gets the knob `lengths`."""
         return self.length_adaptive or self.retention is not None
+
+    @property
+    def float_modules(self) -> tuple[str, ...]:
+        """The modules that stay in float32."""
+        return (self.keep_float,) if isinstance(self.keep_float, str) else tuple(self.keep_float)
+
+    @property
+    def kept_tokens(self) -> tuple[int, ...] | None:
+        """PoWER-BERT's counts, one for each layer; None where there are none.
+
+        Raises:
+            InputError: They are no counts.
+        """
+        if self.retention is None:
+            return None
+        try:
+            return tuple(int(count) for count in split_numbers(self.retention, int))
+        except ValueError as error:
+            raise InputError(
+                f"Retention is a list of counts such as 64,40,20; got {self.retention!r:.40}."
+            ) from error
 
     @property
     def exit_layers(self) -> tuple[int, ...] | None:

@@ -17,7 +17,7 @@ from effbert.exporter.options import ExportOptions, path_of
 from effbert.exporter.plan import Plan, make_plan
 from effbert.exporter.policies.policy import Policy
 from effbert.exporter.precision.lowering import Lowered, lower_models, lowering_notes
-from effbert.exporter.rows.rows import bundle_rows, random_rows, sample_texts
+from effbert.exporter.rows.rows import bundle_rows, file_texts, random_rows, shipped_texts
 from effbert.exporter.segments import BuiltModel, build_models
 from effbert.exporter.verify.findings import examine
 from effbert.exporter.verify.torch_answers import Reference, torch_reference
@@ -39,6 +39,7 @@ from effbert.runtime.bundle.parse import encode_manifest, parse_manifest
 from effbert.runtime.bundle.variants import split_variants
 
 CARD_NAME = "README.md"
+MOST_TEXTS = 512  # to verify on
 Progress = Callable[[str], None]
 
 
@@ -88,12 +89,14 @@ def run_export(checkpoint: str, bundle: Path, options: ExportOptions, say: Progr
     if not options.dry_run:
         sweep(target)
         check_target(target, options.force)
-    texts = sample_texts(path_of(options.samples))
+    samples = path_of(options.samples)
+    texts = shipped_texts() if samples is None else file_texts(samples)[:MOST_TEXTS]
     say("opening the checkpoint")
     opened = open_checkpoint(checkpoint)
     family = choose_format(options.format, opened.name, opened.shapes, opened.config)
     say(f"loading ({family.name})")
     models, plan = make_plan(opened, family, options)
+    del opened  # and with it the tensors of files that were read whole
     if options.dry_run:
         return Report(target, plan, plan.notes, time.perf_counter() - started)
     with writing(target) as writer:
@@ -110,7 +113,7 @@ def run_export(checkpoint: str, bundle: Path, options: ExportOptions, say: Progr
         models.clear()  # the segments need as much memory as they do
         gc.collect()
         say("running the segments")
-        findings = examine(unfinished, plan, references, lowered, options)
+        findings = examine(unfinished, plan, references, lowered, options, say)
         manifest = _finish(
             writer,
             with_findings(
@@ -137,8 +140,9 @@ def _lower(
     say: Progress,
 ) -> list[Lowered]:
     """Give the segments the precision asked for, in place."""
-    if options.precision != "fp32":
-        say(f"lowering the precision to {options.precision}")
+    if options.precision == "fp32":
+        return [Lowered() for _ in built]
+    say(f"lowering the precision to {options.precision}")
     bundle = _described(writer, plan, built, options)
     variants = [*split_variants(bundle.manifest)]
     of_models = {model: variants[index] for index, (_, model) in enumerate(plan.variants)}
@@ -157,7 +161,7 @@ def _described(
 def _ask_torch(
     models: Sequence[ExitModel], bundle: Bundle, texts: Sequence[Text] | None, say: Progress
 ) -> list[Reference]:
-    """Tell what torch answers to every row, for each model; nothing without texts to verify on."""
+    """Ask torch for its answers to every row, for each model; without texts there are none."""
     gc.collect()  # graphs are full of cycles, which would keep their copies of the weights
     if texts is None:
         return []

@@ -122,8 +122,7 @@ def _check_family(opened: Checkpoint, family: Format, options: ExportOptions) ->
 def _length_options(options: ExportOptions) -> LengthOptions | None:
     if not options.drops_tokens:
         return None
-    retention = None if options.retention is None else tuple(options.retention)
-    return LengthOptions(options.keep_cls, retention, options.pad_to)
+    return LengthOptions(options.keep_cls, options.kept_tokens, options.pad_to)
 
 
 def _stored(

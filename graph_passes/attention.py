@@ -146,7 +146,7 @@ def _heads(split: ir.Value) -> Any:
 
 
 def _whole(split: ir.Value) -> ir.Value:
-    """Tell what `split` was before heads were split off."""
+    """Return what `split` was before heads were split off."""
     node = split.producer()
     whole = None if node is None else node.inputs[0]
     assert whole is not None  # a Reshape, as `_heads` found

@@ -34,7 +34,7 @@ class Range(NamedTuple):
         return step, np.uint8(np.clip(np.rint(-lowest / step), 0, LEVELS))
 
     def rounded(self, values: np.ndarray) -> np.ndarray:
-        """Tell what int8 makes of float32 values, as float32."""
+        """Return what int8 makes of float32 values, as float32."""
         step, zero = self.scale()
         return (np.clip(np.rint(values / step) + zero, 0, LEVELS) - np.float32(zero)) * step
 
@@ -43,7 +43,7 @@ def quantize_weight(weight: np.ndarray, axis: int = 0) -> tuple[np.ndarray, np.n
     """Round a float32 matrix to int8, with a scale for each slice along `axis`.
 
     Args:
-        weight: Float32 [in, out].
+        weight: float32 [in, out].
         axis: The axis that shares a scale: 0 gives a scale for each column.
 
     Returns:

@@ -64,7 +64,7 @@ def _narrow(graph: ir.Graph, reader: ir.Node) -> bool:
 
 
 def _upwards(graph: ir.Graph, reader: ir.Node) -> Iterator[ir.Node]:
-    """Return the nodes before `reader`, consumers before producers."""
+    """Yield the nodes before `reader`, consumers before producers."""
     before = False
     for node in reversed(graph):
         if before and len(node.outputs) == 1:

@@ -1,4 +1,4 @@
-"""Opens bundles and answers texts or token ids, sample by sample as deep as needed."""
+"""Open bundles and answer texts or token ids, sample by sample as deep as needed."""
 
 from effbert.runtime.bundle.folder import Bundle, open_bundle
 from effbert.runtime.chain.batches import by_length

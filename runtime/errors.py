@@ -11,7 +11,8 @@
     |  |- CheckpointError         unreadable, incomplete or unknown checkpoint
     |  |- TraceError              torch or the cut cannot handle the model (exit code 1)
     |  |- OutputExistsError       the bundle is there already
-    |  `- ParityError             the bundle differs from the torch model (exit code 1)
+    |  |- ParityError             the bundle differs from the torch model (exit code 1)
+    |  `- AgreementError          a lower precision changes too many answers or decisions
     |- InputError                 texts, ids or knobs that do not fit (also a ValueError)
     |- RunError                   a run that failed
     |  |- NumericalError          logits are not finite

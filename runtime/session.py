@@ -59,7 +59,7 @@ class Session:
         max_batch_tokens: int = 16_384,
         dependent_rows: bool = False,
     ) -> None:
-        """Open a bundle and loads its segments, comparing each file with the manifest.
+        """Open a bundle and load its segments, comparing each file with the manifest.
 
         Args:
             bundle: Folder of the bundle, or what `open_bundle` returned.
@@ -122,7 +122,7 @@ class Session:
         deadline_ms: float | None = None,
         cancel: Cancel | None = None,
     ) -> Result:
-        """Answers token ids; every row takes the first exit that fires.
+        """Answer token ids; every row takes the first exit that fires.
 
         Args:
             inputs: `input_ids` and, if the bundle has them, `attention_mask` (missing: ones) and
@@ -148,7 +148,7 @@ class Session:
     def run_exits(
         self, inputs: Mapping[str, Any], knobs: Mapping[str, KnobValue] | None = None
     ) -> dict[str, np.ndarray]:
-        """Answers token ids at every exit; no row stops, whatever the knobs say.
+        """Answer token ids at every exit; no row stops, whatever the knobs say.
 
         Args:
             inputs: As for `run`.
@@ -174,7 +174,7 @@ class Session:
         deadline_ms: float | None = None,
         cancel: Cancel | None = None,
     ) -> list[Prediction]:
-        """Answers texts.
+        """Answer texts.
 
         Args:
             texts: A list of texts or (text, text) pairs; for question answering pairs of
@@ -216,7 +216,7 @@ class Session:
             return answers
 
     def close(self) -> None:
-        """Wait for the calls that are running, then frees the segments; a second time is fine."""
+        """Wait for the calls that are running, then free the segments; a second time is fine."""
         if self._calls.close():
             self._chains.close()
 

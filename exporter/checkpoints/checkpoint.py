@@ -121,7 +121,7 @@ def _load_pickle(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _is_whole(value: object) -> bool:
-    """Tell a tensor whose elements all lie in the file from one that only claims to have them."""
+    """Tell whether all elements of a tensor lie in the file, as it claims."""
     return (
         isinstance(value, torch.Tensor)
         and value.layout == torch.strided
@@ -132,7 +132,7 @@ def _is_whole(value: object) -> bool:
 
 
 def _is_stored_zip(path: Path) -> bool:
-    """Tell the zip layout of torch from the older one.
+    """Tell whether a file has torch's zip layout, not the older one.
 
     Raises:
         ValueError: The zip is compressed, which torch never does and a zip bomb always.

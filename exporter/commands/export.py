@@ -55,9 +55,9 @@ def _run(
     checkpoint: str, bundle: Path, knobs: Sequence[Any], as_json: bool, **options: Any
 ) -> None:
     """Export CHECKPOINT (folder, weights file or hub id) to the folder BUNDLE."""
-    require_extra("torch", "transformers", "safetensors", "onnxruntime")
     with _progress(quiet=as_json) as say:
         say("importing torch")
+        require_extra("torch", "transformers", "safetensors", "onnxruntime")
         from effbert.exporter import export
 
         report = export(checkpoint, bundle, progress=say, knobs=dict(knobs), **options)

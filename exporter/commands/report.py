@@ -46,7 +46,7 @@ def summarize(report: Report) -> dict[str, Any]:
                 {
                     **segment.changes,
                     "attentions": segment.attentions,
-                    "products lowered": segment.lowered,
+                    "lowered": segment.lowered,
                 }
                 for segment in passes.segments
             ],
@@ -83,7 +83,7 @@ def _facts(report: Report) -> dict[str, object]:
     if manifest is not None and manifest.precision != "fp32":
         found = f": {spell_agreement(manifest.parity)}" if manifest.parity else ""
         facts["precision"] = f"{manifest.precision}{found}"
-    if report.passes is not None:
+    if report.passes is not None and report.passes.attentions:
         facts["attention"] = f"{report.passes.fused} of {report.passes.attentions} fused"
     if report.size is not None:
         facts["size"] = amount(report.size, "B")
@@ -96,12 +96,14 @@ def _print_exits(report: Report) -> None:
     assert report.passes is not None
     parity, segments = report.manifest.parity, report.manifest.segments
     worst = parity.max_abs_diff if parity else ["not checked"] * len(segments)
-    lowered = report.manifest.precision != "fp32"
-    columns = ["exit", "layer", "segment", "parameters", "largest difference", "attention fused"]
+    attends, lowered = report.passes.attentions > 0, report.manifest.precision != "fp32"
+    columns = ["exit", "layer", "segment", "parameters", "largest difference"]
+    columns += ["attention fused"] if attends else []
+    columns += ["lowered"] if lowered else []
     rows = [
         [
             *(index, item.layer, item.file, amount(item.parameters), difference),
-            f"{passes.changes['attention fused']} of {passes.attentions}",
+            *([f"{passes.fused} of {passes.attentions}"] if attends else []),
             *([passes.lowered] if lowered else []),
         ]
         for index, (item, difference, passes) in enumerate(
@@ -110,6 +112,6 @@ def _print_exits(report: Report) -> None:
     ]
     print_table(
         "Exits" + (f", compared with torch on {parity.rows} rows" if parity else ""),
-        columns + (["products lowered"] if lowered else []),
+        columns,
         rows,
     )

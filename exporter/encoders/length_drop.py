@@ -88,11 +88,11 @@ class LengthDropEncoder(nn.Module):
         """Run the layers.
 
         Args:
-            input_ids: Int64 [batch, sequence].
+            input_ids: int64 [batch, sequence].
             attention_mask: 0/1 [batch, sequence].
-            lengths: Float32 [layers]: up to 1 a share of the row's tokens, above 1 a count plus
+            lengths: float32 [layers]: up to 1 a share of the row's tokens, above 1 a count plus
                 a half.
-            token_type_ids: Int64 [batch, sequence].
+            token_type_ids: int64 [batch, sequence].
         """
         real = attention_mask > 0
         length = self.rule.pad_to

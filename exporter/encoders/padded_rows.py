@@ -16,12 +16,12 @@ class Rows(NamedTuple):
     """Rows before the first layer; `tokens` is what a row has at most.
 
     Attributes:
-        ids: Int64 [batch, tokens], token ids.
-        types: Int64 [batch, tokens], token types, where the model has any.
-        counted: Bool [batch, tokens], true for tokens that vote, compete and can be kept.
-        read: Bool [batch, tokens], true for tokens that others attend to.
-        total: Int64 [batch] or [1], how many count.
-        positions: Int64 [batch, sequence], where the caller's tokens are now; None if they stayed.
+        ids: int64 [batch, tokens], token ids.
+        types: int64 [batch, tokens], token types, where the model has any.
+        counted: bool [batch, tokens], true for tokens that vote, compete and can be kept.
+        read: bool [batch, tokens], true for tokens that others attend to.
+        total: int64 [batch] or [1], how many count.
+        positions: int64 [batch, sequence], where the caller's tokens are now; None if they stayed.
     """
 
     ids: Tensor
@@ -41,9 +41,9 @@ def padded_rows(ids: Tensor, types: Tensor | None, real: Tensor, length: int, pa
     """Rows of `length` tokens, padding counted; the caller's padding goes, wherever it is.
 
     Args:
-        ids: Int64 [batch, sequence], of at most `length` tokens.
-        types: Int64 [batch, sequence] or None.
-        real: Bool [batch, sequence], false for the caller's padding.
+        ids: int64 [batch, sequence], of at most `length` tokens.
+        types: int64 [batch, sequence] or None.
+        real: bool [batch, sequence], false for the caller's padding.
         length: Tokens of every row.
         pad_id: The token id of padding; its type is 0.
     """

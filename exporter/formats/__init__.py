@@ -1,4 +1,4 @@
-"""All checkpoint formats. A new one is one file, and one line in the table below."""
+"""All checkpoint formats. A new one is one file, and its name in the list below."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """DynaBERT: Dynamic BERT with Adaptive Width and Depth (Hou et al., NeurIPS 2020).
 
 The tensors are those of a plain BERT or RoBERTa at full size; only the config shows how it was
-trained. `--widths` and `--depths` cut the smaller networks out of it; see `exporter.variants`.
+trained. `--widths` and `--depths` cut smaller networks out of it; see `exporter.encoders.sizes`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a checkpoint format is, and the options that loading one takes."""
+"""What a checkpoint format is."""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 Heads removed by transformers before version 5 (Michel et al., NeurIPS 2019), heads and neurons by
 nn_pruning (Lagunas et al., EMNLP 2021), sub-networks cut out of DynaBERT (Hou et al., NeurIPS 2020)
-and AutoTinyBERT (Yin et al., ACL 2021). Shapes decide, not the config: see `exporter.pruned`.
+and AutoTinyBERT (Yin et al., ACL 2021). Shapes decide, not the
+config: see `exporter.encoders.width`.
 """
 
 from __future__ import annotations

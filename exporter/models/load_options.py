@@ -14,7 +14,7 @@ class LoadOptions:
 
     The task and the exit policy by name or `auto`, the exits by 1-based layer, whether the highway
     after the last layer is consulted (None: as the paper's code does), and which layers are run
-    (None: all; see `exporter.kept_layers`).
+    (None: all; see `exporter.encoders.depth`).
     """
 
     task: str = "auto"

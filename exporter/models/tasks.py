@@ -69,7 +69,7 @@ def describe(
     """Describe a model with one exit from its config and family; `more` are fields they lack.
 
     Raises:
-        CheckpointError: Config.json names a problem that there is not.
+        CheckpointError: The file config.json names a problem that there is not.
     """
     classes = 0 if task == "question-answering" else config.num_labels
     types = getattr(config, "type_vocab_size", None) or 0

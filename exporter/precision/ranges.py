@@ -47,7 +47,7 @@ class Seen:
         self.vectors.append(values.reshape(-1, values.shape[-1])[::stride].copy())
 
     def candidates(self) -> Iterator[Range]:
-        """Return the whole range, and ranges clipped further and further."""
+        """Yield the whole range, and ranges clipped further and further."""
         largest = max(-self.lowest, self.highest)
         for share in CLIPPED:
             bound = share * largest

@@ -18,7 +18,7 @@ def round_with(spread: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.n
 
     Args:
         spread: What `error_spread` gives for the vectors that the weight is multiplied with.
-        weight: Float32 [in, out].
+        weight: float32 [in, out].
 
     Returns:
         int8 [in, out] and the float32 scale of each column [out].
@@ -42,7 +42,7 @@ def error_spread(vectors: np.ndarray) -> np.ndarray:
     """How the error of each row of a weight is spread over those after it.
 
     Args:
-        vectors: Float32 [n, in], what weights are multiplied with.
+        vectors: float32 [n, in], what weights are multiplied with.
 
     Returns:
         Upper triangular float32 [in, in]: of the inverse of `vectors.T @ vectors`, damped.

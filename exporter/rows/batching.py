@@ -50,12 +50,12 @@ def similar_lengths(rows: Sequence[Row]) -> Iterator[list[int]]:
 
 
 def short_rows(rows: Sequence[Row]) -> list[int]:
-    """Places of the rows that are quick to run."""
+    """Return the indices of the rows that are quick to run."""
     return [index for index, row in enumerate(rows) if len(row.input_ids) <= SHORT]
 
 
 def rows_alone(rows: Sequence[Row]) -> Iterator[list[int]]:
-    """Return a few short rows, each for itself."""
+    """Yield a few short rows, one at a time."""
     short = short_rows(rows)
     yield from ([index] for index in short[:: len(short) // ALONE + 1])
 

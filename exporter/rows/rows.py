@@ -14,7 +14,7 @@ from effbert.runtime.bundle.manifest import Limits
 from effbert.runtime.bundle.names import NO_WORD
 from effbert.runtime.errors import InputError
 
-MAX_TEXTS = 512
+MAX_LINES = 100_000
 RANDOM_ROWS = 16
 RANDOM_LENGTH = 48
 LONGEST = 256
@@ -33,18 +33,23 @@ class Row(NamedTuple):
     text: Text | None = None
 
 
-def sample_texts(path: Path | None) -> list[Text]:
-    """Read the texts of a file, without blank ones; without a file the shipped sentences.
+def shipped_texts() -> list[Text]:
+    """Read the sentences that ship with effbert."""
+    sentences = resources.files("effbert.exporter.rows") / "sentences.txt"
+    return [*sentences.read_text("utf-8").splitlines()]
+
+
+def file_texts(path: Path) -> list[Text]:
+    """Read the texts of a file, without blank ones.
 
     Raises:
         InputError: The file cannot be read or holds no text.
     """
-    if path is None:
-        return read_texts(Path(str(resources.files("effbert.exporter.rows") / "sentences.txt")))
-    texts = [text for text in read_texts(path) if "".join(text).strip()]  # a text, or a pair
+    found = read_texts(path, most=MAX_LINES)
+    texts = [text for text in found if not isinstance(text, str) or text.strip()]
     if not texts:
         raise InputError(f"{path} holds no text; write one text a line.")
-    return texts[:MAX_TEXTS]
+    return texts
 
 
 def fit_texts(texts: Sequence[Text], task: str) -> list[Text]:

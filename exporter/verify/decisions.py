@@ -76,7 +76,7 @@ def runs_with_trials(
 def _compare_rows(
     session: Session, run: TrialRun, found: Outputs, oracle: PolicyOracle, atol: float
 ) -> int:
-    """Compare rows; counts those that left elsewhere than torch says, within rounding."""
+    """Compare rows, and count those that left elsewhere than torch says, within rounding."""
     theirs, knobs, result, rows = run
     ours = theirs
     if oracle.policy.answer is None:

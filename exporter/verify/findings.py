@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from effbert.exporter.options import ExportOptions, path_of
 from effbert.exporter.plan import Plan
 from effbert.exporter.precision.lowering import Lowered
-from effbert.exporter.rows.rows import bundle_rows, random_rows, sample_texts
+from effbert.exporter.rows.rows import bundle_rows, random_rows, shipped_texts
 from effbert.exporter.verify.golden import golden_rows
 from effbert.exporter.verify.oracle import PolicyOracle
 from effbert.exporter.verify.parity import verify, verify_lowered
@@ -40,6 +40,7 @@ def examine(
     references: Sequence[Reference],
     lowered: Sequence[Lowered],
     options: ExportOptions,
+    say: Callable[[str], None],
 ) -> Findings:
     """Run every variant of a bundle.
 
@@ -49,6 +50,7 @@ def examine(
         references: What torch says of every model; none to compare nothing.
         lowered: What a lower precision did to every model.
         options: The user's.
+        say: Hears what happens next.
 
     Raises:
         ParityError: The segments differ from torch.
@@ -58,7 +60,7 @@ def examine(
     findings = Findings()
     # The golden rows are of the shipped sentences: those of the user may be private.
     limits = bundle.manifest.limits
-    known = bundle_rows(bundle, sample_texts(None)) or random_rows(limits)
+    known = bundle_rows(bundle, shipped_texts()) or random_rows(limits)
     for manifest, (_, model) in zip(split_variants(bundle.manifest), plan.variants, strict=True):
         with Session(Bundle(bundle.path, manifest), engine="onnxruntime") as session:
             if references:
@@ -68,6 +70,7 @@ def examine(
             findings.golden.append(golden_rows(session, known))
             labelled = path_of(options.fit_temperature)
             if labelled is not None and findings.temperatures is None:  # on the largest variant
+                say("fitting temperatures")
                 findings.temperatures = fitted_temperatures(session, labelled)
     return findings
 

@@ -86,7 +86,7 @@ class PolicyOracle:
         return left, answers
 
     def answers(self, watched: Watched) -> np.ndarray:
-        """Tell what every exit answers where nothing leaves, float32 [exits, batch, ...]."""
+        """Return what every exit answers where nothing leaves, float32 [exits, batch, ...]."""
         if self.policy.answer is None:
             return watched.outputs["logits"]
         never = {knob.name: to_float(knob.never) for knob in self.policy.knobs}

@@ -84,7 +84,7 @@ def verify_lowered(
 def _answers(
     session: Session, reference: Reference, oracle: PolicyOracle | None
 ) -> tuple[Outputs, np.ndarray]:
-    """Tell what every exit answers, and the largest difference of each to torch."""
+    """Return what every exit answers, and the largest difference of each to torch."""
     chunks = [*similar_lengths(reference.rows), *rows_alone(reference.rows)]
     worst = np.zeros(len(session.exits))
     found: Outputs = {name: [np.empty(0)] * len(reference.rows) for name in reference.answers}

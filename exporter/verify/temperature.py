@@ -29,7 +29,7 @@ def fit_temperatures(logits: np.ndarray, labels: np.ndarray) -> list[float]:
     change with the temperatures before.
 
     Args:
-        logits: Float [exits, rows, classes], at temperature 1.
+        logits: float [exits, rows, classes], at temperature 1.
         labels: Int [rows], the right class of each row.
 
     Returns:

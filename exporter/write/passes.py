@@ -15,12 +15,17 @@ class SegmentPasses(NamedTuple):
     Attributes:
         changes: Stage -> how much it changed.
         attentions: How many attentions the segment computes, fused or not.
-        lowered: How many products have a lower precision.
+        lowered: How many products, or with 16 bits weights, have a lower precision.
     """
 
     changes: Mapping[str, int]
     attentions: int
     lowered: int
+
+    @property
+    def fused(self) -> int:
+        """How many attentions became one operator."""
+        return self.changes["attention fused"]
 
 
 class PassReport(NamedTuple):
@@ -32,7 +37,7 @@ class PassReport(NamedTuple):
     @property
     def fused(self) -> int:
         """How many attentions became one operator, in all segments."""
-        return sum(segment.changes["attention fused"] for segment in self.segments)
+        return sum(segment.fused for segment in self.segments)
 
     @property
     def attentions(self) -> int:

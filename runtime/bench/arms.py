@@ -30,7 +30,7 @@ class Arm(NamedTuple):
 def open_arms(
     bundle: Bundle, threads: int | None, points: Mapping[str, Knobs]
 ) -> Iterator[list[Arm]]:
-    """Open the bundle with every installed engine; closes all at the end.
+    """Open the bundle with every installed engine, and close all at the end.
 
     Raises:
         MissingDependencyError: No engine is installed.
@@ -38,7 +38,7 @@ def open_arms(
     """
     with ExitStack() as stack:
         sessions = {
-            name: stack.enter_context(Session(bundle, name, threads=threads))
+            name: stack.enter_context(Session(bundle, name, threads=threads, dependent_rows=True))
             for name in installed_engines()
         }
         yield [

@@ -11,7 +11,7 @@ from effbert.runtime.plots import new_figure, save_figure
 
 
 def draw_times(results: Sequence[Measured], path: Path) -> None:
-    """Draws milliseconds against tokens, or for texts the median and 95th percentile of each arm.
+    """Draw milliseconds against tokens, or for texts the median and 95th percentile of each arm.
 
     A mix of lengths beside fixed ones is left out.
 

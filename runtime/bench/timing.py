@@ -43,7 +43,7 @@ class Measured(NamedTuple):
 
 
 def measure(arms: Sequence[Arm], workload: Workload, rounds: int) -> list[Measured]:
-    """Measures one workload.
+    """Measure one workload.
 
     Args:
         arms: Take turns; the first is what ratios compare with.

@@ -51,7 +51,7 @@ class Workload(NamedTuple):
 def random_workloads(
     bundle: Bundle, batches: Sequence[int], lengths: Sequence[int] | None
 ) -> list[Workload]:
-    """Call of random token ids; they cannot say how early real texts leave.
+    """Make calls of random token ids; they cannot say how early real texts leave.
 
     Args:
         bundle: Whose limits count.
@@ -103,7 +103,7 @@ def _random_call(bundle: Bundle, lengths: Sequence[int]) -> Inputs:
 
 
 def text_workloads(bundle: Bundle, batches: Sequence[int], path: Path) -> list[Workload]:
-    """Return the texts of a CSV file, in its order, so many to a call; short ones are padded.
+    """Make calls of the texts of a file, in its order; short texts are padded.
 
     Raises:
         InputError: The file or its texts do not fit, or the bundle has no tokenizer.
@@ -111,7 +111,10 @@ def text_workloads(bundle: Bundle, batches: Sequence[int], path: Path) -> list[W
     if bundle.manifest.tokenizer is None:
         raise InputError("This bundle has no tokenizer; leave --data out to measure token ids.")
     encoder = TextEncoder(bundle)
-    rows = encoder.encode(read_texts(path))
+    texts = read_texts(path)
+    if not texts:
+        raise InputError(f"{path} holds no text; write one text a line.")
+    rows = encoder.encode(texts)
     return [
         Workload(
             batch,

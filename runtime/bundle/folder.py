@@ -58,7 +58,7 @@ class Bundle:
         return data
 
     def verify_files(self) -> int:
-        """Read and hashes every file of the manifest; returns the number of bytes.
+        """Read and hash every file of the manifest, and return the number of bytes.
 
         Raises:
             PathError, IntegrityError: As `read`.

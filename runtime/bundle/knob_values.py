@@ -14,7 +14,7 @@ from effbert.runtime.errors import InputError
 
 
 def layer_values(knob: Knob, values: Sequence[Any]) -> np.ndarray:
-    """Tell what a graph is fed for a knob with a value for each encoder layer.
+    """Return what a graph is fed for a knob with a value for each encoder layer.
 
     Args:
         knob: One with a `count`.

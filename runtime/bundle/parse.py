@@ -17,7 +17,7 @@ MAX_MANIFEST_BYTES = 1 << 20
 
 
 def parse_manifest(data: bytes) -> Manifest:
-    """Read and checks the bytes of `effbert.json`.
+    """Read and check the bytes of `effbert.json`.
 
     Keys that start with `x-` are ignored wherever they are, other unknown keys are refused.
 

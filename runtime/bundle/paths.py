@@ -34,7 +34,7 @@ def name_problem(name: str) -> str | None:
 
 
 def open_file(folder: Path, name: str) -> int:
-    """Open `folder/name` for reading and returns its descriptor, which the caller closes.
+    """Open `folder/name` for reading and return its descriptor, which the caller closes.
 
     The folder may be reached through a symbolic link, the file may not be one; a file with several
     hard links is refused too, because the other name may lie outside the folder.

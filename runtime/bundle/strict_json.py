@@ -12,7 +12,7 @@ LINE_WIDTH = 100
 
 
 def read_json(data: bytes) -> Any:
-    """Read one JSON document in UTF-8 and drops every key that starts with `x-`.
+    """Read one JSON document in UTF-8 and drop every key that starts with `x-`.
 
     Raises:
         ValueError: The document is malformed, repeats a key, holds a number that is not finite or

@@ -71,7 +71,7 @@ class Chains:
             return self._loaded[key]
 
     def close(self) -> None:
-        """Frees the segments of all variants."""
+        """Free the segments of all variants."""
         for chain in self._loaded.values():
             chain.close()
 

@@ -1,4 +1,4 @@
-"""Checks token ids, masks and token types before any engine sees them.
+"""Check token ids, masks and token types before any engine sees them.
 
 Engines accept too much: onnxruntime lets a negative token id wrap around, answers a sequence of
 length zero, and takes the bytes of a big-endian array as they are.
@@ -40,7 +40,7 @@ class InputCheck:
         self._counts = {IDS: self._limits.vocab_size, MASK: 2, TYPES: types}
 
     def __call__(self, inputs: Mapping[str, Any]) -> Batch:
-        """Check and normalises the inputs of one call.
+        """Check and normalise the inputs of one call.
 
         Args:
             inputs: Name to integers [batch, sequence]: arrays of any integer dtype, byte order and
@@ -86,7 +86,7 @@ class InputCheck:
         return Batch(tensors, *ids.shape)
 
     def _are_plain(self, inputs: dict[str, Any]) -> bool:
-        """Tells quickly that these are a few rows and all is well; False: look closer."""
+        """Tell quickly that these are a few rows and all is well; False: look closer."""
         ids = inputs.get(IDS)
         shape: tuple[int, ...] = ids.shape if type(ids) is np.ndarray else ()
         if len(inputs) != len(self._missing) or len(shape) != 2:

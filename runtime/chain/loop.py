@@ -55,11 +55,11 @@ class Chain:
         cancel: Cancel | None = None,
         options: Any = None,
     ) -> None:
-        """Answers the rows; each takes the first exit that fires.
+        """Answer the rows; each takes the first exit that fires.
 
         Args:
             inputs: Name to int64 [rows, sequence].
-            rows: Places of these rows in `result`.
+            rows: Indices of these rows in `result`.
             knobs: Values for each segment.
             result: Filled at `rows`.
             deadline: Once passed, the rows left get the answer of the exit just run.
@@ -104,18 +104,18 @@ class Chain:
     def run_all(
         self, inputs: Tensors, rows: np.ndarray, knobs: Values, outputs: ExitOutputs
     ) -> None:
-        """Run every segment on all rows, whatever the exits say, and keeps every answer."""
+        """Run every segment on all rows, whatever the exits say, and keep every answer."""
         for step, out in self._every_step(inputs, rows, knobs):
             outputs.put(rows, step, out)
 
     def close(self) -> None:
-        """Frees the segments."""
+        """Free the segments."""
         self._segments = None
 
     def _every_step(
         self, inputs: Tensors, rows: np.ndarray, knobs: Values
     ) -> Iterator[tuple[Step, Tensors]]:
-        """Run one segment after the other, and yields what it made, which is finite."""
+        """Run one segment after the other, and yield what it made, which is finite."""
         tensors = self._start(inputs)
         for index in range(len(self.steps)):
             step, out = self._advance(index, 1, tensors, knobs, None)
@@ -125,7 +125,7 @@ class Chain:
     def _advance(
         self, index: int, most: int, tensors: Tensors, knobs: Values, options: Any
     ) -> tuple[Step, Tensors]:
-        """Run segments from this index on and moves their carries into `tensors`."""
+        """Run segments from this index on and move their carries into `tensors`."""
         assert self._segments is not None
         index, out, carried = self._segments.run(index, most, tensors, knobs, options)
         step = self.steps[index]

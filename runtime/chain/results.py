@@ -26,7 +26,7 @@ class Result:
 
     Attributes:
         outputs: Output name -> float32 [batch, ...]; columns that are padding may be zeros.
-        signal: Float32 [batch], what the exit policy compared.
+        signal: float32 [batch], what the exit policy compared.
     """
 
     outputs: dict[str, np.ndarray]

@@ -32,7 +32,7 @@ class Step:
         self._kept = [item.name for item in segment.outputs if item.name in kept]
 
     def of_rows(self, out: Tensors, chosen: np.ndarray) -> Tensors:
-        """Tell what is kept of some rows when they leave."""
+        """Take what is kept of some rows when they leave."""
         return {name: out[name][chosen] for name in self._kept}
 
     def check_finite(self, out: Tensors, mask: np.ndarray, rows: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""Inspects the graphs of a bundle, which an engine would run without a question.
+"""Inspect the graphs of a bundle, which an engine would run without a question.
 
 Only this module of the runtime imports onnx; `effbert validate --deep` loads it.
 """
@@ -51,7 +51,7 @@ _FIELDS: dict[int, str] = {
 
 
 def inspect_graphs(bundle: Bundle) -> int:
-    """Inspects every segment and returns the number of nodes seen.
+    """Inspect every segment, and return the number of nodes seen.
 
     Raises:
         UnsafeContentError: A segment holds control flow, functions, sparse or string tensors,

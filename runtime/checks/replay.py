@@ -1,4 +1,4 @@
-"""Proves that a bundle is what its exporter wrote: hashes, known answers, known token ids."""
+"""Prove that a bundle is what its exporter wrote: hashes, known answers, known token ids."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def validate(
     nodes = _inspect_graphs(bundle) if deep else None
     texts = _replay_texts(bundle) if replay else 0
     variants = [Bundle(bundle.path, one) for one in split_variants(bundle.manifest) if one.golden]
-    name = (engine or installed_engines()[0]) if replay else None
+    name = (engine or installed_engines()[0]) if replay and variants else None
     differences = [_replay_rows(variant, name) for variant in variants] if name else []
     return Validation(
         files=len(bundle.manifest.files),

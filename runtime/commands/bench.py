@@ -43,11 +43,11 @@ Examples:
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    help="CSV file with the column text: measure these instead of token ids.",
+    help="Texts to measure instead of token ids: a .csv with the column text, or one a line.",
 )
 @click.option(
     "--batch",
-    type=NumberList(int, 1, LARGEST, "1,8,32"),
+    type=NumberList(1, LARGEST, "1,8,32"),
     metavar="N,N,..",
     default="1,8,32",
     show_default=True,
@@ -55,7 +55,7 @@ Examples:
 )
 @click.option(
     "--lengths",
-    type=NumberList(int, 1, LARGEST, "1,8,32"),
+    type=NumberList(1, LARGEST, "1,8,32"),
     metavar="N,N,..",
     help="Tokens a row, without --data; left out: 16 to 256 as far as the model reads, and a mix "
     "of lengths as sentences have them.",
@@ -127,7 +127,7 @@ def _progress(
 
 
 def _facts(threads: int | None) -> dict[str, Any]:
-    """Tell what a reader of the numbers must know."""
+    """Collect what a reader of the numbers must know."""
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "machine": platform.machine(),

@@ -82,13 +82,13 @@ def run(
 
 
 def _given_texts(texts: Sequence[str], file: Path | None) -> list[Text]:
-    from effbert.runtime.texts.files import MAX_BYTES, parse_lines, parse_text, read_texts
+    from effbert.runtime.texts.files import parse_text, read_lines, read_texts
 
     if texts:
         return [parse_text(number, line) for number, line in enumerate(texts, 1)]
     if file is not None:
         return read_texts(file)
-    return parse_lines(sys.stdin.buffer.read(MAX_BYTES + 1), "standard input")
+    return read_lines(sys.stdin.buffer, "standard input")
 
 
 def _as_json(session: Session, text: Text, answer: Prediction) -> str:

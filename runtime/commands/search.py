@@ -179,7 +179,7 @@ def _values(value: object) -> str:
 
 @contextmanager
 def _progress(most: int, quiet: bool) -> Iterator[Callable[[Evaluated], None]]:
-    """Show how far the search is on a terminal; says nothing in a pipe."""
+    """Show how far the search is on a terminal; say nothing in a pipe."""
     if quiet or not sys.stderr.isatty():
         yield lambda _: None
         return

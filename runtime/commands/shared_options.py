@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from effbert.runtime.console.parameters import GroupedOption
 from effbert.runtime.engines.row_independence import spell_rows
 from effbert.runtime.engines.table import ENGINES
 
@@ -14,9 +15,14 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 CHOICES = ", ".join(f"{name} (rows {spell_rows(name)})" for name in ENGINES)
 
 
+def _option(*names: str, **settings: Any) -> Callable[[Command], Command]:
+    """Declare an option that stands under "Running" where `--help` has headings."""
+    return click.option(*names, cls=GroupedOption, group="Running", **settings)
+
+
 def engine_option(command: Command) -> Command:
     """Add `--engine`, by default the first that is installed."""
-    return click.option(
+    return _option(
         "--engine",
         type=click.Choice([*ENGINES]),
         help=f"What runs the segments: {CHOICES}. The default is the first that is installed.",
@@ -25,7 +31,7 @@ def engine_option(command: Command) -> Command:
 
 def threads_option(command: Command) -> Command:
     """Add `--threads`."""
-    return click.option(
+    return _option(
         "--threads",
         type=click.IntRange(min=1),
         help="Threads that compute; the default is the engine's.",
@@ -34,4 +40,4 @@ def threads_option(command: Command) -> Command:
 
 def json_option(what: str = "object") -> Callable[[Command], Command]:
     """Add `--json`, which prints one JSON `what` instead of tables."""
-    return click.option("--json", "as_json", is_flag=True, help=f"Print one JSON {what}.")
+    return _option("--json", "as_json", is_flag=True, help=f"Print one JSON {what}.")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
 from effbert.runtime.commands.shared_options import engine_option, json_option
 from effbert.runtime.console.groups import Reporting
 from effbert.runtime.console.tables import amount, print_table
+
+if TYPE_CHECKING:
+    from effbert.runtime.checks.replay import Validation
 
 EXAMPLES = """
 \b
@@ -36,10 +40,16 @@ def validate(bundle: str, engine: str | None, deep: bool, as_json: bool) -> None
         ("manifest", "consistent"),
         ("files", f"{result.files} intact ({amount(result.bytes, 'B')})"),
         ("golden texts", f"{result.texts} give the same token ids" if result.texts else "none"),
-        ("golden rows", f"{result.rows} give the same outputs at every exit ({result.engine})"),
+        ("golden rows", _golden(result)),
     ]
     if result.max_abs_diff is not None:
         rows.append(("worst difference", f"{result.max_abs_diff:.1e}"))
     if result.nodes is not None:
         rows.append(("graphs", f"{result.nodes} nodes, all standard, nothing hidden"))
     print_table(f"{bundle} is valid", ("check", "result"), rows)
+
+
+def _golden(result: Validation) -> str:
+    if result.engine is None:
+        return "none"
+    return f"{result.rows} give the same outputs at every exit ({result.engine})"

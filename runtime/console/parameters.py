@@ -40,28 +40,25 @@ def read_number(text: str) -> Number:
 
 
 class NumberList(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.5 only
-    """Numbers with commas between, each once at most if `unique`."""
+    """Integers with commas between."""
 
     name = "numbers"
 
-    def __init__(
-        self, read: Callable[[str], Number], minimum: Number, maximum: Number, example: str
-    ) -> None:
-        self._read = read
+    def __init__(self, minimum: int, maximum: int, example: str) -> None:
         self._range = minimum, maximum
         self._example = example
 
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[Number, ...]:
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
         """Read them."""
         low, high = self._range
         try:
-            numbers = split_numbers(value, self._read)
+            numbers = tuple(int(number) for number in split_numbers(value, int))
         except ValueError:
             numbers = ()
         if not numbers or not all(low <= number <= high for number in numbers):
-            what = "integers" if self._read is int else "numbers"
             self.fail(
-                f"{value!r} is not a list of {what} from {low} to {high} such as {self._example}.",
+                f"{value!r} is not a list of integers from {low} to {high} such as "
+                f"{self._example}.",
                 param,
                 ctx,
             )

@@ -94,7 +94,7 @@ class RunnableChain(Protocol):
         """Run the segment at `first`, and may go on while no row leaves.
 
         Args:
-            first: Place of a segment.
+            first: Index of a segment.
             most: How many segments may run.
             tensors: Inputs, states and carries by name.
             knobs: Of all segments.

@@ -21,7 +21,7 @@ def tokens_kept(tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Tokens that enter each layer and that leave the last, int64 [layers + 1, rows].
 
     Args:
-        tokens: Int64 [rows], tokens of each row.
+        tokens: int64 [rows], tokens of each row.
         lengths: [layers], what leaves each layer: shares of the row's tokens, or integer counts.
     """
     if lengths.dtype.kind == "i":
@@ -38,7 +38,7 @@ def row_flops(manifest: Manifest, kept: np.ndarray | None, tokens: np.ndarray) -
     Args:
         manifest: Of the bundle.
         kept: What `tokens_kept` found, or None if no token is dropped.
-        tokens: Int64 [rows], tokens of each row.
+        tokens: int64 [rows], tokens of each row.
     """
     costs, first = [], 0
     for segment in manifest.segments:

@@ -12,7 +12,7 @@ NAMES = {"latency": "median latency", "flops": "FLOPs"}
 
 
 def draw_front(evaluated: Sequence[Evaluated], cost: str, data: str, path: Path) -> None:
-    """Draws every gene as a dot and the front as a line, and writes the file.
+    """Draw every gene as a dot and the front as a line, and write the file.
 
     Raises:
         InputError: The file cannot be written.

@@ -79,7 +79,7 @@ class Found:
 
 
 def search(options: Search, progress: Callable[[Evaluated], None] = lambda _: None) -> Found:
-    """Search knob values and writes the front into the manifest.
+    """Search knob values and write the front into the manifest.
 
     Args:
         options: What to search, and how.

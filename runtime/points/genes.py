@@ -56,12 +56,12 @@ def falling_lengths(drop: float, layers: int, tokens: int) -> tuple[int, ...]:
 
 
 def share_kept(drop: float, layers: int, tokens: int) -> float:
-    """Return the share of all layers' tokens that `falling` keeps."""
+    """Return the share of all layers' tokens that `falling_lengths` keeps."""
     return sum(falling_lengths(drop, layers, tokens)) / (layers * tokens)
 
 
 def drop_that_keeps(share: float, layers: int, tokens: int) -> float:
-    """Return the inverse of `kept`, by bisection: the largest drop that keeps at least `share`."""
+    """Return the largest drop that keeps at least `share`: `share_kept` inverted by bisection."""
     low, high = 0.0, 1.0
     while high - low > 1e-12:
         middle = (low + high) / 2
@@ -104,7 +104,7 @@ def _spread(space: Space, count: int) -> list[int]:
 
 
 def mutated(gene: Gene, space: Space, probability: float, random: np.random.Generator) -> Gene:
-    """Draws each length anew with this probability, between its new left and old right neighbour.
+    """Draw each length anew with this probability, between its new left and old right neighbour.
 
     The level is drawn from all levels.
     """

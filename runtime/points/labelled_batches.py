@@ -21,9 +21,9 @@ class LabelledBatch(NamedTuple):
 
     Attributes:
         inputs: Of a session, int64 [rows, sequence].
-        tokens: Int64 [rows], tokens of each row.
+        tokens: int64 [rows], tokens of each row.
         indices: Indices into the logits: rows, or rows and tokens where each word has a label.
-        labels: Int64, the right class at each of the indices.
+        labels: int64, the right class at each of the indices.
     """
 
     inputs: dict[str, np.ndarray]
@@ -33,7 +33,7 @@ class LabelledBatch(NamedTuple):
 
 
 def read_batches(bundle: Bundle, path: Path) -> list[LabelledBatch]:
-    """Read a CSV file and tokenizes it, short texts first, as a session batches texts.
+    """Read a CSV file and tokenize it, short texts first, as a session batches texts.
 
     For a bundle that labels words, the column `label` holds one label a word, blanks between; the
     first piece of a word answers for it, and words that were cut off are left out.

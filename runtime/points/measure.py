@@ -34,7 +34,7 @@ class Measured(NamedTuple):
 def measure(
     session: Session, batches: Sequence[LabelledBatch], knobs: Knobs, full: Knobs, cost: str
 ) -> Measured:
-    """Answers all texts with some knob values.
+    """Answer all texts with some knob values.
 
     Args:
         session: Of the bundle.

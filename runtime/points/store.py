@@ -52,7 +52,7 @@ class Store:
         self.known = known
 
     def add(self, item: Evaluated) -> None:
-        """Write one gene and waits for the disk.
+        """Write one gene and wait for the disk.
 
         Raises:
             ResourceError: It cannot be written.

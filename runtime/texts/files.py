@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import BinaryIO, Generic, TypeVar
 
 from effbert.runtime.errors import InputError
 from effbert.runtime.texts.tokenization import Text
@@ -25,12 +26,13 @@ class Labelled(Generic[Label]):
     labels: list[Label]
 
 
-def read_texts(path: Path) -> list[Text]:
+def read_texts(path: Path, most: int | None = None) -> list[Text]:
     """Read a file of texts.
 
     Args:
         path: A CSV file (`.csv`) with the column `text`, and `pair` for second texts; else UTF-8
             with one text a line, where a tab separates the two texts of a pair.
+        most: Of a file without columns, read no more lines than these; None reads all.
 
     Raises:
         InputError: The file cannot be read, or lacks the column.
@@ -39,29 +41,39 @@ def read_texts(path: Path) -> list[Text]:
         return _read_table(path, lambda text, label: None, columns=("text",)).texts
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            return read_lines(file, str(path), most)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
-    return parse_lines(data, str(path))
 
 
-def parse_lines(data: bytes, source: str) -> list[Text]:
-    """Split UTF-8 bytes into one text a line; blank lines are blank texts.
+def read_lines(file: BinaryIO, source: str, most: int | None = None) -> list[Text]:
+    """Read UTF-8 with one text a line; blank lines are blank texts.
+
+    Args:
+        file: Where it comes from.
+        source: How messages call it.
+        most: Read no more lines than these; None reads all.
 
     Raises:
         InputError: It is too large, is not UTF-8, or a line has more than one tab.
     """
-    if len(data) > MAX_BYTES:
-        raise InputError(f"{source} is larger than 1 GiB; split it.")
-    try:
-        content = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise InputError(f"{source}, line {line}: this is not UTF-8 text.") from error
-    lines = content.split("\n")  # not splitlines: a text may hold other line separators
-    if lines[-1] == "":
-        lines.pop()
-    return [parse_text(number, line.removesuffix("\r")) for number, line in enumerate(lines, 1)]
+    texts: list[Text] = []
+    room = MAX_BYTES
+    while most is None or len(texts) < most:
+        line = file.readline(room + 1)
+        if not line:
+            break
+        room -= len(line)
+        if room < 0:
+            raise InputError(f"{source} is larger than 1 GiB; split it.")
+        number = len(texts) + 1
+        line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+        try:
+            text = line.removesuffix(b"\n").removesuffix(b"\r").decode()
+        except UnicodeDecodeError as error:
+            raise InputError(f"{source}, line {number}: this is not UTF-8 text.") from error
+        texts.append(parse_text(number, text))
+    return texts
 
 
 def parse_text(number: int, line: str) -> Text:

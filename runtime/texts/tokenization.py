@@ -71,7 +71,7 @@ class TextEncoder:
         self._tokenizer.enable_truncation(self._max_length, strategy=strategy)
 
     def encode(self, texts: Sequence[Text]) -> list[EncodedText]:
-        """Tokenizes a list of texts or pairs.
+        """Tokenize a list of texts or pairs.
 
         Raises:
             InputError: `texts` is no list, or names the index of what is no valid text.

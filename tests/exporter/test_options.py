@@ -122,6 +122,25 @@ def test_exits_that_are_no_layers_are_refused(exits: object) -> None:
         _ = ExportOptions(exits=exits).exit_layers
 
 
+@pytest.mark.parametrize("retention", ["9,4", [9, 4], ("9", 4)])
+def test_counts_are_read_in_every_form(retention: object) -> None:
+    assert ExportOptions(retention=retention).kept_tokens == (9, 4)
+
+
+def test_counts_that_are_none_are_refused() -> None:
+    with pytest.raises(InputError, match="Retention is a list of counts"):
+        _ = ExportOptions(retention="nine").kept_tokens
+
+
+def test_one_module_need_not_be_a_list() -> None:
+    assert ExportOptions(keep_float="encoder.layer.3").float_modules == ("encoder.layer.3",)
+
+
+@pytest.mark.parametrize("name", ["knobs", "keep_float"])
+def test_help_and_page_tell_what_may_be_repeated(name: str) -> None:
+    assert (options_of(export_command)[name].help or "").endswith("May be repeated.")
+
+
 def test_an_option_that_does_not_exist_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="no_such_option"):
         export("checkpoint", "bundle", no_such_option=1)

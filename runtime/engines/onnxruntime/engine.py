@@ -228,7 +228,7 @@ def _opened(model: bytes, options: onnxruntime.SessionOptions) -> onnxruntime.In
 
 
 def _refuse_other_files(name: str, model: bytes) -> None:
-    """Onnxruntime 1.23 follows references out of the folder that it is given."""
+    """Refuse references to other files: onnxruntime 1.23 follows them out of its folder."""
     try:
         Branch(model, {})
     except ValueError as error:

@@ -244,7 +244,7 @@ def _is_external(parts: Sequence[Field]) -> bool:
 
 
 def _is_foreign(tensor: memoryview) -> bool:
-    """Tells whether the numbers of a tensor are in a file other than `weights.bin`."""
+    """Tell whether the numbers of a tensor are in a file other than `weights.bin`."""
     parts = list(read_fields(tensor))
     if not _is_external(parts):
         return False

@@ -39,7 +39,7 @@ from effbert.runtime.engines.onnxruntime.shared_nodes import share_nodes
 OURS = "effbert."
 _OWN = f"{OURS}own.of-the-loop."
 FIRST, MOST, INDEX, LAST = (f"{_OWN}{name}" for name in ("first", "most", "index", "last"))
-_ITERATION, _GO, _NEXT_PLACE = (f"{_OWN}{name}" for name in ("iteration", "go", "next"))
+_ITERATION, _GO, _NEXT_INDEX = (f"{_OWN}{name}" for name in ("iteration", "go", "next"))
 _ONE, _TRUE, _ZERO = f"{_OWN}one", f"{_OWN}true", f"{_OWN}zero"
 _SCALAR: Shape = ()
 
@@ -181,7 +181,7 @@ def _joined(
         encode_constant(_ONE, np.array(1, np.int64)),
         encode_constant(_TRUE, np.array(True)),
         encode_constant(_ZERO, np.array(0, np.float32)),
-        *(encode_constant(_place(k), np.array(k, np.int64)) for k in range(1, extents)),
+        *(encode_constant(_index_name(k), np.array(k, np.int64)) for k in range(1, extents)),
         *(encode_constant(_nothing(name), nothing(tensor)) for name, tensor in every.items()),
         *(encode_constant(name, nothing(tensor)) for name, tensor in fed.items()),  # if not fed
     ]
@@ -205,10 +205,10 @@ def _body(branches: Sequence[bytes], names: Names) -> bytes:
     tensors = [tensor for _, tensor in every]
     nodes += _switch(branches, 0, results, tensors)
     nodes += _decision()
-    nodes.append(encode_node("Add", [INDEX, _ONE], [_NEXT_PLACE]))
+    nodes.append(encode_node("Add", [INDEX, _ONE], [_NEXT_INDEX]))
     outputs = [
         encode_value(f"{_OWN}again", "bool", _SCALAR),
-        encode_value(_NEXT_PLACE, "int64", _SCALAR),
+        encode_value(_NEXT_INDEX, "int64", _SCALAR),
     ]
     return encode_graph(nodes, [], inputs, [*outputs, *_values(results, tensors)])
 
@@ -227,7 +227,7 @@ def _switch(
         return encode_graph(_switch(part, begin, inner, tensors), [], [], _values(inner, tensors))
 
     return [
-        encode_node("Less", [INDEX, _place(start + middle)], [test]),
+        encode_node("Less", [INDEX, _index_name(start + middle)], [test]),
         encode_node(
             "If",
             [test],
@@ -268,5 +268,5 @@ def _nothing(name: str) -> str:
     return f"{OURS}nothing.{name}"
 
 
-def _place(index: int) -> str:
+def _index_name(index: int) -> str:
     return f"{_OWN}index.{index}"

@@ -11,7 +11,7 @@ DONT_NEED = 4  # MADV_DONTNEED
 
 
 def give_back(folder: str) -> None:
-    """Lets the system take the pages of all files that are mapped from a folder; Linux only.
+    """Let the system take the pages of all files that are mapped from a folder; Linux only.
 
     onnxruntime packs the weights of branches and keeps the originals mapped, which would count
     twice. A page that is wanted after all is read from its file again, even if that was removed.
@@ -30,7 +30,7 @@ def give_back(folder: str) -> None:
 
 
 def trim() -> None:
-    """Lets the system take what was freed; elsewhere than with glibc nothing happens.
+    """Let the system take what was freed; elsewhere than with glibc nothing happens.
 
     By itself glibc gives back only what lies above everything that is still in use.
     """

@@ -62,7 +62,7 @@ class OpenVino:
             self._properties["INFERENCE_NUM_THREADS"] = settings.threads
 
     def load(self, name: str, model: bytes, weights: bytes | None) -> OpenVinoSegment:
-        """Compiles a segment from its checked bytes; see `Engine.load`."""
+        """Compile a segment from its checked bytes; see `Engine.load`."""
         if ADDRESS in model:
             raise UnsafeContentError(
                 f"{name} refers to memory of this process, which no exporter writes; get the "

@@ -15,7 +15,7 @@ BATCHED = 3  # rank of the activations of a layer
 
 
 def prepare_rounded(model: openvino.Model) -> openvino.Model:
-    """Rewrites a model, in place, that is to be compiled for bfloat16.
+    """Rewrite a model, in place, that is to be compiled for bfloat16.
 
     Inputs and outputs keep names and meaning. Hidden states cross in bfloat16, which numpy shows as
     16-bit numbers.
@@ -58,13 +58,13 @@ def _spell_attention(node: Node) -> None:
 
 
 def _selects_numbers(node: Node) -> bool:
-    """Tells whether a node replaces NaN."""
+    """Tell whether a node replaces NaN."""
     kinds = node.get_type_name(), node.input_value(0).get_node().get_type_name()
     return kinds == ("Select", "IsNaN")
 
 
 def _keep_columns(product: Node) -> None:
-    """Lets a product read keys by row: moving single numbers into columns takes 4 x as long."""
+    """Let a product read keys by row: moving single numbers into columns takes 4 x as long."""
     moved = product.input_value(1).get_node()
     if moved.get_type_name() != "Transpose" or _constant(moved.input_value(1)) != TO_COLUMNS:
         return

@@ -216,3 +216,17 @@ def test_nothing_need_be_written_and_no_home_is_needed(bundle: Path) -> None:
     assert result.stdout.strip() in ("negative", "neutral", "positive")
     after = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in bundle.iterdir()}
     assert after == before
+
+
+def test_a_bundle_without_golden_rows_needs_no_engine(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit_manifest(bundle, lambda manifest: manifest.update(golden=[]))
+    monkeypatch.setattr("effbert.runtime.engines.table.find_spec", lambda name: None)
+    found = validate(bundle)
+    assert (found.rows, found.engine) == (0, None)
+
+
+def test_validation_tells_which_engine_computed(bundle: Path) -> None:
+    assert validate(bundle).engine == "onnxruntime"
+    assert validate(bundle, engine="openvino").engine == "openvino"

@@ -18,6 +18,7 @@ from effbert.runtime.bundle.folder import open_bundle
 from effbert.runtime.bundle.manifest import Limits
 from effbert.runtime.commands import effbert
 from effbert.runtime.engines import table
+from effbert.runtime.engines.row_independence import DIFFERENCES
 from effbert.runtime.engines.table import ENGINES
 
 POINTS = [
@@ -56,6 +57,21 @@ def bench(bundle: Path, *arguments: Any) -> Result:
 def found(result: Result) -> dict[str, Any]:
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
+
+
+def test_a_precision_whose_rows_nobody_measured_is_timed_all_the_same(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(DIFFERENCES, ("openvino", "fp32"))
+    report = found(bench(bundle, "--batch", "1", "--lengths", "4", "--json"))
+    assert [result["engine"] for result in report["results"]] == [*ENGINES]
+
+
+def test_a_file_without_texts_is_one_sentence(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("")
+    result = bench(bundle, "--data", tmp_path / "texts.txt")
+    assert result.exit_code == 2
+    assert "holds no text" in result.output
 
 
 def test_token_ids_run_to_the_last_exit_with_every_engine(bundle: Path) -> None:
