@@ -13,11 +13,12 @@ import torch
 from checkpoints import write_deebert
 from effbert.exporter import export
 from effbert.exporter.checkpoints.find import open_checkpoint
-from effbert.exporter.formats import deebert
+from effbert.exporter.formats import deebert, plain
 from effbert.exporter.models.exit_model import MultiExitModel
 from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime.errors import TraceError
 from export_command import contents
+from families import write_family
 from trace_cache import key_of, original, read, through_disk, tracing_with
 
 
@@ -71,6 +72,16 @@ def test_policies_share_a_trace_and_different_models_do_not(checkpoint: Path, tm
         key_of(load(write_deebert(tmp_path / "c", layers=2, tokenizer=None, seed=9)), 23),
     ]
     assert len({key, *others}) == 5
+
+
+def test_what_happened_before_in_the_process_does_not_matter(tmp_path: Path):
+    write_family(tmp_path / "c", "bert", "text-classification")  # transformers hangs hooks on it
+    keys = set()
+    for _ in range(2):
+        model = plain.load(open_checkpoint(tmp_path / "c"), LoadOptions())
+        assert any(part._forward_hooks for part in model.modules())
+        keys.add(key_of(model, 23))
+    assert len(keys) == 1
 
 
 def test_the_smallest_change_of_a_model_is_another_one(

@@ -118,8 +118,12 @@ class _Walk:
             except TypeError as error:
                 raise NoFingerprint(f"{type(thing)}: {error}") from error
             self.each([part for part in parts if isinstance(part, (tuple, Mapping))])
-        self.each([part for item in (held or {}).items() for part in item])
-        self.each([part for item in slots.items() for part in item])
+        # Hooks have numbers that count all hooks of the process; only their order means something.
+        plain = {
+            name: [*part.values()] if name.endswith("_hooks") and isinstance(part, dict) else part
+            for name, part in (held or {}).items()
+        }
+        self.each([part for item in (plain | slots).items() for part in item])
 
 
 def source_digest(*places: Path) -> str:
