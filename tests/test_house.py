@@ -241,6 +241,4 @@ def test_a_file_name_means_one_thing() -> None:
     for module, path in FILES.items():
         if path.stem not in COMMON:
             rooms.setdefault(path.stem, set()).add(module.rpartition(".")[0])
-    assert {
-        name: found for name, found in rooms.items() if len(found) > 1 and found != PAPERS
-    } == {}
+    assert not {name for name, found in rooms.items() if len(found) > 1 and found != PAPERS}

@@ -46,10 +46,15 @@ def file_texts(path: Path) -> list[Text]:
         InputError: The file cannot be read or holds no text.
     """
     found = read_texts(path, most=MAX_LINES)
-    texts = [text for text in found if not isinstance(text, str) or text.strip()]
+    texts = [text for text in found if any(part.strip() for part in text_parts(text))]
     if not texts:
         raise InputError(f"{path} holds no text; write one text a line.")
     return texts
+
+
+def text_parts(text: Text) -> list[str]:
+    """Give the one text, or both of a pair."""
+    return [text] if isinstance(text, str) else list(text)
 
 
 def fit_texts(texts: Sequence[Text], task: str) -> list[Text]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from effbert.exporter.models.exit_model import WORD_MAP
 from effbert.exporter.rows.batching import session_batch
-from effbert.exporter.rows.rows import Row
+from effbert.exporter.rows.rows import Row, text_parts
 from effbert.runtime import Session
 from effbert.runtime.bundle.manifest import Golden
 
@@ -23,7 +23,7 @@ def golden_rows(session: Session, rows: Sequence[Row]) -> list[Golden]:
     inputs = {item.name for item in session.bundle.manifest.inputs}
     return [
         Golden(
-            text=None if row.text is None else _parts(row.text),
+            text=None if row.text is None else text_parts(row.text),
             input_ids=row.input_ids,
             token_type_ids=row.token_type_ids if "token_type_ids" in inputs else None,
             word_map=row.word_map if WORD_MAP in inputs else None,
@@ -34,10 +34,6 @@ def golden_rows(session: Session, rows: Sequence[Row]) -> list[Golden]:
         )
         for row in short
     ]
-
-
-def _parts(text: str | tuple[str, str]) -> list[str]:
-    return [text] if isinstance(text, str) else list(text)
 
 
 def _short(values: np.ndarray) -> list[Any]:

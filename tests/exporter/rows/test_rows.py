@@ -19,7 +19,7 @@ def test_the_shipped_sentences_are_single_texts() -> None:
 
 @pytest.mark.parametrize(
     "name, content",
-    [("texts.txt", "one\n  \n\ntwo\n"), ("texts.csv", 'text\none\n"  "\ntwo\n')],
+    [("texts.txt", "one\n  \n\n \t \ntwo\n"), ("texts.csv", 'text\none\n"  "\ntwo\n')],
 )
 def test_blank_texts_are_left_out(tmp_path: Path, name: str, content: str) -> None:
     (tmp_path / name).write_text(content)
