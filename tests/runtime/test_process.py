@@ -152,9 +152,12 @@ def test_a_forked_session_says_so_instead_of_hanging(pristine: Path) -> None:
 
 
 INTERRUPTED = """
+import signal
 import sys
 from effbert.runtime import Session
 from effbert.runtime.engines.table import ENGINES, Entry
+# A shell starts background jobs with SIGINT ignored, and pytest may be one.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, sys.argv[2])
 import fake_engine
 ENGINES["waiting"] = Entry(*fake_engine.ENTRY)
