@@ -326,6 +326,7 @@ def test_the_demo_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
     assert (demo.done / "second.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_learns_to_answer_with_tokens_dropped(tmp_path, monkeypatch):
     backbone = write_backbone(tmp_path / "backbone")
     train = write_texts(tmp_path / "train.csv", 96, seed=0)

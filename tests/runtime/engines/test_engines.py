@@ -57,7 +57,7 @@ def rule(policy: str) -> Case:
         pytest.param(GROUPS, id="groups of layers"),
         pytest.param(SHARED, id="shared weights"),
         pytest.param(DROPPED, id="tokens dropped", marks=pytest.mark.slow),
-        pytest.param(WORDS, id="words exit"),
+        pytest.param(WORDS, id="words exit", marks=pytest.mark.slow),
         *(
             pytest.param(rule(policy), id=policy, marks=pytest.mark.slow)
             for policy in ("entropy", "confidence", "vote", "elbert-bias-3")

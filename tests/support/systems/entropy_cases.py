@@ -112,7 +112,7 @@ FASTBERT = {
 PACKAGED = {"layout": "pypi", "policy": "entropy-categorical", "at": "goes on"}
 fastbert = partial(case_of, FASTBERT)
 FASTBERTS = [
-    fastbert("fastbert-research", labels=3, noise=True),
+    fastbert("fastbert-research", labels=3, noise=True, slow=True),
     fastbert("fastbert-pypi", **PACKAGED, labels=2, pooling="first", tokenizer=None),
     *(
         fastbert(
