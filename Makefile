@@ -39,9 +39,10 @@ $(LOWEST)/.installed: pyproject.toml constraints-lowest.txt
 	    filelock hypothesis pytest pytest-timeout pytest-xdist 'tomli; python_version < "3.11"'
 	touch $@
 
-test-lowest: $(LOWEST)/.installed  ## a few minutes of tests with the lowest versions, on Python 3.10 if there is one
+test-lowest: $(LOWEST)/.installed  ## some tests with the lowest versions, on Python 3.10 if there is one
 	$(ONE_THREAD) $(LOWEST)/bin/python -m pytest -n 2 --dist worksteal -m 'not slow' \
-	    tests/runtime tests/exporter/commands tests/exporter/test_options.py
+	    tests/runtime/bundle tests/runtime/chain tests/runtime/commands tests/runtime/texts \
+	    tests/runtime/engines tests/exporter/test_options.py tests/exporter/test_pipeline.py
 
 lint: venv  ## ruff and mypy
 	$(BIN)/ruff check .

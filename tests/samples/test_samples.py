@@ -83,7 +83,7 @@ def test_texts_become_a_report(tmp_path, monkeypatch):
 
     run(monkeypatch, "train_exits", backbone, train, checkpoint, "--epochs", 12, "--rate", 5e-3)
     exported = export(checkpoint, bundle)
-    assert exported.format == "deebert"
+    assert exported.description.format == "deebert"
     assert exported.description.labels == ("negative", "positive")
 
     run(monkeypatch, "calibrate", bundle, heldout, "--loss", 0, 10)

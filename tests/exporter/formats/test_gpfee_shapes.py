@@ -62,7 +62,7 @@ def test_a_gap_too_wide_for_the_entropy_goes_on(tmp_path: Path):
         return tensors
 
     rewrite(checkpoint, widen)
-    export(checkpoint, tmp_path / "out")
+    export(checkpoint, tmp_path / "out", atol=1e-3)  # of logits near 80
     session, reference = Session(tmp_path / "out", threads=1), GpfeeReference(checkpoint)
     rows = list(random_rows("bert", 20))
     first, last = reference.exits(rows[0])

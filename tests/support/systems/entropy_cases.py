@@ -76,7 +76,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "learned-bert-regression": {"divide": "raw-lte", "policy": "learned", "labels": 1},
     "roberta": {"backbone": "roberta", "divide": "two_stage", "labels": 4},
     "albert-two-groups": {"backbone": "albert", "labels": 2, "groups": 2},
-    "learned-albert": {**LEARNED, "backbone": "albert", "labels": 3, "inner": 2},
+    "albert-inner": {"backbone": "albert", "divide": "alternate-lte", "labels": 3, "inner": 2},
     "distilbert": {"backbone": "distilbert", "labels": 4},
     "learned-distilbert": {
         "backbone": "distilbert",
