@@ -30,7 +30,7 @@ TASKS = {
     "fnet": "text-classification",
     "modernbert": "text-classification",
 }
-each_family = pytest.mark.parametrize("name", slow_but(TASKS, "bert", "distilbert", "modernbert"))
+each_family = pytest.mark.parametrize("name", slow_but(TASKS, "bert", "distilbert"))
 Tensors = dict[str, torch.Tensor]
 
 
