@@ -18,7 +18,7 @@ from effbert.exporter.checkpoints.checkpoint import Checkpoint
 def test_an_export_says_its_steps_before_it_takes_them(tmp_path: Path) -> None:
     checkpoint = write_deebert(tmp_path / "checkpoint", layers=3, tokenizer="fast")
     said: list[str] = []
-    options = {"precision": "int8", "min_agreement": 0.0, "policy": "confidence"}
+    options = {"precision": "int8", "min_agreement": 0.0, "policy": "confidence", "opset": 22}
     (tmp_path / "data.csv").write_text("text,label\na good film,1\nwhat a bad story,0\n")
     export(
         checkpoint,
