@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from effbert.exporter.checkpoints.checkpoint import Checkpoint
 from effbert.exporter.checkpoints.length_store import HINT, has_store, stored_points
@@ -85,8 +85,8 @@ def make_plan(
     fitted = choose_policy(options.policy, described)
     values = knob_values(fitted, described, options.knobs or {})
     exits = len(described.layers)
-    policy = with_defaults(fitted, values, exits)
-    model_knobs = with_defaults(described, values, exits).knobs
+    policy = replace(fitted, knobs=with_defaults(fitted.knobs, values, exits))
+    model_knobs = with_defaults(described.knobs, values, exits)
     plan = Plan(
         source=Source(
             name=opened.name,

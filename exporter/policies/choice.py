@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from numbers import Integral
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -19,7 +18,6 @@ from effbert.runtime.bundle.manifest import Knob, Number, to_float
 from effbert.runtime.errors import ExportError, InputError
 
 LARGEST = float(np.finfo(np.float32).max)
-Holder = TypeVar("Holder", Policy, Description)
 
 
 def choose_policy(name: str, description: Description) -> Policy:
@@ -88,17 +86,16 @@ def knob_values(
     return {n: value for n, value in description.defaults.items() if n in known} | dict(values)
 
 
-def with_defaults(holder: Holder, values: Mapping[str, Any], exits: int) -> Holder:
-    """Give a policy or a description whose knobs have these default values.
+def with_defaults(knobs: Sequence[Knob], values: Mapping[str, Any], exits: int) -> tuple[Knob, ...]:
+    """Give knobs these default values, by name; the others keep their own.
 
     Raises:
         InputError: A value is out of its range, or there are not as many as exits.
     """
-    knobs = tuple(
+    return tuple(
         _with_default(knob, values[knob.name], exits) if knob.name in values else knob
-        for knob in holder.knobs
+        for knob in knobs
     )
-    return replace(holder, knobs=knobs)
 
 
 def _with_default(knob: Knob, value: Any, exits: int) -> Knob:
