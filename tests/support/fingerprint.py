@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import Path, PurePath
@@ -73,6 +74,8 @@ class _Walk:
             self.function(thing)
         elif isinstance(thing, MethodType):
             self.each([thing.__func__, thing.__self__])
+        elif isinstance(thing, re.Pattern):
+            self.each([thing.pattern, thing.flags])
         elif isinstance(thing, CodeType):
             self.each([thing.co_code, thing.co_consts, thing.co_names, thing.co_varnames])
         else:

@@ -21,6 +21,7 @@ from effbert.runtime import Session
 from effbert.runtime.errors import InputError
 from export_command import run_command, sentence
 from families import CONFIGS, check_minimal_host, write_family
+from matrices import slow_but
 from systems.compressed_checkpoint import write_theseus, write_tinybert
 from systems.compressed_reference import Encoder, check_answers
 from vocabularies import MAX_TOKENS, random_rows
@@ -110,7 +111,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[
     return make
 
 
-@pytest.mark.parametrize("name", EXPORTED)
+@pytest.mark.parametrize("name", slow_but(EXPORTED, "bert"))
 def test_a_bundle_runs_the_layers_that_stay(exported: Callable, name: str):
     checkpoint, bundle = exported(name)
     session, kept = Session(bundle, threads=1), EXPORTED[name][3]

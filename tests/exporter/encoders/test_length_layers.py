@@ -19,7 +19,6 @@ from effbert.runtime.errors import InputError
 from exit_checks import LOGITS_ATOL
 from export_command import run_command, sentence
 from families import write_family
-from matrices import slow_but
 from systems.length_reference import LengthReference
 from systems.length_rows import batch, rows
 from vocabularies import fast_tokenizer
@@ -86,7 +85,8 @@ def with_exits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_deebert(folder, layers=4, tokenizer="fast")
 
 
-@pytest.mark.parametrize("counts", slow_but([(20, 12), (20, 12, 5, 2)], (20, 12, 5, 2)))
+@pytest.mark.slow
+@pytest.mark.parametrize("counts", [(20, 12), (20, 12, 5, 2)])
 def test_layers_above_the_deepest_exit_have_no_length(
     with_exits: Path, tmp_path: Path, counts: tuple[int, ...]
 ):

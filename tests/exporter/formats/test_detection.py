@@ -16,7 +16,6 @@ from checkpoints import write_deebert, write_pabee
 from effbert.exporter import export
 from effbert.exporter.commands.export import export_command
 from effbert.exporter.commands.formats import list_formats
-from matrices import slow_but
 
 LAYOUTS: list[tuple[Callable[..., Path], dict[str, Any], str, str]] = [
     (write_deebert, {}, "deebert", "entropy-exp"),
@@ -57,7 +56,8 @@ def test_every_published_layout_is_recognised(
     assert not (checkpoint / "pwned").exists()
 
 
-@pytest.mark.parametrize("write", slow_but([write_deebert, write_pabee], write_deebert))
+@pytest.mark.slow
+@pytest.mark.parametrize("write", [write_deebert, write_pabee])
 def test_a_config_that_asks_for_tuples_changes_nothing(write: Callable[..., Path], tmp_path: Path):
     checkpoint = write(tmp_path / "checkpoint", layers=2)
     config = json.loads((checkpoint / "config.json").read_text())

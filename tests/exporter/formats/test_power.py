@@ -74,6 +74,7 @@ def check(model: Exported, retention: Sequence[int] | None, knobs: dict[str, Any
 # --- what it answers -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_model_answers_in_full(finetuned: Exported):
     check(finetuned, None, {})
     assert not finetuned.session.bundle.manifest.knobs
@@ -110,6 +111,7 @@ def test_second_texts_have_their_own_segment(retrained: Exported):
     assert np.abs(found - retrained.reference.run(row, RETENTION).logits).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_the_minimal_host_agrees(finetuned: Exported):
     check_minimal_host(finetuned.session)
 

@@ -232,6 +232,7 @@ def test_pickled_modules_are_refused_with_the_recipe(tmp_path: Path):
             export(place, tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fresh_traces")
 def test_tracing_data_dependent_lengths_prints_nothing(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]

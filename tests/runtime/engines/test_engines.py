@@ -54,7 +54,7 @@ def rule(policy: str) -> Case:
 @pytest.mark.parametrize(
     "case",
     [
-        pytest.param(GROUPS, id="groups of layers"),
+        pytest.param(GROUPS, id="groups of layers", marks=pytest.mark.slow),
         pytest.param(SHARED, id="shared weights"),
         pytest.param(DROPPED, id="tokens dropped", marks=pytest.mark.slow),
         pytest.param(WORDS, id="words exit", marks=pytest.mark.slow),

@@ -40,7 +40,7 @@ pabee = partial(case_of, PABEE)
 PABEES = [
     pabee("pabee-bert", layers=4, labels=3, tokenizer="fast"),
     pabee("pabee-bert-regression", **REGRESSION, layers=4, layout="bin", noise=True),
-    pabee("pabee-albert-two-groups", backbone="albert", groups=2, labels=3, layers=4),
+    pabee("pabee-albert-two-groups", backbone="albert", groups=2, labels=3, layers=4, slow=True),
     pabee(
         "pabee-albert",
         backbone="albert",
@@ -175,6 +175,7 @@ ELBERTS = [
         use_out_pooler=True,
         pooler_input="mean-max",
         padding_free=False,
+        slow=True,
     ),
     # The checkpoint of `pabee-bert`, whose trace serves both.
     elbert(

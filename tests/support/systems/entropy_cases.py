@@ -40,6 +40,7 @@ DEEBERTS = [
         labels=2,
         tokenizer=None,
         seed=3,
+        slow=True,
     ),
     deebert("deebert-bert-castorini", **CASTORINI, **MANY, labels=2, layers=6, seed=2),
     deebert("deebert-bert-castorini-4", **CASTORINI, **MANY, labels=4, layers=6, seed=4),
