@@ -20,7 +20,7 @@ import click
 
 from effbert.exporter.formats import NAMES as FORMAT_NAMES
 from effbert.exporter.policies import TABLE as POLICY_TABLE
-from effbert.runtime.bundle.manifest import Precision, Task
+from effbert.runtime.bundle.manifest import Activation, Precision, Task
 from effbert.runtime.console.parameters import KnobSetting, NumberList, split_numbers
 from effbert.runtime.errors import InputError
 
@@ -88,6 +88,16 @@ class ExportOptions:
         None, WHAT, "Folder of the tokenizer, if the checkpoint has none or the wrong one.",
         type=_PATH,
     )  # fmt: skip
+    no_tokenizer: bool = _option(
+        False, WHAT, "Leave the tokenizer out: the bundle answers token ids only."
+    )
+    activation: str = _option(
+        "auto",
+        WHAT,
+        "What turns logits into scores; auto is what the checkpoint names, else softmax, sigmoid "
+        "for several labels, or the value itself for a regression.",
+        type=click.Choice(["auto", *get_args(Activation)]),
+    )
     exits: str | Sequence[int] = _option(
         "all",
         EXITS,
@@ -218,7 +228,12 @@ class ExportOptions:
         Raises:
             InputError: Says which, and what would fit.
         """
-        for name, known in (("task", TASKS), ("precision", PRECISIONS)):
+        activations = ("auto", *get_args(Activation))
+        for name, known in (
+            ("task", TASKS),
+            ("precision", PRECISIONS),
+            ("activation", activations),
+        ):
             if getattr(self, name) not in known:
                 raise InputError(
                     f"There is no {name} {getattr(self, name)}; choose one of {', '.join(known)}."
@@ -229,6 +244,8 @@ class ExportOptions:
             )
         if self.atol is not None and not 0 < self.atol < float("inf"):
             raise InputError(f"The tolerance must be positive, got {self.atol}.")
+        if self.no_tokenizer and self.tokenizer is not None:
+            raise InputError("--tokenizer and --no-tokenizer exclude each other.")
         if self.pad_to is not None and not self.drops_tokens:
             raise InputError("--pad-to needs --length-adaptive or --retention.")
         self._check_precision()

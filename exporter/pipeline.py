@@ -20,6 +20,7 @@ from effbert.exporter.precision.lowering import Lowered, lower_models, lowering_
 from effbert.exporter.rows.rows import bundle_rows, file_texts, random_rows, shipped_texts
 from effbert.exporter.segments import BuiltModel, build_models
 from effbert.exporter.verify.findings import examine
+from effbert.exporter.verify.same_tokens import compare_tokenizers
 from effbert.exporter.verify.torch_answers import Reference, torch_reference
 from effbert.exporter.write.atomic import (
     BundleWriter,
@@ -96,6 +97,7 @@ def run_export(checkpoint: str, bundle: Path, options: ExportOptions, say: Progr
     family = choose_format(options.format, opened.name, opened.shapes, opened.config)
     say(f"loading ({family.name})")
     models, plan = make_plan(opened, family, options)
+    texts_compared = compare_tokenizers(plan, texts) if options.verify else 0
     del opened  # and with it the tensors of files that were read whole
     if options.dry_run:
         return Report(target, plan, plan.notes, time.perf_counter() - started)
@@ -117,7 +119,11 @@ def run_export(checkpoint: str, bundle: Path, options: ExportOptions, say: Progr
         manifest = _finish(
             writer,
             with_findings(
-                unfinished.manifest, findings.parities, findings.golden, findings.temperatures
+                unfinished.manifest,
+                findings.parities,
+                findings.golden,
+                findings.temperatures,
+                texts_compared,
             ),
         )
         writer.publish(options.force)

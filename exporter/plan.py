@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
+from effbert.exporter.checkpoints.activation import named_activation
 from effbert.exporter.checkpoints.checkpoint import Checkpoint
 from effbert.exporter.checkpoints.length_store import HINT, has_store, stored_points
 from effbert.exporter.checkpoints.tokenizer import FoundTokenizer, find_tokenizer
+from effbert.exporter.encoders.labels import label_notes
 from effbert.exporter.encoders.length_adaptive import LengthOptions, make_length_adaptive
 from effbert.exporter.encoders.sizes import Variant, cut_variants, selector_knobs, size_notes
 from effbert.exporter.formats.format import Format
@@ -21,8 +24,14 @@ from effbert.exporter.policies.choice import (
     with_defaults,
 )
 from effbert.exporter.policies.policy import Policy
-from effbert.runtime.bundle.manifest import Knob, OperatingPoint, Source
+from effbert.runtime.bundle.manifest import Activation, Knob, OperatingPoint, Source
 from effbert.runtime.errors import InputError
+
+ONE_VALUE = (
+    "The model has one class, and config.json names neither a problem_type nor an activation: "
+    "scores are its values, as of a regression; transformers' pipeline would show their sigmoid, "
+    "as --activation sigmoid does."
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,8 @@ class Plan:
         variants: The models to export by index, and the knob values that select them.
         operating_points: Those that come with the checkpoint.
         notes: Sentences for the user.
-        tokenizer: None where the checkpoint has none.
+        tokenizer: None where the checkpoint has none, or the user wants none.
+        activation: What turns logits into scores; None is what the problem asks for.
     """
 
     source: Source
@@ -48,6 +58,7 @@ class Plan:
     operating_points: tuple[OperatingPoint, ...]
     notes: tuple[str, ...]
     tokenizer: FoundTokenizer | None
+    activation: Activation | None
 
 
 def make_plan(
@@ -79,7 +90,10 @@ def make_plan(
         *model.description.notes,
         *stored,
         *size_notes(model.description, options.widths, options.depths),
+        *label_notes(opened.config, len(model.description.labels)),
     )
+    tokenizer = _tokenizer(opened, model.description, options)
+    activation, scored = _activation(opened, model.description, options)
     models, variants = cut_variants(model, options.widths, options.depths)
     described = models[0].description
     fitted = choose_policy(options.policy, described)
@@ -100,8 +114,14 @@ def make_plan(
         knobs=(*policy.knobs, *model_knobs, *selector_knobs(variants)),
         variants=variants,
         operating_points=points,
-        notes=(*notes, *([] if notes else why_nothing_exits(described, policy))),
-        tokenizer=_tokenizer(opened, described, options),
+        notes=(
+            *notes,
+            *([] if notes else why_nothing_exits(described, policy)),
+            *scored,
+            *(tokenizer.notes if tokenizer else ()),
+        ),
+        tokenizer=tokenizer,
+        activation=activation,
     )
     return models, plan
 
@@ -143,8 +163,33 @@ def _stored(
 def _tokenizer(
     opened: Checkpoint, described: Description, options: ExportOptions
 ) -> FoundTokenizer | None:
+    if options.no_tokenizer:
+        return None
     named = path_of(options.tokenizer)
-    found = find_tokenizer(named or opened.folder, described.architecture, described.limits)
+    if named is not None and not named.is_dir():
+        raise InputError(f"{named} is no folder; name the one that holds the tokenizer's files.")
+    folder = named or opened.folder
+    found = find_tokenizer(folder, opened.config, described.architecture, described.limits)
     if named is not None and found is None:
         raise InputError(f"{named} holds no tokenizer; expected tokenizer.json in it.")
     return found
+
+
+def _activation(
+    opened: Checkpoint, described: Description, options: ExportOptions
+) -> tuple[Activation | None, list[str]]:
+    """Choose the activation of a classifier; the note tells what the files leave open."""
+    if described.task != "text-classification":
+        if options.activation != "auto":
+            raise InputError(f"--activation is for text classification, not {described.task}.")
+        return None, []
+    if options.activation != "auto":
+        return cast("Activation", options.activation), []
+    named = named_activation(opened)
+    if (
+        named is None
+        and described.problem == "regression"
+        and not opened.config.get("problem_type")
+    ):
+        return None, [ONE_VALUE]
+    return named, []

@@ -37,7 +37,7 @@ from effbert.runtime.texts.predictions import (
     Prediction,
     TokenLabels,
 )
-from effbert.runtime.texts.tokenization import EncodedText, Text, TextEncoder
+from effbert.runtime.texts.tokenization import EncodedText, Encoder, Text, TextEncoder
 
 __all__ = [
     "ENGINES",
@@ -51,6 +51,7 @@ __all__ = [
     "Classification",
     "EffbertError",
     "EncodedText",
+    "Encoder",
     "EngineError",
     "Entity",
     "Exit",

@@ -58,6 +58,7 @@ class Session:
         operating_point: str | None = None,
         max_batch_tokens: int = 16_384,
         dependent_rows: bool = False,
+        special_tokens_in_text: bool = True,
     ) -> None:
         """Open a bundle and load its segments, comparing each file with the manifest.
 
@@ -69,6 +70,9 @@ class Session:
             max_batch_tokens: Larger batches are split; bounds memory.
             dependent_rows: Accept an engine with which, at this precision, a row's answer depends
                 on the rows beside it; it is refused otherwise.
+            special_tokens_in_text: Read special tokens that are written in a text, such as [SEP],
+                as the checkpoint's tokenizer does; False, for texts of strangers, reads them as
+                any other characters.
 
         Raises:
             BundleError: The bundle is damaged or written by a newer version.
@@ -95,10 +99,11 @@ class Session:
             operating_point,
             max_batch_tokens,
             dependent_rows,
+            special_tokens_in_text,
         )
         self._knobs = Knobs(manifest, operating_point)
         self._check = InputCheck(manifest)
-        self._encoder = TextEncoder(opened) if manifest.tokenizer else None
+        self._encoder = TextEncoder(opened, special_tokens_in_text) if manifest.tokenizer else None
         self.engine = engine or installed_engines()[0]
         self._engine = open_engine(self.engine, EngineSettings(threads, manifest.precision))
         if not dependent_rows:

@@ -13,10 +13,11 @@ from torch import nn
 from effbert.exporter.checkpoints.checkpoint import Checkpoint
 from effbert.exporter.encoders.families import family_of
 from effbert.exporter.encoders.fill import fill
+from effbert.exporter.encoders.labels import config_problem, label_names, with_id2label
 from effbert.exporter.models.exit_model import Description
 from effbert.exporter.quiet import quietly
 from effbert.exporter.reason import short_reason
-from effbert.runtime.bundle.manifest import Limits, Problem
+from effbert.runtime.bundle.manifest import Limits
 from effbert.runtime.errors import CheckpointError
 
 MAX_LAYERS = 512  # as in the manifest; a config that asks for millions would be built for hours
@@ -66,7 +67,7 @@ def build_config(
     Raises:
         CheckpointError: The config names another architecture or has fields that do not fit.
     """
-    fields = dict(checkpoint.config if config is None else config)
+    fields = with_id2label(checkpoint.config if config is None else config)
     fields["return_dict"] = True  # tuples, which a config may ask for, do not name their parts
     name = fields.get("model_type") or prefix
     if name not in transformers.CONFIG_MAPPING:
@@ -103,22 +104,6 @@ def config_limits(config: transformers.PretrainedConfig) -> Limits:
     )
 
 
-def label_names(config: transformers.PretrainedConfig, classes: int) -> tuple[str, ...]:
-    """Name the classes: id2label where it has as many, else LABEL_0, LABEL_1, ..."""
-    names = config.id2label or {}
-    if set(map(int, names)) != set(range(classes)):
-        return tuple(f"LABEL_{index}" for index in range(classes))
-    return tuple(str(names[index]) for index in range(classes))
-
-
-def config_problem(config: transformers.PretrainedConfig, classes: int) -> Problem:
-    """Tell what logits mean: one class is a regression, more are what config.json says."""
-    if classes == 1:
-        return "regression"
-    several = config.problem_type == "multi_label_classification"
-    return "multi-label" if several else "single-label"
-
-
 def describe_classifier(
     name: str,
     paper: str,
@@ -149,7 +134,7 @@ def describe_classifier(
         "labels": label_names(config, classes),
         "layers": layers,
         "limits": config_limits(config),
-        "policy": rules.get(meaning, "none"),
+        "policy": rules.get(meaning, "none") if meaning != "regression" or classes == 1 else "none",
     }
     return Description(**(usual | more))
 

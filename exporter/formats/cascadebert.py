@@ -48,7 +48,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         CheckpointError: Tensors are missing or have the wrong shape.
         ExportError: The task or the exits asked for do not exist.
     """
-    from effbert.exporter.encoders.load import config_problem, describe_classifier, load_backbone
+    from effbert.exporter.encoders.labels import config_problem
+    from effbert.exporter.encoders.load import describe_classifier, load_backbone
     from effbert.exporter.heads.linear import load_linear
     from effbert.exporter.heads.pooled import PooledHead
     from effbert.exporter.models.cascade import CascadeModel

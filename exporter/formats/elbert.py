@@ -44,7 +44,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
             makes no sense.
         ExportError: The task or the exits asked for do not exist.
     """
-    from effbert.exporter.encoders.load import config_problem, describe_classifier, load_backbone
+    from effbert.exporter.encoders.labels import config_problem
+    from effbert.exporter.encoders.load import describe_classifier, load_backbone
     from effbert.exporter.heads.pooled import PooledHeads
     from effbert.exporter.models.exit_model import MultiExitModel
     from effbert.exporter.policies import POLICIES

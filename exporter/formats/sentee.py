@@ -35,7 +35,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         CheckpointError: Tensors or fields of config.json are missing, or parts are not supported.
         ExportError: The task or the exits asked for do not exist.
     """
-    from effbert.exporter.encoders.load import config_limits, label_names, load_backbone
+    from effbert.exporter.encoders.labels import label_names
+    from effbert.exporter.encoders.load import config_limits, load_backbone
     from effbert.exporter.heads.linear import load_linear
     from effbert.exporter.heads.tokens import TokenHeads
     from effbert.exporter.models.exit_model import INPUT_NAMES, Description, MultiExitModel

@@ -8,21 +8,16 @@ import transformers
 
 from effbert.exporter.checkpoints.checkpoint import Checkpoint
 from effbert.exporter.encoders.families import Family
-from effbert.exporter.encoders.load import label_names
+from effbert.exporter.encoders.labels import config_problem, label_names
 from effbert.exporter.models.exit_model import INPUT_NAMES, Description
 from effbert.exporter.models.load_options import LoadOptions
-from effbert.runtime.bundle.manifest import Limits, Problem, Task
-from effbert.runtime.errors import CheckpointError, ExportError
+from effbert.runtime.bundle.manifest import Limits, Task
+from effbert.runtime.errors import ExportError
 
 TASKS: dict[str, Task] = {
     "SequenceClassification": "text-classification",
     "TokenClassification": "token-classification",
     "QuestionAnswering": "question-answering",
-}
-PROBLEMS: dict[str, Problem] = {
-    "single_label_classification": "single-label",
-    "multi_label_classification": "multi-label",
-    "regression": "regression",
 }
 # Heads that only one task has, for configs that do not name the class they were saved from.
 HEADS: dict[str, Task] = {
@@ -77,7 +72,7 @@ def describe(
     return Description(
         architecture=config.model_type,
         task=task,
-        problem=_problem(checkpoint, config) if task == "text-classification" else None,
+        problem=config_problem(config, classes) if task == "text-classification" else None,
         labels=label_names(config, classes),
         limits=Limits(
             min_length=family.min_length(config),
@@ -93,15 +88,3 @@ def describe(
         atol=family.atol,
         **more,
     )
-
-
-def _problem(checkpoint: Checkpoint, config: transformers.PretrainedConfig) -> Problem:
-    kind = config.problem_type
-    if kind is None:
-        return "regression" if config.num_labels == 1 else "single-label"
-    if kind not in PROBLEMS:
-        raise CheckpointError(
-            f"{checkpoint.folder / 'config.json'}: problem_type is {kind!r}, expected "
-            f"{', '.join(PROBLEMS)}."
-        )
-    return PROBLEMS[kind]

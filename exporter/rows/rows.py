@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -37,6 +38,12 @@ def shipped_texts() -> list[Text]:
     """Read the sentences that ship with effbert."""
     sentences = resources.files("effbert.exporter.rows") / "sentences.txt"
     return [*sentences.read_text("utf-8").splitlines()]
+
+
+def odd_texts() -> list[str]:
+    """Read texts at the edges: accents, scripts, emoji, control characters, long words, ..."""
+    texts = resources.files("effbert.exporter.rows") / "odd_texts.json"
+    return [*json.loads(texts.read_text("utf-8"))]
 
 
 def file_texts(path: Path) -> list[Text]:

@@ -58,6 +58,7 @@ def describe_bundle(
         source=plan.source,
         task=description.task,
         problem=description.problem,
+        activation=plan.activation,
         labels=list(description.labels),
         limits=description.limits,
         padding_free=description.padding_free,
@@ -87,6 +88,7 @@ def with_findings(
     parities: Sequence[Parity],
     golden: Sequence[list[Golden]],
     temperatures: Sequence[float] | None,
+    texts: int,
 ) -> Manifest:
     """Add what was found for each variant: parity, if it was measured, and golden rows.
 
@@ -95,6 +97,7 @@ def with_findings(
         parities: One a variant, or none.
         golden: Rows of every variant.
         temperatures: The default of the knob `temperature`, one an exit; None to leave it.
+        texts: How many the tokenizer was compared on.
     """
     knobs = [
         msgspec.structs.replace(knob, default=[*temperatures])
@@ -105,7 +108,7 @@ def with_findings(
     return msgspec.structs.replace(
         manifest,
         knobs=knobs,
-        parity=worst_parity(parities) if parities else None,
+        parity=msgspec.structs.replace(worst_parity(parities), texts=texts) if parities else None,
         golden=golden[0],
         variants=[
             msgspec.structs.replace(variant, golden=rows[:1])

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import Meta, Struct
 
 FORMAT: Final = "effbert-bundle"
-VERSION = (1, 0)
+VERSION = (1, 1)
 
 # Python's `$` also matches before a final newline, hence the lookahead.
 FileName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$(?!\n)")]
@@ -23,6 +23,7 @@ Axis = Literal["batch", "sequence", "tokens"] | Annotated[int, Meta(ge=1, le=1 <
 Count = Annotated[int, Meta(ge=0, le=1 << 53)]
 Task = Literal["text-classification", "token-classification", "question-answering"]
 Problem = Literal["single-label", "multi-label", "regression"]
+Activation = Literal["softmax", "sigmoid", "identity"]
 Precision = Literal["fp32", "fp16", "bf16", "int8", "int8-weight", "int4-weight"]
 
 
@@ -118,13 +119,18 @@ class Tokenizer(Record):
     """The tokenizer file and what must be true of it.
 
     `vocab_size` is the highest token id plus one, `max_length` counts special tokens,
-    `special_ids` maps their spelling to their id.
+    `special_ids` maps their spelling to their id. Texts that are too long lose tokens at
+    `truncation_side`. Special tokens that are written in a text are read as such, unless
+    `special_tokens_in_text` is false; without `token_types` all token types are zero.
     """
 
     file: FileName
     vocab_size: Annotated[int, Meta(ge=1, le=2_000_000)]
     max_length: Annotated[int, Meta(ge=2, le=8192)]
     special_ids: dict[Text, Annotated[int, Meta(ge=0, lt=2_000_000)]]
+    truncation_side: Literal["right", "left"] = "right"
+    special_tokens_in_text: bool = True
+    token_types: bool = True
 
 
 class Limits(Record):
@@ -158,6 +164,7 @@ class Variant(Record):
 class Parity(Record):
     """The verification at export: worst absolute difference to torch, exit by exit.
 
+    `texts` were tokenized as the checkpoint's own tokenizer does, before anything else.
     With variants, the worst of all of them, and all their decisions. Below fp32 no difference is
     asked for (`atol` null), but that answers and exit decisions are the same: shares from 0 to 1.
     """
@@ -169,6 +176,7 @@ class Parity(Record):
     decisions_near_threshold: Count
     same_answers: Annotated[float, Meta(ge=0, le=1)] | None = None
     same_decisions: Annotated[float, Meta(ge=0, le=1)] | None = None
+    texts: Count = 0
 
 
 class Source(Record):
@@ -207,6 +215,7 @@ class Manifest(Record):
     files: Annotated[dict[FileName, File], Meta(max_length=128)]
     variants: Annotated[list[Variant], Meta(max_length=64)] = []
     precision: Precision = "fp32"
+    activation: Activation | None = None
 
 
 def to_numbers(value: Number | list[Number]) -> Any:

@@ -118,6 +118,7 @@ def summarize(bundle: Bundle) -> dict[str, Any]:
         "source",
         "task",
         "problem",
+        "activation",
         "labels",
         "limits",
         "padding_free",
@@ -183,7 +184,7 @@ def _facts(manifest: Manifest, summary: dict[str, Any]) -> dict[str, str]:
     facts = {
         "source": f"{source.name} (sha256 {source.sha256[:12]})",
         "system": f"{source.format}, {source.architecture}: {source.paper}",
-        "task": f"{manifest.task}, {manifest.problem}" if manifest.problem else manifest.task,
+        "task": ", ".join(filter(None, (manifest.task, manifest.problem, manifest.activation))),
         "labels": labels or "none",
         "inputs": ", ".join(summary["inputs"]),
         "texts": "yes" if manifest.tokenizer else "no tokenizer: token ids only",

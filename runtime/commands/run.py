@@ -49,6 +49,12 @@ Examples:
 @click.option("--operating-point", metavar="NAME", help="Knob values to start from.")
 @engine_option
 @threads_option
+@click.option(
+    "--special-tokens-in-text/--no-special-tokens-in-text",
+    default=True,
+    help="Whether [SEP] and the like in a text are special tokens, as the checkpoint has it; "
+    "--no-... for texts of strangers.",
+)
 @click.option("--deadline-ms", type=float, help="Take the best answer after this time.")
 @json_option("object a line")
 def run(
@@ -59,6 +65,7 @@ def run(
     operating_point: str | None,
     engine: str | None,
     threads: int | None,
+    special_tokens_in_text: bool,
     deadline_ms: float | None,
     as_json: bool,
 ) -> None:
@@ -73,7 +80,8 @@ def run(
 
     from effbert.runtime.session import Session
 
-    with Session(bundle, engine, threads, operating_point) as session:
+    options = {"special_tokens_in_text": special_tokens_in_text}
+    with Session(bundle, engine, threads, operating_point, **options) as session:
         answers = session(given, knobs=dict(knobs), deadline_ms=deadline_ms)
         show = _as_json if as_json else _as_columns
         # All answers are there before the first line is printed.
@@ -92,9 +100,9 @@ def _given_texts(texts: Sequence[str], file: Path | None) -> list[Text]:
 
 
 def _as_json(session: Session, text: Text, answer: Prediction) -> str:
-    from msgspec import json, to_builtins
+    from msgspec import json
 
-    return json.encode({"text": text, **to_builtins(answer)}).decode()
+    return json.encode({"text": text, **answer.to_dict()}).decode()
 
 
 def _as_columns(session: Session, text: Text, answer: Prediction) -> str:

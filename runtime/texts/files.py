@@ -91,7 +91,7 @@ def parse_text(number: int, line: str) -> Text:
 def read_labelled(path: Path, labels: Sequence[str]) -> Labelled[int]:
     """Read a CSV file with the columns `text` and `label`, and `pair` for second texts.
 
-    A label is its name, or its number from 0.
+    A label is its name, or its number from 0; of labels with one name only the number is taken.
 
     Raises:
         InputError: The file cannot be read, lacks a column, or has a label the model has not.
@@ -119,9 +119,14 @@ class _LabelIndex:
     def __init__(self, labels: Sequence[str]) -> None:
         self._labels = labels
         self._indices = {str(index): index for index in range(len(labels))}
-        self._indices |= {name: index for index, name in enumerate(labels)}
+        self._several = {name for name in labels if labels.count(name) > 1}
+        self._indices |= {
+            name: index for index, name in enumerate(labels) if name not in self._several
+        }
 
     def __call__(self, label: str) -> int:
+        if label in self._several:
+            raise ValueError(f"several labels are named {label!r:.40}; write the number of one")
         if label not in self._indices:
             known = f"{', '.join(self._labels[:8])}{' ...' if len(self._labels) > 8 else ''}"
             raise ValueError(f"label {label!r:.40} is none of the model's: {known}")

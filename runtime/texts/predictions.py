@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, to_builtins
 
-from effbert.runtime.bundle.manifest import Manifest
+from effbert.runtime.bundle.manifest import Activation, Manifest, Problem
 from effbert.runtime.chain.results import Result
 from effbert.runtime.texts.tokenization import EncodedText
 
@@ -16,7 +16,7 @@ LONGEST_ANSWER = 30  # word pieces
 
 
 class Prediction(Struct, frozen=True, kw_only=True):
-    """What every prediction tells.
+    """What every prediction tells; `to_dict` gives it for `json.dumps`.
 
     Attributes:
         exit_layer: 1-based encoder layer the answer comes from (the deepest of its tokens).
@@ -30,20 +30,30 @@ class Prediction(Struct, frozen=True, kw_only=True):
     truncated: bool
     deadline_hit: bool
 
+    def to_dict(self) -> dict[str, Any]:
+        """Give the attributes as plain dicts, lists, texts and numbers."""
+        plain: dict[str, Any] = to_builtins(self)
+        return plain
+
 
 class Classification(Prediction, frozen=True, kw_only=True):
     """A label for a text.
 
     Attributes:
         label: The label with the highest score.
-        score: Its probability; for regression the predicted value.
-        scores: Label -> probability (multi-label: each on its own); for regression the value.
+        label_id: Its id, from 0.
+        score: Its probability, or whatever the bundle's `activation` makes of its logit; for
+            regression the predicted value.
+        scores: Label -> score (multi-label: each on its own); of labels with one name the highest.
+        probabilities: The score of every id, in their order.
         labels: Multi-label: all labels with a probability of 0.5 or more; else the one label.
     """
 
     label: str
+    label_id: int
     score: float
     scores: dict[str, float]
+    probabilities: list[float]
     labels: list[str]
 
 
@@ -95,21 +105,21 @@ def _classification(
     manifest: Manifest, _: EncodedText, result: Result, row: int, common: dict[str, Any]
 ) -> Classification:
     logits = result.logits[row].astype(np.float64)
-    if manifest.problem == "regression":
-        values = logits
-    elif manifest.problem == "multi-label":
-        values = 0.5 * (1 + np.tanh(logits / 2))  # the sigmoid, without overflow
-    else:
-        values = _softmax(logits)
+    values = ACTIVATIONS[manifest.activation or USUAL_ACTIVATIONS[manifest.problem]](logits)
     labels = _labels(manifest, len(values))
     best = int(values.argmax())
     chosen = [best]
     if manifest.problem == "multi-label":
         chosen = np.flatnonzero(values >= 0.5).tolist()
+    scores: dict[str, float] = {}
+    for name, value in zip(labels, values.tolist(), strict=True):
+        scores[name] = max(value, scores.get(name, value))
     return Classification(
         label=labels[best],
+        label_id=best,
         score=float(values[best]),
-        scores=dict(zip(labels, values.tolist(), strict=True)),
+        scores=scores,
+        probabilities=values.tolist(),
         labels=[labels[index] for index in chosen],
         **common,
     )
@@ -171,3 +181,20 @@ def _labels(manifest: Manifest, count: int) -> list[str]:
 def _softmax(logits: np.ndarray) -> np.ndarray:
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return np.asarray(0.5 * (1 + np.tanh(logits / 2)))  # without overflow
+
+
+ACTIVATIONS: dict[Activation, Callable[[np.ndarray], np.ndarray]] = {
+    "softmax": _softmax,
+    "sigmoid": _sigmoid,
+    "identity": lambda logits: logits,
+}
+USUAL_ACTIVATIONS: dict[Problem | None, Activation] = {
+    "single-label": "softmax",
+    "multi-label": "sigmoid",
+    "regression": "identity",
+    None: "softmax",
+}

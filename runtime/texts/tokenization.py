@@ -6,21 +6,20 @@ call gives wrong lengths, without any error, as soon as two threads do it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from typing import Any, NamedTuple
 
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
+from effbert.runtime.bundle import manifest as records
 from effbert.runtime.bundle.folder import Bundle
 from effbert.runtime.bundle.names import IDS, MASK, NO_WORD, TYPES, WORDS
 from effbert.runtime.errors import BundleError, InputError
+from effbert.runtime.texts.long_texts import TextCutter
 
 Text = str | tuple[str, str]
 QUESTION_ANSWERING = "question-answering"
-# Tokenizers are linear in the text but slow; beyond this many characters for each token the model
-# reads, a text is cut before it is tokenized. It bounds the time, not the meaning.
-CHARACTERS_A_TOKEN = 32
 
 
 class EncodedText(NamedTuple):
@@ -42,43 +41,68 @@ class EncodedText(NamedTuple):
         return found
 
 
-class TextEncoder:
+class Encoder:
     """Tokenizes texts and pairs; usable from many threads."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        manifest = bundle.manifest
-        assert manifest.tokenizer is not None
-        file = manifest.tokenizer.file
-        try:
-            self._tokenizer = Tokenizer.from_buffer(bundle.read(file))
-        except Exception as error:
-            if isinstance(error, BundleError):
-                raise
-            raise BundleError(
-                f"{file} is not a tokenizer that this version of the tokenizers library can read: "
-                f"{str(error)[:200]}."
-            ) from error
-        self._pairs_only = manifest.task == QUESTION_ANSWERING
-        self._texts_only = manifest.task == "token-classification"
-        self._max_length = min(manifest.tokenizer.max_length, manifest.limits.max_length)
-        self._pad = manifest.limits.pad_id
-        self._shortest = manifest.limits.min_length
-        self._inputs = {item.name for item in manifest.inputs} | {MASK}
-        # "[SEP]" in a text is text; only the tokenizer itself may write special tokens.
-        self._tokenizer.encode_special_tokens = True
-        self._tokenizer.no_padding()
-        strategy = "only_second" if self._pairs_only else "longest_first"
-        self._tokenizer.enable_truncation(self._max_length, strategy=strategy)
+    def __init__(
+        self,
+        data: bytes,
+        record: records.Tokenizer,
+        limits: records.Limits,
+        task: records.Task,
+        inputs: Collection[str],
+        special_tokens_in_text: bool = True,
+    ) -> None:
+        """Configure a tokenizer.
 
-    def encode(self, texts: Sequence[Text]) -> list[EncodedText]:
-        """Tokenize a list of texts or pairs.
+        Args:
+            data: The bytes of tokenizer.json.
+            record: What the manifest says about them.
+            limits: The model's.
+            task: It decides whether texts are pairs, and which of two texts is cut.
+            inputs: Names of those that the model has.
+            special_tokens_in_text: Read "[SEP]" in a text as the special token, if the checkpoint
+                does; False reads it as text.
 
         Raises:
-            InputError: `texts` is no list, or names the index of what is no valid text.
+            BundleError: The tokenizers library cannot read it.
         """
-        if isinstance(texts, (str, bytes)) or not isinstance(texts, Sequence):
-            raise InputError(f"Texts: got {type(texts).__name__}, expected a list of texts.")
-        cut = [self._checked(index, text) for index, text in enumerate(texts)]
+        try:
+            self._tokenizer = Tokenizer.from_buffer(data)
+        except Exception as error:
+            raise BundleError(
+                f"{record.file} is not a tokenizer that this version of the tokenizers library can "
+                f"read: {str(error)[:200]}."
+            ) from error
+        self._pairs_only = task == QUESTION_ANSWERING
+        self._texts_only = task == "token-classification"
+        self._pad = limits.pad_id
+        self._shortest = limits.min_length
+        self._types = record.token_types
+        self._inputs = {*inputs, MASK}
+        special = special_tokens_in_text and record.special_tokens_in_text
+        self._tokenizer.encode_special_tokens = not special
+        self._tokenizer.no_padding()
+        longest = min(record.max_length, limits.max_length)
+        self._cutter = TextCutter(self._tokenizer, longest, record.truncation_side == "left")
+        self._tokenizer.enable_truncation(
+            longest,
+            strategy="only_second" if self._pairs_only else "longest_first",
+            direction=record.truncation_side,
+        )
+
+    def encode(self, texts: Iterable[Text]) -> list[EncodedText]:
+        """Tokenize a list of texts or pairs.
+
+        Args:
+            texts: Anything that gives texts in an order: a list, an array, a Series, an iterator.
+
+        Raises:
+            InputError: `texts` has no order, or names the index of what is no valid text.
+        """
+        given = _in_order(texts)
+        whole = [self._checked(index, text) for index, text in enumerate(given)]
+        cut = [self._cut(index, text) for index, text in enumerate(whole)]
         try:
             if len(cut) == 1 and isinstance(cut[0], str):
                 encodings = [self._tokenizer.encode(cut[0])]
@@ -94,7 +118,7 @@ class TextEncoder:
                 )
         return [
             EncodedText(text, item.ids, item, short is not text or bool(item.overflowing))
-            for text, short, item in zip(texts, cut, encodings, strict=True)
+            for text, short, item in zip(whole, cut, encodings, strict=True)
         ]
 
     def padded(self, encoded: Sequence[EncodedText]) -> dict[str, np.ndarray]:
@@ -107,41 +131,31 @@ class TextEncoder:
         for row, item in enumerate(encoded):
             ids[row, : len(item.ids)] = item.ids
             mask[row, : len(item.ids)] = 1
-            types[row, : len(item.ids)] = item.encoding.type_ids
+            if self._types:
+                types[row, : len(item.ids)] = item.encoding.type_ids
             if WORDS in self._inputs:
                 words[row, : len(item.ids)] = item.word_map
         arrays = {IDS: ids, MASK: mask, TYPES: types, WORDS: words}
         return {name: value for name, value in arrays.items() if name in self._inputs}
 
-    def _checked(self, index: int, text: Text) -> Text:
+    def _checked(self, index: int, text: Any) -> Text:
         if isinstance(text, str):
             if self._pairs_only:
                 raise InputError(f"Text {index}: expected a pair (question, context).")
-            return self._cut(index, text)
-        if isinstance(text, (tuple, list)) and len(text) == 2:
+            return _checked_text(index, text)
+        if isinstance(text, (tuple, list, np.ndarray)) and len(text) == 2:
             if self._texts_only:
                 raise InputError(f"Text {index}: got a pair, this bundle labels single texts.")
-            first, second = text
-            short = self._cut(index, first), self._cut(index, second)
-            return text if short[0] is first and short[1] is second else short
+            return _checked_text(index, text[0]), _checked_text(index, text[1])
         raise InputError(
             f"Text {index}: got {type(text).__name__}, expected a string or a pair of strings."
         )
 
-    def _cut(self, index: int, text: str) -> str:
-        if not isinstance(text, str):
-            raise InputError(f"Text {index}: got {type(text).__name__}, expected a string.")
-        limit = CHARACTERS_A_TOKEN * self._max_length
-        if len(text) > limit:
-            text = text[:limit]
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise InputError(
-                f"Text {index}: character {error.start} is half of a surrogate pair, which is not "
-                "valid Unicode."
-            ) from error
-        return text
+    def _cut(self, index: int, text: Text) -> Text:
+        if isinstance(text, str):
+            return self._cutter.cut(index, text)
+        first, second = self._cutter.cut_pair(index, *text)
+        return text if first is text[0] and second is text[1] else (first, second)
 
     def _why(self, texts: list[Text], error: Exception) -> str:
         for index, text in enumerate(texts):
@@ -153,3 +167,55 @@ class TextEncoder:
                     reason = f"the question leaves no room for the context ({str(single)[:200]})"
                 return f"Text {index}: {reason}."
         return f"The tokenizer refuses these texts ({str(error)[:200]})."
+
+
+class TextEncoder(Encoder):
+    """The tokenizer of a bundle that has one."""
+
+    def __init__(self, bundle: Bundle, special_tokens_in_text: bool = True) -> None:
+        """Open it.
+
+        Args:
+            bundle: Its manifest names a tokenizer.
+            special_tokens_in_text: As for `Encoder`.
+
+        Raises:
+            BundleError: The file is damaged, or the tokenizers library cannot read it.
+        """
+        manifest = bundle.manifest
+        assert manifest.tokenizer is not None
+        super().__init__(
+            bundle.read(manifest.tokenizer.file),
+            manifest.tokenizer,
+            manifest.limits,
+            manifest.task,
+            [item.name for item in manifest.inputs],
+            special_tokens_in_text,
+        )
+
+
+def _in_order(texts: Any) -> Sequence[Any]:
+    """Make a list of whatever gives texts in an order.
+
+    Raises:
+        InputError: It is one text, or nothing that has an order.
+    """
+    if isinstance(texts, (list, tuple)):
+        return texts
+    kinds = (str, bytes, Mapping, Set)
+    if isinstance(texts, kinds) or not isinstance(texts, Iterable):
+        raise InputError(f"Texts: got {type(texts).__name__}, expected a list of texts.")
+    return list(texts)
+
+
+def _checked_text(index: int, text: Any) -> str:
+    if not isinstance(text, str):
+        raise InputError(f"Text {index}: got {type(text).__name__}, expected a string.")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"Text {index}: character {error.start} is half of a surrogate pair, which is not "
+            "valid Unicode."
+        ) from error
+    return text if type(text) is str else str(text)

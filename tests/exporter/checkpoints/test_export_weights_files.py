@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 import hostile_weights
 from checkpoints import write_hostile_pickle, write_noise
 from effbert.exporter import export
+from effbert.runtime.errors import CheckpointError
 from export_command import contents
 from hostile_weights import CLAIMS
 
@@ -101,7 +102,13 @@ def test_code_named_by_the_tokenizer_is_not_run(deebert: Path, kind: str) -> Non
     if kind == "slow":
         (deebert / "tokenizer.json").unlink()
         (deebert / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n")
-    assert load(deebert).tokenizer
+    if kind == "slow":
+        with pytest.raises(CheckpointError, match=r"\(Ghost\) that transformers cannot build"):
+            load(deebert)
+    else:
+        found = load(deebert)
+        assert found.tokenizer
+        assert "its tokenizer_class Ghost is used" in found.notes[-1]
     assert not (deebert.parent / "touched").exists()
 
 

@@ -37,7 +37,7 @@ def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_converted_tokenizer_gives_the_ids_of_sentencepiece(
     vocabulary: Path, text: str
 ) -> None:
-    found = find_tokenizer(vocabulary, "albert", LIMITS)
+    found = find_tokenizer(vocabulary, {"model_type": "albert"}, "albert", LIMITS)
     assert found is not None
     original = sentencepiece.SentencePieceProcessor(model_file=str(vocabulary / "spiece.model"))
     start, *ids, end = Tokenizer.from_str(found.data.decode()).encode(text).ids

@@ -92,9 +92,9 @@ def test_a_json_trap_is_one_clear_sentence(name: str) -> None:
 @pytest.mark.parametrize(
     "version, min_reader, message",
     [
-        ([2, 0], [2, 0], "has format version 2.0 .* this effbert reads 1.0: upgrade effbert"),
+        ([2, 0], [2, 0], "has format version 2.0 .* this effbert reads 1.1: upgrade effbert"),
         ([99, 3], [1, 0], "has format version 99.3 .* upgrade effbert"),
-        ([1, 4], [1, 1], "needs a reader of 1.1 or newer; this effbert reads 1.0: upgrade"),
+        ([1, 4], [1, 2], "needs a reader of 1.2 or newer; this effbert reads 1.1: upgrade"),
         ([0, 9], [0, 9], "has format version 0.9 .* export it again"),
     ],
 )

@@ -76,7 +76,7 @@ def test_json_has_one_object_a_line(bundles: dict[str, Path]) -> None:
     assert first["text"] == "a good film"
     assert second["text"] == ["the plot", "was dull"]
     assert set(first) == {
-        "text", "label", "score", "scores", "labels",
+        "text", "label", "label_id", "score", "scores", "probabilities", "labels",
         "exit_layer", "signal", "truncated", "deadline_hit",
     }  # fmt: skip
 
