@@ -21,6 +21,7 @@ from effbert.runtime.chain.stopping import Cancel, Deadline
 from effbert.runtime.engines.protocol import EngineSettings, Values
 from effbert.runtime.engines.row_independence import NONE, NOT_MEASURED, row_independence
 from effbert.runtime.engines.table import installed_engines, open_engine
+from effbert.runtime.engines.threads import choose_threads
 from effbert.runtime.errors import InputError, NumericalError
 from effbert.runtime.texts.predictions import Prediction, make_predictions
 from effbert.runtime.texts.tokenization import Text, TextEncoder
@@ -47,6 +48,7 @@ class Session:
         exits: The exits in order; those of the default variant if there are several.
         knobs: Knob name -> what it is, with range, default and the value that never exits.
         engine: Name of the engine that runs the segments.
+        threads: How many threads compute a segment, and why.
         mode: Whether the segments run joined into one graph or one by one, and why.
     """
 
@@ -65,7 +67,8 @@ class Session:
         Args:
             bundle: Folder of the bundle, or what `open_bundle` returned.
             engine: What runs the segments, one of `ENGINES`; None is the first that is installed.
-            threads: Threads that compute one segment; None is the engine's own choice.
+            threads: Threads that compute one segment; None is the physical cores, or as many as the
+                affinity and the control group of this process allow.
             operating_point: Knob values to start from, by name; None is the defaults.
             max_batch_tokens: Larger batches are split; bounds memory.
             dependent_rows: Accept an engine with which, at this precision, a row's answer depends
@@ -83,6 +86,7 @@ class Session:
         """
         if not isinstance(max_batch_tokens, int) or max_batch_tokens < 1:
             raise InputError(f"max_batch_tokens: got {max_batch_tokens!r}, expected 1 or more.")
+        self.threads = choose_threads(threads)
         opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         manifest = opened.manifest
         self.bundle = opened
@@ -105,7 +109,9 @@ class Session:
         self._check = InputCheck(manifest)
         self._encoder = TextEncoder(opened, special_tokens_in_text) if manifest.tokenizer else None
         self.engine = engine or installed_engines()[0]
-        self._engine = open_engine(self.engine, EngineSettings(threads, manifest.precision))
+        self._engine = open_engine(
+            self.engine, EngineSettings(self.threads.number, manifest.precision)
+        )
         if not dependent_rows:
             self._require_independent_rows()
         self._split = partial(

@@ -33,7 +33,8 @@ class Bundle:
         """Read one file of the manifest; the bytes returned have the size and hash it promises.
 
         Raises:
-            PathError: The manifest does not list `name`, or it is a link or not a regular file.
+            PathError: The manifest does not list `name`, it leads out of the bundle, or is no
+                regular file.
             IntegrityError: The file is missing, or its size or hash differs.
             ResourceError: The file is larger than the memory.
         """
@@ -74,13 +75,13 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
 
     Raises:
         ManifestError, VersionError: The manifest cannot be used.
-        PathError, IntegrityError: A file is missing, is a link, or has another size.
+        PathError, IntegrityError: A file is missing, leads out of the bundle, or has another size.
         BundleError: There is no such folder, or it cannot be read.
     """
     folder = Path(path).absolute()
     if not folder.is_dir():
         raise BundleError(_not_a_folder(Path(path)))
-    if not (folder / MANIFEST_NAME).exists():
+    if not os.path.lexists(folder / MANIFEST_NAME):
         raise BundleError(f"{path} is not a bundle: it holds no {MANIFEST_NAME}.")
     with open(open_file(folder, MANIFEST_NAME), "rb") as file:
         manifest = parse_manifest(file.read(MAX_MANIFEST_BYTES + 1))
@@ -97,8 +98,9 @@ def replace_manifest(bundle: Bundle, manifest: Manifest) -> Bundle:
 
     Raises:
         ManifestError: `open_bundle` would refuse the new manifest; nothing is written.
-        BundleError: The folder cannot be written; the old manifest stays.
+        BundleError: The manifest is a link, or the folder cannot be written; the old one stays.
     """
+    require_own_manifest(bundle)
     data = encode_manifest(manifest)
     parse_manifest(data)
     temporary = bundle.path / f".{MANIFEST_NAME}.{os.getpid()}"
@@ -115,6 +117,19 @@ def replace_manifest(bundle: Bundle, manifest: Manifest) -> Bundle:
             f"{MANIFEST_NAME} cannot be replaced: {error.strerror}; the old one is untouched."
         ) from error
     return Bundle(bundle.path, manifest)
+
+
+def require_own_manifest(bundle: Bundle) -> None:
+    """Refuse to change a manifest that a cache or a volume shares.
+
+    Raises:
+        BundleError: It is a link.
+    """
+    if (bundle.path / MANIFEST_NAME).is_symlink():
+        raise BundleError(
+            f"{MANIFEST_NAME} is a link into a cache or a volume, which is left as it is; copy the "
+            "bundle with its links resolved (cp -rL) and use the copy."
+        )
 
 
 def _compare_size(name: str, found: int, expected: int) -> None:

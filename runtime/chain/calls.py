@@ -21,8 +21,9 @@ class Calls:
     def __enter__(self) -> None:
         if self._process != os.getpid():
             raise RunError(
-                "This session was opened before the process forked, and its threads stayed there; "
-                "open the bundle in the child, or start the child with spawn."
+                "This session was opened in another process, before the fork, and its threads "
+                "stayed there; open the bundle after the fork (gunicorn --preload: in the hook "
+                "post_fork)."
             )
         self._running.append(None)  # first, so that `close` waits or is seen here
         if self._closed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -19,13 +20,23 @@ class Cancel:
     """
 
     def __init__(self) -> None:
+        self.cancelled = False
+        self._start()
+
+    def _start(self) -> None:
+        self._process = os.getpid()
         self._lock = threading.Lock()
         self._running: set[Any] = set()
-        self.cancelled = False
+
+    def _locked(self) -> threading.Lock:
+        """Return the lock; in a forked process a new one, for the calls that run there."""
+        if self._process != os.getpid():
+            self._start()
+        return self._lock
 
     def cancel(self) -> None:
         """Stop every call that holds this object, also in the middle of a segment."""
-        with self._lock:
+        with self._locked():
             self.cancelled = True
             for options in self._running:
                 options.terminate = True
@@ -33,7 +44,7 @@ class Cancel:
     @contextmanager
     def stopping(self, options: Any) -> Iterator[None]:
         """While inside, `cancel` sets `options.terminate`, and the failure that follows is ours."""
-        with self._lock:
+        with self._locked():
             self._running.add(options)
         try:
             yield
@@ -41,7 +52,7 @@ class Cancel:
             self.check(error)
             raise
         finally:
-            with self._lock:
+            with self._locked():
                 self._running.discard(options)
 
     def check(self, cause: Exception | None = None) -> None:

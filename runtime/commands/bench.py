@@ -22,6 +22,7 @@ from effbert.runtime.console.groups import Reporting
 from effbert.runtime.console.parameters import NumberList
 from effbert.runtime.console.tables import print_table
 from effbert.runtime.engines.table import ENGINES
+from effbert.runtime.engines.threads import Threads, choose_threads
 
 if TYPE_CHECKING:
     from effbert.runtime.bench.timing import Measured
@@ -112,10 +113,11 @@ def bench(
         draw_times(results, plot)
     if as_json:
         found = {"modes": modes, "results": [result._asdict() for result in results]}
-        click.echo(json.dumps(_facts(threads) | found))
+        click.echo(json.dumps(_facts(choose_threads(threads)) | found))
     else:
         _print(results)
-        print_table("How the segments run", ("engine", "mode"), [*modes.items()])
+        rows = [(engine, mode, choose_threads(threads)) for engine, mode in modes.items()]
+        print_table("How the segments run", ("engine", "mode", "threads"), rows)
 
 
 def _progress(
@@ -126,13 +128,14 @@ def _progress(
     return click.progressbar(workloads, label="measuring", file=sys.stderr)
 
 
-def _facts(threads: int | None) -> dict[str, Any]:
+def _facts(threads: Threads) -> dict[str, Any]:
     """Collect what a reader of the numbers must know."""
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "machine": platform.machine(),
         "cores": os.cpu_count(),
-        "threads": threads,
+        "threads": threads.number,
+        "threads_reason": threads.reason,
         "python": platform.python_version(),
         "versions": {
             name: version(name)

@@ -17,6 +17,7 @@ from effbert.runtime.console.groups import Reporting
 from effbert.runtime.console.tables import amount, print_table
 from effbert.runtime.engines.row_independence import row_independence
 from effbert.runtime.engines.table import ENGINES
+from effbert.runtime.engines.threads import Threads, choose_threads
 
 LENGTHS = (32, 128)
 
@@ -44,7 +45,13 @@ def inspect(bundle: str, engine: str | None, as_json: bool) -> None:
     `runs` tells whether that engine joins them into one graph.
     """
     opened = open_bundle(bundle)
-    summary = summarize(opened) | {"engine": engine, "mode": _mode(opened, engine)}
+    threads = choose_threads()
+    summary = summarize(opened) | {
+        "engine": engine,
+        "mode": _mode(opened, engine),
+        "threads": threads.number,
+        "threads_reason": threads.reason,
+    }
     if as_json:
         click.echo(json.dumps(summary, indent=2))
         return
@@ -194,6 +201,7 @@ def _facts(manifest: Manifest, summary: dict[str, Any]) -> dict[str, str]:
         else "batches equal lengths only",
         "rows": "; ".join(f"{k} {v}" for k, v in summary["row_independence"].items()),
         "runs": _spelled_mode(summary),
+        "threads": str(Threads(summary["threads"], summary["threads_reason"])),
         "exit policy": f"{policy.name}: {policy.rule} ({policy.paper})",
         "precision": manifest.precision,
         "size": f"{amount(summary['bytes'], 'B')} in {len(manifest.files)} files",

@@ -34,7 +34,7 @@ def threads_option(command: Command) -> Command:
     return _option(
         "--threads",
         type=click.IntRange(min=1),
-        help="Threads that compute; the default is the engine's.",
+        help="Threads that compute; by default the physical cores, or what this process may use.",
     )(command)
 
 

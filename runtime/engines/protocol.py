@@ -34,7 +34,7 @@ class EngineSettings:
     """What is asked of an engine when it is opened.
 
     Attributes:
-        threads: Threads that compute one segment; None is the engine's own choice.
+        threads: Threads that compute one segment; None is what `choose_threads` says.
         precision: Of the bundle, as its manifest says.
         device: Where to compute, such as "cpu" or "cuda:0"; None is the engine's own choice.
         folder: Where an engine that compiles finds and keeps its plans; None is its own choice.

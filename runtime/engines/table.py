@@ -6,11 +6,13 @@ a line in `row_independence.py` once its row independence is measured.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import NamedTuple
 
 from effbert.runtime.engines.protocol import Engine, EngineSettings
+from effbert.runtime.engines.threads import choose_threads
 from effbert.runtime.errors import InputError, MissingDependencyError
 
 
@@ -63,11 +65,7 @@ def open_engine(name: str, settings: EngineSettings | None = None) -> Engine:
     if name not in ENGINES:
         raise InputError(f"There is no engine {name!r}; choose one of: {', '.join(ENGINES)}.")
     settings = settings or EngineSettings()
-    threads = settings.threads
-    if threads is not None and (
-        isinstance(threads, bool) or not isinstance(threads, int) or threads < 1
-    ):
-        raise InputError(f"Threads: got {threads!r}, expected a positive integer or None.")
+    settings = replace(settings, threads=choose_threads(settings.threads).number)
     entry = ENGINES[name]
     module, _, cls = entry.target.partition(":")
     try:

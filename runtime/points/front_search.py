@@ -12,7 +12,12 @@ from typing import Any
 
 import msgspec
 
-from effbert.runtime.bundle.folder import Bundle, open_bundle, replace_manifest
+from effbert.runtime.bundle.folder import (
+    Bundle,
+    open_bundle,
+    replace_manifest,
+    require_own_manifest,
+)
 from effbert.runtime.bundle.manifest import Manifest, OperatingPoint, to_float, to_numbers
 from effbert.runtime.chain.knobs import KnobValue
 from effbert.runtime.errors import InputError
@@ -50,7 +55,7 @@ class Search:
         settings: Sizes, probability and seed of the evolution.
         resume: Go on with what the store holds.
         engine: What runs the segments; None is the first engine that is installed.
-        threads: Threads that compute one segment; None is the engine's own choice.
+        threads: Threads that compute one segment; None is what a session chooses.
     """
 
     bundle: Path
@@ -90,6 +95,7 @@ def search(options: Search, progress: Callable[[Evaluated], None] = lambda _: No
         BundleError, RunError: The bundle cannot be read, run or written.
     """
     bundle = open_bundle(options.bundle)
+    require_own_manifest(bundle)
     over = _chosen_knobs(options, bundle.manifest)
     _check(over, options.cost, bundle.manifest)
     if options.store.exists() and not options.resume:

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,11 @@ from numpy import ndarray
 from effbert.runtime.bundle.manifest import Manifest
 from effbert.runtime.bundle.names import MASK, WEIGHTS_NAME
 from effbert.runtime.engines.failures import translated
+from effbert.runtime.engines.forks import keep_in_children
 from effbert.runtime.engines.onnxruntime.graph_bytes import REFERENCE, Branch
 from effbert.runtime.engines.onnxruntime.joined import FIRST, LAST, MOST, Names, join_segments
 from effbert.runtime.engines.onnxruntime.mapped import give_back, trim
+from effbert.runtime.engines.passing_folder import passing_folder
 from effbert.runtime.engines.protocol import (
     UNLIMITED,
     CannotJoinError,
@@ -81,11 +82,11 @@ class OnnxRuntime:
         if os.name == "nt":
             raise CannotJoinError("a file that is mapped cannot be removed on Windows")
         try:
-            with TemporaryDirectory(prefix="effbert-", ignore_cleanup_errors=True) as folder:
-                with open(Path(folder, JOINED_NAME), "wb") as file:
+            with passing_folder() as folder:
+                with open(folder / JOINED_NAME, "wb") as file:
                     model = join_segments(manifest, files, file, JOINED_NAME)
                 if weights is not None:
-                    Path(folder, WEIGHTS_NAME).write_bytes(weights)
+                    (folder / WEIGHTS_NAME).write_bytes(weights)
                 session = self._open_joined(model, folder)
                 give_back(folder)
         except MemoryError as error:
@@ -98,9 +99,9 @@ class OnnxRuntime:
             ) from error
         return OnnxRuntimeChain(manifest, session)
 
-    def _open_joined(self, model: bytes, folder: str) -> onnxruntime.InferenceSession:
+    def _open_joined(self, model: bytes, folder: Path) -> onnxruntime.InferenceSession:
         options = self._session_options(joined=True)
-        options.add_session_config_entry(EXTERNAL_FOLDER, folder)
+        options.add_session_config_entry(EXTERNAL_FOLDER, str(folder))
         try:
             return _opened(model, options)
         except Exception as error:
@@ -137,6 +138,7 @@ class OnnxRuntimeSegment:
     """One segment. onnxruntime allows concurrent runs, so nothing is locked."""
 
     def __init__(self, name: str, session: onnxruntime.InferenceSession) -> None:
+        keep_in_children(self)
         self._name = name
         self._session = session
         self._outputs = [output.name for output in session.get_outputs()]
@@ -154,6 +156,7 @@ class OnnxRuntimeChain:
     """All segments of a bundle, as one session: see `RunnableChain`."""
 
     def __init__(self, manifest: Manifest, session: onnxruntime.InferenceSession) -> None:
+        keep_in_children(self)
         names = Names(manifest)
         # The class in Python checks names once more, which are right: 20 to 40 us a call. What it
         # wraps is no public name, so a later onnxruntime may be without.
@@ -258,7 +261,7 @@ def _reachable(weights: bytes | None, options: onnxruntime.SessionOptions) -> It
         )
         yield
     else:  # onnxruntime 1.23, the last one for Python 3.10: it maps the file, then we remove it
-        with TemporaryDirectory(prefix="effbert-") as folder:
-            Path(folder, WEIGHTS_NAME).write_bytes(weights)
-            options.add_session_config_entry(EXTERNAL_FOLDER, folder)
+        with passing_folder() as folder:
+            (folder / WEIGHTS_NAME).write_bytes(weights)
+            options.add_session_config_entry(EXTERNAL_FOLDER, str(folder))
             yield

@@ -10,7 +10,7 @@ MAPS = Path("/proc/self/maps")
 DONT_NEED = 4  # MADV_DONTNEED
 
 
-def give_back(folder: str) -> None:
+def give_back(folder: Path) -> None:
     """Let the system take the pages of all files that are mapped from a folder; Linux only.
 
     onnxruntime packs the weights of branches and keeps the originals mapped, which would count
@@ -20,11 +20,11 @@ def give_back(folder: str) -> None:
         lines = MAPS.read_text().splitlines()
     except OSError:
         return
-    folder = os.path.realpath(folder)  # as the lines name it
+    inside = f"{os.path.realpath(folder)}/"  # as the lines name it
     advise = ctypes.CDLL(None).madvise
     for line in lines:
         span, *others = line.split(maxsplit=5)
-        if len(others) == 5 and others[-1].startswith(f"{folder}/"):
+        if len(others) == 5 and others[-1].startswith(inside):
             start, end = (int(address, 16) for address in span.split("-"))
             advise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), DONT_NEED)
 

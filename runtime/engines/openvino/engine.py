@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import openvino
 from numpy import ndarray
@@ -17,8 +16,10 @@ from openvino import Tensor
 from effbert.runtime.bundle.manifest import Manifest
 from effbert.runtime.bundle.names import WEIGHTS_NAME
 from effbert.runtime.engines.failures import translated
+from effbert.runtime.engines.forks import Unforked, keep_in_children
 from effbert.runtime.engines.openvino.bfloat16 import HALF, from_bfloat16, to_bfloat16
 from effbert.runtime.engines.openvino.rounded import prepare_rounded
+from effbert.runtime.engines.passing_folder import passing_folder
 from effbert.runtime.engines.protocol import (
     UNLIMITED,
     CannotJoinError,
@@ -36,6 +37,7 @@ REFERENCE, ADDRESS = b"location", b"_ORT_MEM_ADDR_"
 SMALL_RANK = 2  # outputs of this rank are copied; hidden states have one axis more
 ROUNDED = ("bf16", "int8")  # where bfloat16 is not what moves answers most
 LOWEST = (2026, 3)
+UNFORKED = Unforked()  # TBB has one lock for all models
 FEW_BYTES = 1 << 20  # in and out; buffers of larger runs are worth giving back at once
 
 
@@ -48,6 +50,7 @@ class OpenVino:
     def __init__(self, settings: EngineSettings) -> None:
         settings.require_cpu("openvino")
         _require_version(openvino.__version__)
+        keep_in_children(self)
         self._core = openvino.Core()
         self._rounded = settings.precision in ROUNDED
         self._core.set_property({"ENABLE_MMAP": False})  # weights are read from a passing file
@@ -69,7 +72,7 @@ class OpenVino:
                 "bundle again from where it was made."
             )
         try:
-            with self._readable(model, weights) as source:
+            with self._readable(model, weights) as source, UNFORKED:
                 read = self._core.read_model(source)
                 if self._rounded:
                     read = prepare_rounded(read)
@@ -97,8 +100,8 @@ class OpenVino:
         # References are looked up beside the model, for a model in memory in the current folder:
         # here they can meet `weights.bin` as it was checked, and no other file. They may be looked
         # up while the model is compiled, too.
-        with TemporaryDirectory(prefix="effbert-", ignore_cleanup_errors=True) as folder:
-            path = Path(folder, "segment.onnx")
+        with passing_folder() as folder:
+            path = folder / "segment.onnx"
             path.write_bytes(model)
             if weights is not None:
                 path.with_name(WEIGHTS_NAME).write_bytes(weights)
@@ -157,6 +160,7 @@ class OpenVinoSegment:
     """One segment. Every concurrent run has a request of its own, kept for the next run."""
 
     def __init__(self, name: str, model: openvino.Model, compiled: openvino.CompiledModel) -> None:
+        keep_in_children(self)
         self._name = name
         self._compiled = compiled
         # Of the model as it was read: compiling merges tensors, and their names.
@@ -177,13 +181,14 @@ class OpenVinoSegment:
     ) -> dict[str, ndarray]:
         """Compute the outputs of the segment by name."""
         try:
-            request = self._unused_request()
-            self._prepare(request, feeds)
-            if options is None:
-                request.infer(share_outputs=True)
-            else:
-                options.run(request)
-            outputs = self._collected(request)
+            with UNFORKED:
+                request = self._unused_request()
+                self._prepare(request, feeds)
+                if options is None:
+                    request.infer(share_outputs=True)
+                else:
+                    options.run(request)
+                outputs = self._collected(request)
         except Exception as error:
             raise translated(error, "OpenVINO", "run", self._name) from error
         if sum(value.nbytes for value in (*feeds.values(), *outputs.values())) <= FEW_BYTES:
