@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from effbert.exporter.checkpoints.checkpoint import Checkpoint
+from effbert.exporter.checkpoints.leftovers import settle
 from effbert.exporter.checkpoints.length_store import HINT, has_store, stored_points
 from effbert.exporter.checkpoints.tokenizer import FoundTokenizer, find_tokenizer
 from effbert.exporter.encoders.length_adaptive import LengthOptions, make_length_adaptive
@@ -56,7 +57,7 @@ def make_plan(
     """Build the torch models of a checkpoint, the largest first, and decide the rest.
 
     Raises:
-        CheckpointError: Tensors, config or tokenizer cannot be used.
+        CheckpointError: Tensors, config or tokenizer cannot be used, or tensors are unknown.
         ExportError: The task, the exits or the policy do not fit the checkpoint.
         InputError: An option does not fit it.
     """
@@ -71,6 +72,7 @@ def make_plan(
             options.layers,
         ),
     ).eval()
+    left_out = settle(opened, family.name)
     lengths = family.lengths(opened, _length_options(options))
     if lengths is not None:
         model = make_length_adaptive(model, lengths)
@@ -100,7 +102,7 @@ def make_plan(
         knobs=(*policy.knobs, *model_knobs, *selector_knobs(variants)),
         variants=variants,
         operating_points=points,
-        notes=(*notes, *([] if notes else why_nothing_exits(described, policy))),
+        notes=(*notes, *([] if notes else why_nothing_exits(described, policy)), *left_out),
         tokenizer=_tokenizer(opened, described, options),
     )
     return models, plan

@@ -39,25 +39,28 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         ExportError: The task or the exits asked for do not exist.
     """
     from effbert.exporter.encoders.load import config_limits, describe_classifier, load_backbone
-    from effbert.exporter.encoders.uer import UerModel, transformers_names, with_uer_norms
+    from effbert.exporter.encoders.uer import UerModel, transformers_name, with_uer_norms
     from effbert.exporter.heads.student import StudentHead, StudentHeads
     from effbert.exporter.models.exit_model import INPUT_NAMES
 
     options.require_task("text-classification", "FastBERT's classifiers read whole texts")
     packaged = any(k.startswith(f"{KERNEL}encoder.transformer.0.") for k in checkpoint.shapes)
-    tensors = {k.removeprefix(KERNEL): t for k, t in checkpoint.load_tensors().items()}
-    shapes = {k: tuple(t.shape) for k, t in tensors.items()}
+    checkpoint.account.leave_out(r"(kernel\.)?target\..+", "the heads of the pre-training")
+    tensors = checkpoint.load_tensors().renamed(lambda name: name.removeprefix(KERNEL))
+    shapes = {name.removeprefix(KERNEL): shape for name, shape in checkpoint.shapes.items()}
     settings = _settings(checkpoint, shapes)
     pooling = _pooling(checkpoint)
-    backbone = load_backbone(checkpoint, transformers_names(tensors), "bert", settings)
+    backbone = load_backbone(checkpoint, tensors.renamed(transformers_name), "bert", settings)
     config = backbone.config
     hidden, (classes, _) = (
         config.hidden_size,
         _matrix(shapes, "classifiers.0.output_layer_2.weight"),
     )
     layers = options.choose_layers(tuple(range(1, config.num_hidden_layers + 1)))
-    names = [f"classifiers.{layer - 1}" for layer in layers]
-    heads = [StudentHead(tensors, name, hidden, classes, pooling) for name in names]
+    heads = [
+        StudentHead(tensors, f"classifiers.{index}", hidden, classes, pooling)
+        for index in range(config.num_hidden_layers)
+    ]
     rule = "entropy-categorical" if packaged else "entropy-fastbert"
     description = describe_classifier(
         "fastbert",
@@ -70,7 +73,11 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         inputs=INPUT_NAMES[:2] if packaged else INPUT_NAMES,
         padding_free=pooling == "first",
     )
-    return UerModel(with_uer_norms(backbone), StudentHeads(layers, heads), description)
+    return UerModel(
+        with_uer_norms(backbone),
+        StudentHeads(layers, [heads[layer - 1] for layer in layers]),
+        description,
+    )
 
 
 def _settings(checkpoint: Checkpoint, shapes: Shapes) -> dict[str, Any]:

@@ -44,10 +44,11 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
 
     options.require_task("token-classification", "its classifiers label words")
     _require_plain(checkpoint)
-    tensors = {
-        "bert." + key.removeprefix(PREFIX) if key.startswith(PREFIX) else key: tensor
-        for key, tensor in checkpoint.load_tensors().items()
-    }
+    checkpoint.account.leave_out(r"ptm_encoder\.pooler\..+", "BERT's pooler, which no word reads")
+    checkpoint.account.leave_out(r"crf\..+", "the CRF; the bundle gives the logits that exits use")
+    tensors = checkpoint.load_tensors().renamed(
+        lambda name: "bert." + name.removeprefix(PREFIX) if name.startswith(PREFIX) else name
+    )
     backbone = load_backbone(
         checkpoint, tensors, "bert", {**checkpoint.config, "model_type": "bert"}
     )
@@ -124,15 +125,10 @@ def _require_plain(checkpoint: Checkpoint) -> None:
 
 
 def _notes(checkpoint: Checkpoint, classes: int) -> tuple[str, ...]:
-    notes = []
-    if "id2label" not in checkpoint.config:
-        notes.append(
-            f"config.json names no labels, so they are LABEL_0 to LABEL_{classes - 1}; add "
-            "id2label to it."
-        )
-    if any(key.startswith("crf.") for key in checkpoint.shapes):
-        notes.append("The CRF is left out: the bundle gives each word's logits, as the exits use.")
-    return tuple(notes)
+    if "id2label" in checkpoint.config:
+        return ()
+    last = f"LABEL_{classes - 1}"
+    return (f"config.json names no labels, so they are LABEL_0 to {last}; add id2label to it.",)
 
 
 FORMAT = Format(

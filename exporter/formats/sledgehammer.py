@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from effbert.exporter.checkpoints.checkpoint import Checkpoint
+    from effbert.exporter.checkpoints.tensors import Tensors
     from effbert.exporter.models.exit_model import ExitModel
 
 PAPER = (
@@ -56,7 +57,9 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     available = tuple(len(weight) for weight in weights)
     layers = options.choose_layers(available)
     kept = [available.index(layer) for layer in layers]
-    renamed = {f"bert.{k.removeprefix(BERT)}": t for k, t in tensors.items() if k.startswith(BERT)}
+    renamed = tensors.renamed(
+        lambda name: f"bert.{name.removeprefix(BERT)}" if name.startswith(BERT) else None
+    )
     config = measured_bert(checkpoint, BERT, available[-1])
     backbone = load_backbone(checkpoint, renamed, "bert", config)
     hidden = config["hidden_size"]
@@ -70,7 +73,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         )
     classifiers = [
         load_linear(tensors, f"{CLASSIFIERS}{k}", hidden + k * classes * chained, classes)
-        for k in kept
+        for k in range(len(weights))
     ]
     temperatures = _temperatures(checkpoint, len(weights))
     description = Description(
@@ -89,11 +92,12 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     )
     pooler = load_linear(tensors, f"{BERT}pooler.dense", hidden, hidden)
     sums = [weights[k] for k in kept]
-    heads = WeightedSumHeads(layers, pooler, sums, classifiers, chained=chained)
+    chosen = [classifiers[k] for k in kept]
+    heads = WeightedSumHeads(layers, pooler, sums, chosen, chained=chained)
     return MultiExitModel(backbone, heads, description)
 
 
-def _sum_weights(tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+def _sum_weights(tensors: Tensors) -> list[torch.Tensor]:
     """Read the weights of each exit's sum; their lengths say which layers have an exit."""
     names = [f"{SUMS}{k}" for k in range(sum(key.startswith(SUMS) for key in tensors))]
     depth = 0

@@ -6,6 +6,7 @@ successor; only that one runs. Converted checkpoints, such as the authors' on th
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from effbert.exporter.formats.format import Config, Format, Shapes
@@ -34,11 +35,12 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     """
     from effbert.exporter.formats.plain import build
 
-    tensors = {
-        key.replace(SUCCESSOR, PREDECESSOR): tensor
-        for key, tensor in checkpoint.load_tensors().items()
-        if not key.startswith(PREDECESSOR)
-    }
+    checkpoint.account.leave_out(
+        re.escape(PREDECESSOR) + ".+", "the predecessor, which the successor replaces"
+    )
+    tensors = checkpoint.load_tensors().renamed(
+        lambda name: None if name.startswith(PREDECESSOR) else name.replace(SUCCESSOR, PREDECESSOR)
+    )
     layers = {k.split(".")[3] for k in checkpoint.shapes if k.startswith(SUCCESSOR)}
     config = {
         "model_type": "bert",
