@@ -71,14 +71,23 @@ def settle(checkpoint: Checkpoint, family: str) -> tuple[str, ...]:
             f"for ({some_names(unknown)}){explain(unknown) or OTHERWISE}."
         )
     notes = [
-        f"Left out: {_count(names)}, {what} ({some_names(names)})." for what, names in left.items()
+        f"Left out: {_count(names)} ({some_names(names)}): {what}." for what, names in left.items()
     ]
     return (*checkpoint.account.notes, *notes)
 
 
+def leave_out_deeper(checkpoint: Checkpoint, prefix: str, depth: int, what: str) -> None:
+    """Leave out tensors `prefix` + number of a layer from `depth` on, counted from 0."""
+    layer = re.compile(re.escape(prefix) + r"(\d{1,9})\..+")
+    found = {int(match[1]) for match in filter(None, map(layer.fullmatch, checkpoint.shapes))}
+    for number in sorted(found):
+        if number >= depth:
+            checkpoint.account.leave_out(re.escape(f"{prefix}{number}.") + ".+", what)
+
+
 def without_reason(names: Iterable[str], account: Account) -> list[str]:
-    """Find tensors that were not read, and that nothing is known about."""
-    return [name for name in names if name not in account.read and not _reason(name, account)]
+    """Find tensors among those not read that nothing is known about."""
+    return [name for name in names if not _reason(name, account)]
 
 
 def explain(names: Iterable[str]) -> str:

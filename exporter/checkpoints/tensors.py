@@ -91,9 +91,9 @@ class Tensors(Mapping[str, torch.Tensor]):
         """Return what stands for each tensor where transformers fills a model: `[...]` reads it."""
         return {name: _Lazy(self, name) for name in self._stored}
 
-    def count_read(self) -> int:
-        """Count the tensors of these that were read."""
-        return sum(key in self._account.read for key in self._stored.values())
+    def unread(self) -> list[str]:
+        """List those that were not read, by the names of the file."""
+        return [key for key in self._stored.values() if key not in self._account.read]
 
 
 class _Lazy:

@@ -71,7 +71,7 @@ def fill(
             f"it {list(expected)}; correct config.json (num_labels, hidden_size, ...)."
         )
     if missing := sorted(map(str, info["missing_keys"])):
-        others = without_reason(tensors, checkpoint.account)
+        others = without_reason(tensors.unread(), checkpoint.account)
         instead = f", but holds others that do not fit ({some_names(others)})" if others else ""
         body = all(key.startswith(f"{model.base_model_prefix}.") for key in missing)
         advice = INCOMPLETE if body or others else if_missing
@@ -79,7 +79,7 @@ def fill(
             f"{name} lacks {len(missing)} {what} tensors, such as {prefix}{missing[0]}{instead}"
             f"{explain(others) or f'; {advice}'}."
         )
-    if tensors.count_read() > len(model.state_dict()):
+    if len(tensors) - len(tensors.unread()) > len(model.state_dict()):
         raise CheckpointError(
             f"{name} holds some weights of its {what} twice, by different names; remove those that "
             "are not the model's."

@@ -14,6 +14,7 @@ from effbert.exporter.checkpoints.checkpoint import Checkpoint
 from effbert.exporter.checkpoints.tensors import Tensors
 from effbert.exporter.encoders.families import family_of
 from effbert.exporter.encoders.fill import fill
+from effbert.exporter.encoders.honoured import require_honoured
 from effbert.exporter.models.exit_model import Description
 from effbert.exporter.quiet import quietly
 from effbert.exporter.reason import short_reason
@@ -71,11 +72,7 @@ def build_config(
     if name not in transformers.CONFIG_MAPPING:
         raise CheckpointError(f"{checkpoint.name}: transformers does not know model type {name}.")
     path = checkpoint.folder / "config.json"
-    if "quantization_config" in fields:
-        raise CheckpointError(
-            f"{checkpoint.name} holds quantized weights (config.json has a quantization_config), "
-            "which would be misread; export the weights from before quantization."
-        )
+    require_honoured(path, fields, name)
     try:
         with quietly():
             built = transformers.CONFIG_MAPPING[name].from_dict(fields)

@@ -149,7 +149,9 @@ def _leave_out_copies(checkpoint: Checkpoint, tensors: Tensors) -> None:
                     f"{checkpoint.name}: {name} and {own} should be the same tensor and differ; "
                     "save the checkpoint again."
                 )
-    checkpoint.account.leave_out("|".join(map(re.escape, copies)), "second names of the encoder's")
+    checkpoint.account.leave_out(
+        "|".join(map(re.escape, copies)), "second names of the encoder's tensors"
+    )
 
 
 def _learned(checkpoint: Checkpoint, layout: Layout, options: LoadOptions) -> bool:

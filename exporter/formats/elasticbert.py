@@ -92,17 +92,13 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
 
 def _leave_out(checkpoint: Checkpoint, exits: Collection[int], depth: int) -> None:
     """Leave out layers beyond those of config.json, and poolers that no classifier reads."""
-    layer = rf"{PREFIX}\.encoder\.(layer|pooler)\.(\d{{1,9}})\..+|classifiers\.(\d{{1,9}})\..+"
-    for name in checkpoint.shapes:
-        if match := re.fullmatch(layer, name):
-            number = int(match[2] or match[3]) + 1
-            if number > depth:
-                what = f"layers beyond the {depth} of config.json"
-            elif match[1] == "pooler" and number not in exits:
-                what = "poolers that no classifier reads"
-            else:
-                continue
-            checkpoint.account.leave_out(re.escape(name), what)
+    from effbert.exporter.checkpoints.leftovers import leave_out_deeper
+
+    for prefix in (f"{PREFIX}.encoder.layer.", f"{PREFIX}.encoder.pooler.", "classifiers."):
+        leave_out_deeper(checkpoint, prefix, depth, f"layers beyond the {depth} of config.json")
+    for layer in set(range(1, depth + 1)).difference(exits):
+        pooler = rf"{PREFIX}\.encoder\.pooler\.{layer - 1}\.dense\.(weight|bias)"
+        checkpoint.account.leave_out(pooler, "a pooler that no classifier reads")
 
 
 def _classifiers(checkpoint: Checkpoint, depth: int) -> dict[int, str]:

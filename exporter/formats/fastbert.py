@@ -23,6 +23,16 @@ if TYPE_CHECKING:
 
 PAPER = "FastBERT (Liu et al., ACL 2020), https://aclanthology.org/2020.acl-main.537"
 KERNEL = "kernel."
+# Later settings of UER, all as FastBERT's version computes.
+UER = {
+    "hidden_act": "gelu",
+    "layernorm_positioning": "post",
+    "feed_forward": "dense",
+    "factorized_embedding_parameterization": False,
+    "parameter_sharing": False,
+    "relative_position_embedding": False,
+    "remove_embedding_layernorm": False,
+}
 
 
 def detect(shapes: Shapes, config: Config) -> bool:
@@ -86,6 +96,8 @@ def _settings(checkpoint: Checkpoint, shapes: Shapes) -> dict[str, Any]:
     Raises:
         CheckpointError: A tensor or heads_num is missing, or config.json says otherwise.
     """
+    from effbert.exporter.encoders.honoured import require_honoured, require_values
+
     depth = 0
     while f"encoder.transformer.{depth}.feed_forward.linear_1.weight" in shapes:
         depth += 1
@@ -98,6 +110,8 @@ def _settings(checkpoint: Checkpoint, shapes: Shapes) -> dict[str, Any]:
                 f"{checkpoint.name}: config.json has {name} {checkpoint.config[name]!r:.40}, the "
                 f"weights have {value}; put the model's own config.json beside the weights."
             )
+    require_honoured(checkpoint.folder / "config.json", checkpoint.config, "bert")
+    require_values(checkpoint.folder / "config.json", checkpoint.config, UER)
     heads = checkpoint.config.get("heads_num")
     if type(heads) is not int or heads < 1 or hidden % heads:
         what = "no heads_num" if heads is None else f"heads_num {heads!r:.40}"

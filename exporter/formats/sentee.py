@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 PAPER = "SENTEE/TOKEE (Li et al., ACL 2021), https://aclanthology.org/2021.acl-long.16"
 PREFIX, HEAD = "ptm_encoder.", "classfiers.{}.w"  # the authors' spelling
 COPIES = ("all", "first")
+# Options of the authors' scripts that change answers or exits, at what effbert computes.
+OPTIONS = {
+    "ptm_pool_method": "first",
+    "use_constrain": 0,
+    "local_aware_1": 0,
+    "local_aware_2": 0,
+}
 
 
 def detect(shapes: Shapes, config: Config) -> bool:
@@ -35,6 +42,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         CheckpointError: Tensors or fields of config.json are missing, or parts are not supported.
         ExportError: The task or the exits asked for do not exist.
     """
+    from effbert.exporter.encoders.honoured import require_values
     from effbert.exporter.encoders.load import config_limits, label_names, load_backbone
     from effbert.exporter.heads.linear import load_linear
     from effbert.exporter.heads.tokens import TokenHeads
@@ -44,6 +52,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
 
     options.require_task("token-classification", "its classifiers label words")
     _require_plain(checkpoint)
+    require_values(checkpoint.folder / "config.json", checkpoint.config, OPTIONS)
     checkpoint.account.leave_out(r"ptm_encoder\.pooler\..+", "BERT's pooler, which no word reads")
     checkpoint.account.leave_out(r"crf\..+", "the CRF; the bundle gives the logits that exits use")
     tensors = checkpoint.load_tensors().renamed(

@@ -24,6 +24,7 @@ PAPER = (
     "https://aclanthology.org/2020.acl-main.593"
 )
 SUMS, CLASSIFIERS, BERT = "_sum_weights.", "_classification_layers.", "bert_model."
+COMPUTED = {"hidden_act": "gelu", "layer_norm_eps": 1e-12}
 MAX_LABEL_BYTES, MAX_LABEL_LENGTH = 1 << 20, 1 << 10
 UNCALIBRATED = (
     "The checkpoint does not hold the temperatures that the authors fit after training, and each "
@@ -44,7 +45,9 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
             makes no sense.
         ExportError: The task or the exits asked for do not exist.
     """
+    from effbert.exporter.checkpoints.leftovers import leave_out_deeper
     from effbert.exporter.checkpoints.measured_config import measured_bert
+    from effbert.exporter.encoders.honoured import require_honoured, require_values
     from effbert.exporter.encoders.load import config_limits, load_backbone
     from effbert.exporter.heads.linear import load_linear
     from effbert.exporter.heads.weighted_sums import WeightedSumHeads
@@ -52,6 +55,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     from effbert.exporter.policies.comparisons import TEMPERATURE
 
     options.require_task("text-classification", "these classifiers read whole texts")
+    require_honoured(checkpoint.folder / "config.json", checkpoint.config, "bert")
+    require_values(checkpoint.folder / "config.json", checkpoint.config, COMPUTED)
     tensors = checkpoint.load_tensors()
     weights = _sum_weights(tensors)
     available = tuple(len(weight) for weight in weights)
@@ -61,6 +66,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         lambda name: f"bert.{name.removeprefix(BERT)}" if name.startswith(BERT) else None
     )
     config = measured_bert(checkpoint, BERT, available[-1])
+    stack = f"{BERT}encoder.layer."
+    leave_out_deeper(checkpoint, stack, available[-1], "layers behind the deepest exit")
     backbone = load_backbone(checkpoint, renamed, "bert", config)
     hidden = config["hidden_size"]
     classes = checkpoint.shapes[f"{CLASSIFIERS}0.weight"][0]

@@ -36,12 +36,13 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     from effbert.exporter.formats.plain import build
 
     checkpoint.account.leave_out(
-        re.escape(PREDECESSOR) + ".+", "the predecessor, which the successor replaces"
+        re.escape(PREDECESSOR) + r"\d+\..+", "the predecessor, which the successor replaces"
     )
     tensors = checkpoint.load_tensors().renamed(
         lambda name: None if name.startswith(PREDECESSOR) else name.replace(SUCCESSOR, PREDECESSOR)
     )
-    layers = {k.split(".")[3] for k in checkpoint.shapes if k.startswith(SUCCESSOR)}
+    numbered = re.compile(re.escape(SUCCESSOR) + r"(\d+)\..+")
+    layers = {match[1] for match in filter(None, map(numbered.fullmatch, checkpoint.shapes))}
     config = {
         "model_type": "bert",
         "architectures": ["BertForSequenceClassification"],
