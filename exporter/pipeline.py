@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from effbert.exporter.checkpoints.find import open_checkpoint
-from effbert.exporter.formats import choose_format
+from effbert.exporter.formats.recognise import recognise
 from effbert.exporter.models.exit_model import Description, ExitModel
 from effbert.exporter.options import ExportOptions, path_of
 from effbert.exporter.plan import Plan, make_plan
@@ -93,8 +93,7 @@ def run_export(checkpoint: str, bundle: Path, options: ExportOptions, say: Progr
     samples = path_of(options.samples)
     texts = shipped_texts() if samples is None else file_texts(samples)[:MOST_TEXTS]
     say("opening the checkpoint")
-    opened = open_checkpoint(checkpoint)
-    family = choose_format(options.format, opened.name, opened.shapes, opened.config)
+    opened, family = recognise(options.format, open_checkpoint(checkpoint))
     say(f"loading ({family.name})")
     models, plan = make_plan(opened, family, options)
     texts_compared = compare_tokenizers(plan, texts) if options.verify else 0

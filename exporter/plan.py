@@ -8,6 +8,7 @@ from typing import cast
 
 from effbert.exporter.checkpoints.activation import named_activation
 from effbert.exporter.checkpoints.checkpoint import Checkpoint
+from effbert.exporter.checkpoints.leftovers import settle
 from effbert.exporter.checkpoints.length_store import HINT, has_store, stored_points
 from effbert.exporter.checkpoints.tokenizer import FoundTokenizer, find_tokenizer
 from effbert.exporter.encoders.labels import label_notes
@@ -67,7 +68,7 @@ def make_plan(
     """Build the torch models of a checkpoint, the largest first, and decide the rest.
 
     Raises:
-        CheckpointError: Tensors, config or tokenizer cannot be used.
+        CheckpointError: Tensors, config or tokenizer cannot be used, or tensors are unknown.
         ExportError: The task, the exits or the policy do not fit the checkpoint.
         InputError: An option does not fit it.
     """
@@ -82,6 +83,7 @@ def make_plan(
             options.layers,
         ),
     ).eval()
+    left_out = settle(opened, family.name)
     lengths = family.lengths(opened, _length_options(options))
     if lengths is not None:
         model = make_length_adaptive(model, lengths)
@@ -118,6 +120,7 @@ def make_plan(
             *notes,
             *([] if notes else why_nothing_exits(described, policy)),
             *scored,
+            *left_out,
             *(tokenizer.notes if tokenizer else ()),
         ),
         tokenizer=tokenizer,

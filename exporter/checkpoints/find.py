@@ -16,6 +16,7 @@ from effbert.exporter.checkpoints.checkpoint import (
     Checkpoint,
 )
 from effbert.exporter.checkpoints.keras_file import find_keras, open_keras
+from effbert.exporter.checkpoints.lora import ADAPTER_CONFIG
 from effbert.exporter.reason import short_reason
 from effbert.runtime.errors import CheckpointError
 
@@ -82,6 +83,11 @@ def _pickled_module(path: Path) -> CheckpointError:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
+    if not path.is_file() and (folder / ADAPTER_CONFIG).is_file():
+        raise CheckpointError(
+            f"{folder} holds an adapter ({ADAPTER_CONFIG}) without the model that it changes; load "
+            "both with PEFT, save model.merge_and_unload() with save_pretrained, and export that."
+        )
     if not path.is_file():
         raise CheckpointError(
             f"{folder} has no config.json; point at the folder that save_pretrained wrote, or put "

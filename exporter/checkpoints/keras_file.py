@@ -23,6 +23,7 @@ from effbert.exporter.checkpoints.checkpoint import (
     WEIGHT_SUFFIXES,
     Checkpoint,
 )
+from effbert.exporter.checkpoints.tensors import Tensors
 from effbert.exporter.reason import short_reason
 from effbert.runtime.errors import CheckpointError, MissingDependencyError
 
@@ -38,13 +39,14 @@ class KerasCheckpoint(Checkpoint):
         with _reading(self.weights[0]) as file:
             return {name: tuple(dataset.shape) for name, dataset in _datasets(file)}
 
-    def load_tensors(self) -> dict[str, torch.Tensor]:
+    def load_tensors(self) -> Tensors:
         """See `Checkpoint`."""
         with _reading(self.weights[0]) as file:
-            return {
+            tensors = {
                 name: torch.from_numpy(np.array(dataset, np.float32))
                 for name, dataset in _datasets(file)
             }
+        return Tensors(tensors, self.account)
 
 
 def find_keras(path: Path) -> Path | None:

@@ -11,8 +11,10 @@ import transformers
 from torch import nn
 
 from effbert.exporter.checkpoints.checkpoint import Checkpoint
+from effbert.exporter.checkpoints.tensors import Tensors
 from effbert.exporter.encoders.families import family_of
 from effbert.exporter.encoders.fill import fill
+from effbert.exporter.encoders.honoured import require_honoured
 from effbert.exporter.encoders.labels import config_problem, label_names, with_id2label
 from effbert.exporter.models.exit_model import Description
 from effbert.exporter.quiet import quietly
@@ -25,7 +27,7 @@ MAX_LAYERS = 512  # as in the manifest; a config that asks for millions would be
 
 def load_backbone(
     checkpoint: Checkpoint,
-    tensors: Mapping[str, torch.Tensor],
+    tensors: Tensors,
     prefix: str,
     config: Mapping[str, Any] | None = None,
 ) -> transformers.PreTrainedModel:
@@ -44,19 +46,17 @@ def load_backbone(
             f"{checkpoint.name} holds tensors of a {prefix}, but config.json is that of a "
             f"{built.model_type}; put the model's own config.json beside the weights."
         )
-    own = {k: t for k, t in tensors.items() if k.startswith(f"{prefix}.")}
+    own = tensors.renamed(lambda name: name if name.startswith(f"{prefix}.") else None)
     pools = "add_pooling_layer" in inspect.signature(kind).parameters  # DistilBERT never does
-    model, _ = fill(
+    return fill(
         checkpoint,
         kind,
         built,
         own,
         prefix=f"{prefix}.",
         what="encoder",
-        if_missing="it is incomplete, or config.json is not its own",
         **({"add_pooling_layer": False} if pools else {}),
     )
-    return model
 
 
 def build_config(
@@ -73,11 +73,7 @@ def build_config(
     if name not in transformers.CONFIG_MAPPING:
         raise CheckpointError(f"{checkpoint.name}: transformers does not know model type {name}.")
     path = checkpoint.folder / "config.json"
-    if "quantization_config" in fields:
-        raise CheckpointError(
-            f"{checkpoint.name} holds quantized weights (config.json has a quantization_config), "
-            "which would be misread; export the weights from before quantization."
-        )
+    require_honoured(path, fields, name)
     try:
         with quietly():
             built = transformers.CONFIG_MAPPING[name].from_dict(fields)

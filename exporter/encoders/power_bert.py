@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from effbert.exporter.checkpoints.checkpoint import Checkpoint
+from effbert.exporter.checkpoints.tensors import Account, Tensors
 from effbert.exporter.encoders.attention_parts import compute_attention
 from effbert.runtime.errors import CheckpointError
 
@@ -86,13 +87,14 @@ def measure_extents(checkpoint: Checkpoint) -> dict[str, int]:
     return known
 
 
-def transformers_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
+def transformers_tensors(checkpoint: Checkpoint) -> Tensors:
     """Load the tensors by transformers' names, turned as transformers has them."""
     tensors = checkpoint.load_tensors()
-    return {
+    turned = {
         ours: tensors[theirs].T if _is_kernel(theirs, letters) else tensors[theirs]
         for theirs, letters, ours in _table(count_layers(checkpoint.shapes))
     }
+    return Tensors(turned, Account())  # that of the checkpoint has them by their own names
 
 
 def _table(layers: int) -> Iterator[tuple[str, str, str]]:

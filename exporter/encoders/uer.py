@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -31,14 +30,11 @@ NAMES = {
 }
 
 
-def transformers_names(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Name the tensors of UER's embedding and encoder as transformers names those of a BERT."""
-    renamed = {}
-    for name, tensor in tensors.items():
-        for pattern, replacement in NAMES.items():
-            name = re.sub(pattern, replacement, name)
-        renamed[name] = tensor
-    return renamed
+def transformers_name(name: str) -> str:
+    """Call a tensor of UER's embedding or encoder as transformers calls that of a BERT."""
+    for pattern, replacement in NAMES.items():
+        name = re.sub(pattern, replacement, name)
+    return name
 
 
 class UerNorm(nn.Module):

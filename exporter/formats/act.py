@@ -38,12 +38,13 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     from effbert.exporter.models.halting import HaltingModel
 
     options.require_task("text-classification", "its head classifies texts")
-    tensors = {
-        SHARED + key.removeprefix(LAYER)
-        if key.startswith(LAYER) and not key.startswith(HALTING)
-        else key: tensor
-        for key, tensor in checkpoint.load_tensors().items()
-    }
+    tensors = checkpoint.load_tensors().renamed(
+        lambda name: (
+            SHARED + name.removeprefix(LAYER)
+            if name.startswith(LAYER) and not name.startswith(HALTING)
+            else name
+        )
+    )
     backbone = load_backbone(
         checkpoint, tensors, "albert", {**checkpoint.config, "model_type": "albert"}
     )

@@ -7,6 +7,7 @@ stays untrained and, as in the authors' code, is not asked unless the user turns
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from effbert.runtime.errors import CheckpointError, ExportError
 
 if TYPE_CHECKING:
     from effbert.exporter.checkpoints.checkpoint import Checkpoint
+    from effbert.exporter.checkpoints.tensors import Tensors
     from effbert.exporter.models.exit_model import ExitModel
 
 PAPER = "BERxiT (Xin et al., EACL 2021), https://aclanthology.org/2021.eacl-main.8"
@@ -73,8 +75,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     from effbert.exporter.models.exit_model import INPUT_NAMES, MultiExitModel
 
     options.require_task("text-classification", "BERxiT's highways classify texts")
-    # `core` is the authors' second name of the encoder.
-    tensors = {k: t for k, t in checkpoint.load_tensors().items() if not k.startswith("core.")}
+    tensors = checkpoint.load_tensors()
     prefix = next(p for p, s in LAYOUTS.items() if any(k.startswith(s.encoder) for k in tensors))
     layout, distil = LAYOUTS[prefix], prefix == "distilbert"
     backbone = load_backbone(checkpoint, tensors, prefix)
@@ -94,14 +95,21 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         )
 
     layers = options.choose_layers(tuple(range(1, depth + 1)))
-    highways = [f"{layout.encoder}.highway.{layer - 1}" for layer in layers]
+    names = [f"{layout.encoder}.highway.{index}" for index in range(depth)]
+    highways = [head(f"{name}.{layout.exit_pooler}", f"{name}.classifier") for name in names]
+    main = head(layout.main_pooler, "classifier")
     heads = PooledHeads(
         layers,
-        [head(f"{name}.{layout.exit_pooler}", f"{name}.classifier") for name in highways],
-        head(layout.main_pooler, "classifier") if layers[-1] == depth else None,
+        [highways[layer - 1] for layer in layers],
+        main if layers[-1] == depth else None,
         overrides=options.last_highway is True,
     )
     learned = _learned(checkpoint, layout, options)
+    if not learned:
+        checkpoint.account.leave_out(
+            re.escape(f"{layout.encoder}.lte_classifier.") + "(weight|bias)",
+            "the classifier that learns to exit, which was not trained",
+        )
     description = describe_classifier(
         "berxit",
         PAPER,
@@ -114,11 +122,35 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         notes=(REGRESSION,) if classes == 1 and not learned else (),
     )
     score = load_linear(tensors, f"{layout.encoder}.lte_classifier", hidden, 1) if learned else None
+    _leave_out_copies(checkpoint, tensors)
     return MultiExitModel(
         FixedPositions(backbone, first=2) if prefix == "roberta" else backbone,
         heads if score is None else ScoredHeads(heads, score, pooled=not distil),
         description,
         inner=getattr(config, "inner_group_num", 1),
+    )
+
+
+def _leave_out_copies(checkpoint: Checkpoint, tensors: Tensors) -> None:
+    """Leave out the authors' second names: `core` is the encoder, DistilBERT's layers have two.
+
+    Raises:
+        CheckpointError: A copy differs from what it is a copy of.
+    """
+    prefix = next(p for p, s in LAYOUTS.items() if any(k.startswith(s.encoder) for k in tensors))
+    copies = []
+    for name in tensors:
+        own = f"{prefix}.{name.removeprefix('core.')}" if name.startswith("core.") else name
+        own = own.replace("distilbert.encoder.", "distilbert.transformer.", 1)
+        if own != name and own in tensors:
+            copies.append(name)
+            if not tensors.equal(name, own):
+                raise CheckpointError(
+                    f"{checkpoint.name}: {name} and {own} should be the same tensor and differ; "
+                    "save the checkpoint again."
+                )
+    checkpoint.account.leave_out(
+        "|".join(map(re.escape, copies)), "second names of the encoder's tensors"
     )
 
 

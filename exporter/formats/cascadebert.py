@@ -58,11 +58,18 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     tensors, depths = checkpoint.load_tensors(), _depths(checkpoint)
     sums = tuple(accumulate(depths))
     members = [sums.index(layer) for layer in options.choose_layers(sums)]
+    for other in set(range(len(sums))).difference(members):
+        checkpoint.account.leave_out(
+            rf"cascade_(models|classifiers)\.{other}\..+",
+            f"member {other}, which --exits leaves out",
+        )
 
     def encoder(member: int) -> transformers.PreTrainedModel:
         prefix = f"cascade_models.{member}."
         named = replace(checkpoint, name=f"{checkpoint.name} ({prefix}* read as bert.*)")
-        own = {k.replace(prefix, "bert.", 1): t for k, t in tensors.items() if k.startswith(prefix)}
+        own = tensors.renamed(
+            lambda name: name.replace(prefix, "bert.", 1) if name.startswith(prefix) else None
+        )
         config = {**checkpoint.config, "num_hidden_layers": depths[member]}
         return load_backbone(named, own, "bert", config)
 

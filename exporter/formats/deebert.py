@@ -61,8 +61,9 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         return PooledHead(pooler, load_linear(tensors, classifier, hidden, classes))
 
     layers = options.choose_layers(tuple(range(1, depth + 1)))
-    names = [f"{prefix}.encoder.highway.{layer - 1}" for layer in layers]
-    main = head(prefix, "classifier") if layers[-1] == depth else None
+    names = [f"{prefix}.encoder.highway.{index}" for index in range(depth)]
+    highways = [head(name, f"{name}.classifier") for name in names]
+    main = head(prefix, "classifier")
     ported = _is_ported(checkpoint.config)
     rule = "entropy-exp" if ported else "entropy-naive"
     description = describe_classifier(
@@ -72,8 +73,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         backbone if ported or prefix == "bert" else FixedPositions(backbone, first=2),
         PooledHeads(
             layers,
-            [head(name, f"{name}.classifier") for name in names],
-            main,
+            [highways[layer - 1] for layer in layers],
+            main if layers[-1] == depth else None,
             overrides=options.last_highway is not False,
         ),
         description,

@@ -8,6 +8,7 @@ layer.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,9 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     options.require_task("text-classification", "ElasticBERT's classifiers read whole texts")
     tensors = checkpoint.load_tensors()
     named = replace(checkpoint, name=f"{checkpoint.name} ({PREFIX}.* read as bert.*)")
-    bert = {k.replace(PREFIX, "bert", 1): t for k, t in tensors.items() if k.startswith(PREFIX)}
+    bert = tensors.renamed(
+        lambda name: name.replace(PREFIX, "bert", 1) if name.startswith(f"{PREFIX}.") else None
+    )
     backbone = load_backbone(named, bert, "bert", {**checkpoint.config, "model_type": "bert"})
     config = backbone.config
     hidden, classifiers = config.hidden_size, _classifiers(checkpoint, config.num_hidden_layers)
@@ -70,6 +73,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         pooler = load_linear(tensors, f"{PREFIX}.encoder.pooler.{layer - 1}.dense", hidden, hidden)
         return PooledHead(pooler, classifier)
 
+    every = {layer: head(layer) for layer in classifiers}
+    _leave_out(checkpoint, classifiers, config.num_hidden_layers)
     static = "classifier" in classifiers.values()
     layers = options.choose_layers(tuple(classifiers))
     description = describe_classifier(
@@ -81,8 +86,19 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         {} if static else RULES,
         notes=(STATIC,) if static else (),
     )
-    heads = PooledHeads(layers, [head(layer) for layer in layers])
+    heads = PooledHeads(layers, [every[layer] for layer in layers])
     return MultiExitModel(backbone, heads, description)
+
+
+def _leave_out(checkpoint: Checkpoint, exits: Collection[int], depth: int) -> None:
+    """Leave out layers beyond those of config.json, and poolers that no classifier reads."""
+    from effbert.exporter.checkpoints.leftovers import leave_out_deeper
+
+    for prefix in (f"{PREFIX}.encoder.layer.", f"{PREFIX}.encoder.pooler.", "classifiers."):
+        leave_out_deeper(checkpoint, prefix, depth, f"layers beyond the {depth} of config.json")
+    for layer in set(range(1, depth + 1)).difference(exits):
+        pooler = rf"{PREFIX}\.encoder\.pooler\.{layer - 1}\.dense\.(weight|bias)"
+        checkpoint.account.leave_out(pooler, "a pooler that no classifier reads")
 
 
 def _classifiers(checkpoint: Checkpoint, depth: int) -> dict[int, str]:

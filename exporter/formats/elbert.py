@@ -14,9 +14,8 @@ from effbert.runtime.bundle.manifest import Knob, to_float
 from effbert.runtime.errors import CheckpointError
 
 if TYPE_CHECKING:
-    import torch
-
     from effbert.exporter.checkpoints.checkpoint import Checkpoint
+    from effbert.exporter.checkpoints.tensors import Tensors
     from effbert.exporter.heads.summary import SummaryHead
     from effbert.exporter.models.exit_model import ExitModel
 
@@ -86,9 +85,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     return MultiExitModel(backbone, exits, description, inner=config.inner_group_num)
 
 
-def _heads(
-    checkpoint: Checkpoint, tensors: dict[str, torch.Tensor], hidden: int, groups: int
-) -> list[SummaryHead]:
+def _heads(checkpoint: Checkpoint, tensors: Tensors, hidden: int, groups: int) -> list[SummaryHead]:
     """Build the heads of the structure that config.json describes."""
     from effbert.exporter.heads.linear import load_linear
     from effbert.exporter.heads.summary import summary_head
@@ -100,6 +97,10 @@ def _heads(
             f"{checkpoint.name}: config.json has pooler_input {kind!r:.40}, expected {known}."
         )
     shared = bool(checkpoint.config.get("use_out_pooler"))
+    if not shared:
+        checkpoint.account.leave_out(
+            r"albert\.pooler\.(weight|bias)", "the plain model's pooler, which no exit reads"
+        )
     heads: list[SummaryHead] = []
     for name in [HEAD] if groups == 1 else [f"{HEAD}s.{group}" for group in range(groups)]:
         head = summary_head(

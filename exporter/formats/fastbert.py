@@ -23,6 +23,16 @@ if TYPE_CHECKING:
 
 PAPER = "FastBERT (Liu et al., ACL 2020), https://aclanthology.org/2020.acl-main.537"
 KERNEL = "kernel."
+# Later settings of UER, all as FastBERT's version computes.
+UER = {
+    "hidden_act": "gelu",
+    "layernorm_positioning": "post",
+    "feed_forward": "dense",
+    "factorized_embedding_parameterization": False,
+    "parameter_sharing": False,
+    "relative_position_embedding": False,
+    "remove_embedding_layernorm": False,
+}
 
 
 def detect(shapes: Shapes, config: Config) -> bool:
@@ -39,25 +49,28 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         ExportError: The task or the exits asked for do not exist.
     """
     from effbert.exporter.encoders.load import config_limits, describe_classifier, load_backbone
-    from effbert.exporter.encoders.uer import UerModel, transformers_names, with_uer_norms
+    from effbert.exporter.encoders.uer import UerModel, transformers_name, with_uer_norms
     from effbert.exporter.heads.student import StudentHead, StudentHeads
     from effbert.exporter.models.exit_model import INPUT_NAMES
 
     options.require_task("text-classification", "FastBERT's classifiers read whole texts")
     packaged = any(k.startswith(f"{KERNEL}encoder.transformer.0.") for k in checkpoint.shapes)
-    tensors = {k.removeprefix(KERNEL): t for k, t in checkpoint.load_tensors().items()}
-    shapes = {k: tuple(t.shape) for k, t in tensors.items()}
+    checkpoint.account.leave_out(r"(kernel\.)?target\..+", "the heads of the pre-training")
+    tensors = checkpoint.load_tensors().renamed(lambda name: name.removeprefix(KERNEL))
+    shapes = {name.removeprefix(KERNEL): shape for name, shape in checkpoint.shapes.items()}
     settings = _settings(checkpoint, shapes)
     pooling = _pooling(checkpoint)
-    backbone = load_backbone(checkpoint, transformers_names(tensors), "bert", settings)
+    backbone = load_backbone(checkpoint, tensors.renamed(transformers_name), "bert", settings)
     config = backbone.config
     hidden, (classes, _) = (
         config.hidden_size,
         _matrix(shapes, "classifiers.0.output_layer_2.weight"),
     )
     layers = options.choose_layers(tuple(range(1, config.num_hidden_layers + 1)))
-    names = [f"classifiers.{layer - 1}" for layer in layers]
-    heads = [StudentHead(tensors, name, hidden, classes, pooling) for name in names]
+    heads = [
+        StudentHead(tensors, f"classifiers.{index}", hidden, classes, pooling)
+        for index in range(config.num_hidden_layers)
+    ]
     rule = "entropy-categorical" if packaged else "entropy-fastbert"
     description = describe_classifier(
         "fastbert",
@@ -70,7 +83,11 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         inputs=INPUT_NAMES[:2] if packaged else INPUT_NAMES,
         padding_free=pooling == "first",
     )
-    return UerModel(with_uer_norms(backbone), StudentHeads(layers, heads), description)
+    return UerModel(
+        with_uer_norms(backbone),
+        StudentHeads(layers, [heads[layer - 1] for layer in layers]),
+        description,
+    )
 
 
 def _settings(checkpoint: Checkpoint, shapes: Shapes) -> dict[str, Any]:
@@ -79,6 +96,8 @@ def _settings(checkpoint: Checkpoint, shapes: Shapes) -> dict[str, Any]:
     Raises:
         CheckpointError: A tensor or heads_num is missing, or config.json says otherwise.
     """
+    from effbert.exporter.encoders.honoured import require_honoured, require_values
+
     depth = 0
     while f"encoder.transformer.{depth}.feed_forward.linear_1.weight" in shapes:
         depth += 1
@@ -91,6 +110,8 @@ def _settings(checkpoint: Checkpoint, shapes: Shapes) -> dict[str, Any]:
                 f"{checkpoint.name}: config.json has {name} {checkpoint.config[name]!r:.40}, the "
                 f"weights have {value}; put the model's own config.json beside the weights."
             )
+    require_honoured(checkpoint.folder / "config.json", checkpoint.config, "bert")
+    require_values(checkpoint.folder / "config.json", checkpoint.config, UER)
     heads = checkpoint.config.get("heads_num")
     if type(heads) is not int or heads < 1 or hidden % heads:
         what = "no heads_num" if heads is None else f"heads_num {heads!r:.40}"

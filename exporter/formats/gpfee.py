@@ -53,6 +53,10 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     else:
         names = [f"{prefix}.poolers.{index}.dense" for index in range(depth)]
         poolers = [load_linear(tensors, name, hidden, hidden) for name in names]
+        checkpoint.account.leave_out(
+            rf"{prefix}\.pooler\.dense\.(weight|bias)",
+            "the plain model's pooler, which no exit reads",
+        )
     layers = options.choose_layers(tuple(range(1, depth + 1)))
     description = describe_classifier(
         "gpfee", PAPER, config, classes, layers, {"single-label": "entropy-naive"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from effbert.exporter.formats.format import Config, Format, Shapes
@@ -10,9 +10,8 @@ from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime.errors import ExportError
 
 if TYPE_CHECKING:
-    import torch
-
     from effbert.exporter.checkpoints.checkpoint import Checkpoint
+    from effbert.exporter.checkpoints.tensors import Tensors
     from effbert.exporter.models.exit_model import ExitModel
     from effbert.exporter.models.single_exit import SingleExitModel
     from effbert.exporter.models.task_model import Kind
@@ -42,7 +41,7 @@ def build(
     name: str = "plain",
     paper: str = "",
     config: Config | None = None,
-    tensors: Mapping[str, torch.Tensor] | None = None,
+    tensors: Tensors | None = None,
     adapt: Callable[[Kind], Kind] = lambda kind: kind,
     notes: tuple[str, ...] = (),
 ) -> SingleExitModel:

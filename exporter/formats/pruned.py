@@ -54,7 +54,8 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     size = _head_size(checkpoint)
     _require_heads(checkpoint, widths, size)
     # One head, because transformers insists that heads divide the hidden size; theirs need not.
-    changed = {"model_type": _prefix(shapes), **config, "num_attention_heads": 1}
+    own = {name: value for name, value in config.items() if name != "pruned_heads"}
+    changed = {"model_type": _prefix(shapes), **own, "num_attention_heads": 1}
     return build(
         checkpoint,
         options,

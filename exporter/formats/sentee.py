@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 PAPER = "SENTEE/TOKEE (Li et al., ACL 2021), https://aclanthology.org/2021.acl-long.16"
 PREFIX, HEAD = "ptm_encoder.", "classfiers.{}.w"  # the authors' spelling
 COPIES = ("all", "first")
+# Options of the authors' scripts that change answers or exits, at what effbert computes.
+OPTIONS = {
+    "ptm_pool_method": "first",
+    "use_constrain": 0,
+    "local_aware_1": 0,
+    "local_aware_2": 0,
+}
 
 
 def detect(shapes: Shapes, config: Config) -> bool:
@@ -35,6 +42,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         CheckpointError: Tensors or fields of config.json are missing, or parts are not supported.
         ExportError: The task or the exits asked for do not exist.
     """
+    from effbert.exporter.encoders.honoured import require_values
     from effbert.exporter.encoders.labels import label_names
     from effbert.exporter.encoders.load import config_limits, load_backbone
     from effbert.exporter.heads.linear import load_linear
@@ -45,10 +53,12 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
 
     options.require_task("token-classification", "its classifiers label words")
     _require_plain(checkpoint)
-    tensors = {
-        "bert." + key.removeprefix(PREFIX) if key.startswith(PREFIX) else key: tensor
-        for key, tensor in checkpoint.load_tensors().items()
-    }
+    require_values(checkpoint.folder / "config.json", checkpoint.config, OPTIONS)
+    checkpoint.account.leave_out(r"ptm_encoder\.pooler\..+", "BERT's pooler, which no word reads")
+    checkpoint.account.leave_out(r"crf\..+", "the CRF; the bundle gives the logits that exits use")
+    tensors = checkpoint.load_tensors().renamed(
+        lambda name: "bert." + name.removeprefix(PREFIX) if name.startswith(PREFIX) else name
+    )
     backbone = load_backbone(
         checkpoint, tensors, "bert", {**checkpoint.config, "model_type": "bert"}
     )
@@ -125,15 +135,10 @@ def _require_plain(checkpoint: Checkpoint) -> None:
 
 
 def _notes(checkpoint: Checkpoint, classes: int) -> tuple[str, ...]:
-    notes = []
-    if "id2label" not in checkpoint.config:
-        notes.append(
-            f"config.json names no labels, so they are LABEL_0 to LABEL_{classes - 1}; add "
-            "id2label to it."
-        )
-    if any(key.startswith("crf.") for key in checkpoint.shapes):
-        notes.append("The CRF is left out: the bundle gives each word's logits, as the exits use.")
-    return tuple(notes)
+    if "id2label" in checkpoint.config:
+        return ()
+    last = f"LABEL_{classes - 1}"
+    return (f"config.json names no labels, so they are LABEL_0 to {last}; add id2label to it.",)
 
 
 FORMAT = Format(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from effbert.exporter.checkpoints.checkpoint import Checkpoint
+    from effbert.exporter.checkpoints.tensors import Tensors
     from effbert.exporter.models.exit_model import ExitModel
 
 PAPER = (
@@ -23,6 +24,7 @@ PAPER = (
     "https://aclanthology.org/2020.acl-main.593"
 )
 SUMS, CLASSIFIERS, BERT = "_sum_weights.", "_classification_layers.", "bert_model."
+COMPUTED = {"hidden_act": "gelu", "layer_norm_eps": 1e-12}
 MAX_LABEL_BYTES, MAX_LABEL_LENGTH = 1 << 20, 1 << 10
 UNCALIBRATED = (
     "The checkpoint does not hold the temperatures that the authors fit after training, and each "
@@ -43,7 +45,9 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
             makes no sense.
         ExportError: The task or the exits asked for do not exist.
     """
+    from effbert.exporter.checkpoints.leftovers import leave_out_deeper
     from effbert.exporter.checkpoints.measured_config import measured_bert
+    from effbert.exporter.encoders.honoured import require_honoured, require_values
     from effbert.exporter.encoders.load import config_limits, load_backbone
     from effbert.exporter.heads.linear import load_linear
     from effbert.exporter.heads.weighted_sums import WeightedSumHeads
@@ -51,13 +55,19 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     from effbert.exporter.policies.comparisons import TEMPERATURE
 
     options.require_task("text-classification", "these classifiers read whole texts")
+    require_honoured(checkpoint.folder / "config.json", checkpoint.config, "bert")
+    require_values(checkpoint.folder / "config.json", checkpoint.config, COMPUTED)
     tensors = checkpoint.load_tensors()
     weights = _sum_weights(tensors)
     available = tuple(len(weight) for weight in weights)
     layers = options.choose_layers(available)
     kept = [available.index(layer) for layer in layers]
-    renamed = {f"bert.{k.removeprefix(BERT)}": t for k, t in tensors.items() if k.startswith(BERT)}
+    renamed = tensors.renamed(
+        lambda name: f"bert.{name.removeprefix(BERT)}" if name.startswith(BERT) else None
+    )
     config = measured_bert(checkpoint, BERT, available[-1])
+    stack = f"{BERT}encoder.layer."
+    leave_out_deeper(checkpoint, stack, available[-1], "layers behind the deepest exit")
     backbone = load_backbone(checkpoint, renamed, "bert", config)
     hidden = config["hidden_size"]
     classes = checkpoint.shapes[f"{CLASSIFIERS}0.weight"][0]
@@ -70,7 +80,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         )
     classifiers = [
         load_linear(tensors, f"{CLASSIFIERS}{k}", hidden + k * classes * chained, classes)
-        for k in kept
+        for k in range(len(weights))
     ]
     temperatures = _temperatures(checkpoint, len(weights))
     description = Description(
@@ -89,11 +99,12 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     )
     pooler = load_linear(tensors, f"{BERT}pooler.dense", hidden, hidden)
     sums = [weights[k] for k in kept]
-    heads = WeightedSumHeads(layers, pooler, sums, classifiers, chained=chained)
+    chosen = [classifiers[k] for k in kept]
+    heads = WeightedSumHeads(layers, pooler, sums, chosen, chained=chained)
     return MultiExitModel(backbone, heads, description)
 
 
-def _sum_weights(tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+def _sum_weights(tensors: Tensors) -> list[torch.Tensor]:
     """Read the weights of each exit's sum; their lengths say which layers have an exit."""
     names = [f"{SUMS}{k}" for k in range(sum(key.startswith(SUMS) for key in tensors))]
     depth = 0

@@ -6,6 +6,7 @@ successor; only that one runs. Converted checkpoints, such as the authors' on th
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from effbert.exporter.formats.format import Config, Format, Shapes
@@ -34,12 +35,14 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     """
     from effbert.exporter.formats.plain import build
 
-    tensors = {
-        key.replace(SUCCESSOR, PREDECESSOR): tensor
-        for key, tensor in checkpoint.load_tensors().items()
-        if not key.startswith(PREDECESSOR)
-    }
-    layers = {k.split(".")[3] for k in checkpoint.shapes if k.startswith(SUCCESSOR)}
+    checkpoint.account.leave_out(
+        re.escape(PREDECESSOR) + r"\d+\..+", "the predecessor, which the successor replaces"
+    )
+    tensors = checkpoint.load_tensors().renamed(
+        lambda name: None if name.startswith(PREDECESSOR) else name.replace(SUCCESSOR, PREDECESSOR)
+    )
+    numbered = re.compile(re.escape(SUCCESSOR) + r"(\d+)\..+")
+    layers = {match[1] for match in filter(None, map(numbered.fullmatch, checkpoint.shapes))}
     config = {
         "model_type": "bert",
         "architectures": ["BertForSequenceClassification"],

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 import transformers
 from transformers.models.auto import modeling_auto as auto
 
 from effbert.exporter.checkpoints.checkpoint import Checkpoint
+from effbert.exporter.checkpoints.tensors import Tensors
 from effbert.exporter.encoders.fill import fill
 from effbert.exporter.models.exit_model import ExitModel
 from effbert.exporter.reason import short_reason
@@ -18,13 +18,13 @@ from effbert.runtime.bundle.manifest import Task
 from effbert.runtime.errors import CheckpointError, ExportError
 
 Kind = type[transformers.PreTrainedModel]
-# What other classes of the same family leave behind, and buffers of older versions. Anything else
-# that the model does not know may be part of its arithmetic: exits, quantizers, more layers.
-LEFTOVERS = re.compile(
-    r"(cls|lm_head|lm_loss|lm_predictions|predictions|mask_predictions|sop_classifier|qa_outputs|"
-    r"classifier|pre_classifier|score|fit_denses?|vocab_\w+|generator\w*|discriminator\w*)\..*"
-    r"|(\w+\.)?(pooler|decoder)\..*|(.*\.)?(position_ids|token_type_ids|inv_freq)"
-)
+# What other classes of the same family leave behind, as long as this one has no such part.
+OTHER_TASKS = {
+    r"(?P<part>qa_outputs|classifier|pre_classifier|score)\..+": "the head of another task",
+    r"(?P<part>(\w+\.)?pooler)\..+": "the pooler, which this task does not read",
+    r"(?P<part>(funnel\.)?decoder)\..+": "the decoder, which this task does not run",
+    r"(.+\.)?position_embeddings\.weight": "positions, which are relative in this model",
+}
 
 
 def require_encoder(config: transformers.PretrainedConfig) -> None:
@@ -50,13 +50,13 @@ def load_task_model(
     checkpoint: Checkpoint,
     config: transformers.PretrainedConfig,
     task: Task,
-    tensors: Mapping[str, torch.Tensor],
+    tensors: Tensors,
     adapt: Callable[[Kind], Kind],
 ) -> transformers.PreTrainedModel:
-    """Fill what `adapt` makes of transformers' class for the task with `tensors`, all of them.
+    """Fill what `adapt` makes of transformers' class for the task with `tensors`.
 
     Raises:
-        CheckpointError: Tensors are missing, unknown or of the wrong shape.
+        CheckpointError: Tensors are missing or of the wrong shape.
         ExportError: The family has no model for the task.
     """
     classes = {
@@ -67,7 +67,9 @@ def load_task_model(
     if type(config) not in classes:
         raise ExportError(f"transformers has no {config.model_type} model for {task}.")
     kind = adapt(classes[type(config)])
-    model, unexpected = fill(
+    for pattern, part in OTHER_TASKS.items():
+        checkpoint.account.leave_out(pattern, part)
+    return fill(
         checkpoint,
         kind,
         config,
@@ -75,14 +77,6 @@ def load_task_model(
         what=kind.__name__,
         if_missing="fine-tune the model for this task first, or choose another --task",
     )
-    unknown = [key for key in unexpected if not LEFTOVERS.fullmatch(key)]
-    if unknown:
-        raise CheckpointError(
-            f"{checkpoint.name} holds {len(unknown)} tensors that a {kind.__name__} does not have, "
-            f"such as {unknown[0]}; it may be of another --format, or config.json may not be its "
-            "own."
-        )
-    return model
 
 
 def require_run(checkpoint: Checkpoint, model: ExitModel) -> None:
