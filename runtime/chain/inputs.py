@@ -58,7 +58,7 @@ class InputCheck:
                 "[batch, sequence]; call the session itself to pass texts."
             )
         for name in inputs:
-            if name not in self._missing and not _unused_types(name, inputs[name]):
+            if name not in self._missing and name != TYPES:
                 raise InputError(f"Unknown input {name!r}; known are: {', '.join(self._missing)}.")
         if IDS not in inputs:
             raise InputError(f"Input '{IDS}' is missing.")
@@ -71,16 +71,14 @@ class InputCheck:
             if name not in inputs:
                 tensors[name] = self._filled(name, missing, ids)
                 continue
-            tensors[name] = value = self._integers(name, inputs[name])
-            if value.shape != ids.shape:
-                raise InputError(
-                    f"Input '{name}': got shape {list(value.shape)}, expected that of '{IDS}', "
-                    f"{list(ids.shape)}."
-                )
+            tensors[name] = value = self._like(ids, name, inputs[name])
             if name == MASK:
                 _check_mask(value)
             elif name == TYPES:
                 self._check_range(name, value, self._counts[TYPES], "token types")
+        if TYPES in inputs and TYPES not in self._missing:
+            # A tokenizer gives them to models that do not read them too.
+            self._like(ids, TYPES, inputs[TYPES])
         if WORDS in tensors:
             tensors[WORDS] = _checked_words(tensors[WORDS], tensors[MASK])
         return Batch(tensors, *ids.shape)
@@ -124,6 +122,11 @@ class InputCheck:
         try:
             array = np.asarray(value)
         except Exception as error:  # ragged lists, tensors on another device, ...
+            if isinstance(value, (list, tuple)):
+                raise InputError(
+                    f"Input '{name}': its rows are ragged, of different lengths; pad them to one "
+                    f"length, and say in '{MASK}' what is padding."
+                ) from error
             raise InputError(
                 f"Input '{name}': got {type(value).__name__} that is no array, {expected}."
             ) from error
@@ -141,6 +144,15 @@ class InputCheck:
         if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
             raise InputError(f"Input '{name}': got {array.max()}, which is not an int64.")
         return np.ascontiguousarray(array, dtype=np.int64)
+
+    def _like(self, ids: np.ndarray, name: str, value: Any) -> np.ndarray:
+        array = self._integers(name, value)
+        if array.shape != ids.shape:
+            raise InputError(
+                f"Input '{name}': got shape {list(array.shape)}, expected that of '{IDS}', "
+                f"{list(ids.shape)}."
+            )
+        return array
 
     def _filled(self, name: str, missing: int | None, ids: np.ndarray) -> np.ndarray:
         if missing is None:
@@ -162,11 +174,6 @@ class InputCheck:
             f"Input '{name}': got {values[row, column]} at [{row}, {column}], expected {what} "
             f"from 0 to {count - 1}."
         )
-
-
-def _unused_types(name: str, value: Any) -> bool:
-    """Token types of a model that has none: tokenizers give them all the same, as zeros."""
-    return name == TYPES and not np.asarray(value).any()
 
 
 def _check_mask(mask: np.ndarray) -> None:

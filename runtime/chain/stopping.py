@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Real
 from typing import Any
 
 from effbert.runtime.errors import CancelledError, EngineError, InputError
@@ -68,11 +69,11 @@ class Deadline:
         if milliseconds is None:
             self._moment: float | None = None
             return
-        if isinstance(milliseconds, bool) or not isinstance(milliseconds, (int, float)):
+        if isinstance(milliseconds, bool) or not isinstance(milliseconds, Real):
             raise InputError(f"deadline_ms: got {milliseconds!r}, expected milliseconds or None.")
         if not milliseconds >= 0:
             raise InputError(f"deadline_ms: got {milliseconds}, expected 0 or more.")
-        self._moment = time.monotonic() + milliseconds / 1000
+        self._moment = time.monotonic() + float(milliseconds) / 1000
 
     @property
     def never(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
+from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,9 +39,9 @@ def choose_threads(asked: int | None = None, root: Path = ROOT) -> Threads:
         InputError: `asked` is no positive integer.
     """
     if asked is not None:
-        if isinstance(asked, bool) or not isinstance(asked, int) or asked < 1:
+        if isinstance(asked, bool) or not isinstance(asked, Integral) or asked < 1:
             raise InputError(f"Threads: got {asked!r}, expected a positive integer or None.")
-        return Threads(asked, "asked for")
+        return Threads(int(asked), "asked for")
     limits = [
         Threads(_physical_cores(root / CORES), "the physical cores"),
         Threads(_allowed_cpus(), "the CPUs this process may use"),

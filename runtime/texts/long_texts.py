@@ -15,8 +15,8 @@ from effbert.runtime.errors import InputError
 # The first look: this many characters for each token that the model reads, but so many at least.
 CHARACTERS_A_TOKEN, FEWEST = 8, 1 << 10
 GROWTH = 4
-# A text that has given fewer tokens than the model reads by here is refused: half a second.
-MOST = 1 << 20
+# A text that has given fewer tokens than the model reads by here is refused, after half a second.
+MOST = 1 << 19
 # What stands this far from a token has no part in it: a normalizer looks at a few characters around
 # a cut, an added token is shorter, and WordPiece gives up words of more than 100 characters.
 MARGIN = 1 << 8

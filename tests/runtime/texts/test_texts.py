@@ -1,6 +1,8 @@
 """Texts in, predictions out."""
 
 import shutil
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,22 @@ from effbert.runtime import Answer, Classification, Session, TokenLabels
 from effbert.runtime.bundle.parse import parse_manifest
 from effbert.runtime.errors import InputError
 from tiny_bundle import LABELS, MAX_LENGTH, TEXTS
+
+
+class Series:
+    """As pandas has them: ordered values, whose keys need not be their positions."""
+
+    def __init__(self, values: list[Any]) -> None:
+        self.values = values
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, key: Any) -> Any:
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.values)
 
 
 def with_manifest(bundle: Path, folder: Path, **changes: Any) -> Path:
@@ -160,6 +178,18 @@ def test_a_text_of_the_wrong_form_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         sessions[kind]([text])
+
+
+@pytest.mark.parametrize(
+    "make", [tuple, iter, np.array, lambda texts: np.array(texts, object), Series, deque]
+)
+def test_whatever_gives_texts_in_an_order_is_a_list_of_them(
+    sessions: dict[str, Session], make: Any
+) -> None:
+    texts = ["a good film", "the plot was dull", "fun"]
+    assert sessions["entropy"](make(texts)) == sessions["entropy"](texts)
+    pairs = [("a film", "good"), ("the plot", "dull")]
+    assert sessions["entropy"](make(pairs)) == sessions["entropy"](pairs)
 
 
 @pytest.mark.parametrize("texts", ["a film", b"a film", None, 3, {"a": "film"}, {"a film"}])
