@@ -169,8 +169,6 @@ def _tokenizer(
     if options.no_tokenizer:
         return None
     named = path_of(options.tokenizer)
-    if named is not None and not named.is_dir():
-        raise InputError(f"{named} is no folder; name the one that holds the tokenizer's files.")
     folder = named or opened.folder
     found = find_tokenizer(folder, opened.config, described.architecture, described.limits)
     if named is not None and found is None:

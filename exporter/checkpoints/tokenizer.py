@@ -10,6 +10,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from effbert.exporter.checkpoints.contradictions import contradictions
 from effbert.exporter.quiet import quietly
 from effbert.exporter.reason import short_reason
 from effbert.runtime.bundle.manifest import Limits
@@ -70,7 +71,7 @@ def find_tokenizer(
     if not any(path.is_file() for sign in SIGNS for path in folder.glob(sign)):
         return None
     settings = _settings(folder / SETTINGS_NAME)
-    own, notes = _build(folder, settings, config, architecture)
+    own, notes = _build(folder, settings, config, architecture, limits)
     _require_files(folder, own)
     data = own.backend_tokenizer.to_str()
     size = max(own.get_vocab().values(), default=-1) + 1
@@ -80,7 +81,7 @@ def find_tokenizer(
             "pass the right one with --tokenizer DIR."
         )
     length = own.model_max_length
-    length = length if isinstance(length, int | float) and length >= 2 else limits.max_length
+    length = length if length >= 2 else limits.max_length
     record = TokenizerRecord(
         file=TOKENIZER_NAME,
         vocab_size=size,
@@ -90,11 +91,16 @@ def find_tokenizer(
         special_tokens_in_text=not own.split_special_tokens,
         token_types="token_type_ids" in own.model_input_names,
     )
-    return FoundTokenizer(data.encode(), record, own, (*notes, *_remarks(folder, own, limits)))
+    notes += [*contradictions(folder, own, _settings), *_remarks(folder, own, limits)]
+    return FoundTokenizer(data.encode(), record, own, tuple(notes))
 
 
 def _build(
-    folder: Path, settings: Mapping[str, Any], config: Mapping[str, Any], architecture: str
+    folder: Path,
+    settings: Mapping[str, Any],
+    config: Mapping[str, Any],
+    architecture: str,
+    limits: Limits,
 ) -> tuple[Any, list[str]]:
     """Ask transformers; where nothing is declared and its class fails, tokenizer.json decides."""
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -106,6 +112,8 @@ def _build(
         with quietly():
             built = _config(folder, config, architecture)
             own = AutoTokenizer.from_pretrained(str(folder), config=built, **options)
+            if not isinstance(own.model_max_length, int | float):
+                own.model_max_length = limits.max_length
             own("a word")  # where a vocabulary lacks what its model needs
     except Exception as error:  # transformers raises many kinds, all meaning the same to a user
         if declared or not (folder / TOKENIZER_NAME).is_file():
@@ -133,8 +141,11 @@ def _unusable(folder: Path, declared: object, error: BaseException) -> Checkpoin
     reason = short_reason(error)
     if "instantiate the backend tokenizer" in str(error):  # several lines that name no file
         reason = "it knows no such class, or finds none of its files"
+    where = folder
+    if (folder / TOKENIZER_NAME).is_file():
+        where = folder / TOKENIZER_NAME
     return CheckpointError(
-        f"{folder} holds a tokenizer{named} that transformers cannot build: {reason}; save it "
+        f"{where} holds a tokenizer{named} that transformers cannot build: {reason}; save it "
         f"again with save_pretrained, or {WAY_OUT}."
     )
 

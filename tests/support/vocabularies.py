@@ -75,6 +75,9 @@ def write_tokenizer(folder: Path, backbone: str, kind: str | None) -> None:
         (folder / "merges.txt").write_text("#version: 0.2\n")
     else:
         (folder / "vocab.txt").write_text("\n".join(tokens) + "\n")
+        if backbone == "albert":  # whose own class reads SentencePiece models
+            declared = {"tokenizer_class": classes[backbone]}
+            (folder / "tokenizer_config.json").write_text(json.dumps(declared))
         (folder / "special_tokens_map.json").write_text(
             json.dumps({"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]"})
         )

@@ -23,6 +23,7 @@ JAPANESE = {
     "word_tokenizer_type": "basic",
     "subword_tokenizer_type": "character",
 }
+BERT_JSON, ROBERTA = ("bert", "tokenizer.json"), ("roberta", "own files")
 SHORT = ["The quick brown fox, naïve café!", "don't [SEP] 漢字 😀 1234", "", "Привет  мир"]
 
 
@@ -207,3 +208,46 @@ def test_tokenizer_json_of_another_kind_than_the_model_is_used_as_it_is(tmp_path
     assert "it is used as it is" in found.notes[0]
     reference = transformers.PreTrainedTokenizerFast.from_pretrained(str(folder))
     assert same(found, reference, SHORT, 32) == 8
+
+
+@pytest.mark.parametrize(
+    "family, layout, edit, said",
+    [
+        (*BERT_JSON, {"tokenizer_config.json": {"do_lower_case": False}}, "alone reads 'a Word'"),
+        (*BERT_JSON, {"vocab.txt": "[PAD]\nother\n"}, "vocab.txt holds another vocabulary"),
+        (*ROBERTA[:1], "tokenizer.json", {"vocab.json": {"<s>": 5}}, "holds another vocabulary"),
+        (
+            "bert",
+            "own files",
+            {
+                "tokenizer_config.json": {"tokenizer_class": "BertTokenizer"},
+                "config.json": {"model_type": "bert", "tokenizer_class": "RobertaTokenizer"},
+            },
+            "declares RobertaTokenizer",
+        ),
+        (
+            *ROBERTA,
+            {"tokenizer_config.json": {"do_lower_case": True}},
+            "says do_lower_case True, but RobertaTokenizer keeps the case",
+        ),
+    ],
+)
+def test_contradictions_are_reported_and_transformers_decides(
+    tmp_path: Path, family: str, layout: str, edit: dict[str, Any], said: str
+):
+    folder = write_files(tmp_path / "c", family, layout, "nowhere")
+    for name, content in edit.items():
+        text = content if isinstance(content, str) else json.dumps(content)
+        (folder / name).write_text(text)
+    found = find(folder, family)
+    assert any(said in note and note.endswith("follows transformers.") for note in found.notes)
+    assert same(found, own(folder), SHORT, 32) == 8
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_files_that_agree_are_not_remarked_on(tmp_path: Path, family: str, layout: str):
+    folder = write_files(tmp_path / "c", family, layout, "tokenizer_config.json")
+    own(folder).save_pretrained(folder)  # everything that transformers writes, beside the rest
+    notes = find(folder, FAMILIES[family].model_type).notes
+    assert all("pads with id" in note for note in notes)
