@@ -42,7 +42,7 @@ KINDS = {
         "such layers cannot be merged into the weights: fine-tune without them, or with LoRA",
     ),
     r"\w*quantizer|weight_fake_quant|activation_post_process|_?amax|absmax|quant_\w+|"
-    r"weight_scale|weight_zero_point|qweight|qzeros|SCB|_packed_params": (
+    r"weight_scale|weight_zero_point|qweight|qzeros|SCB|_packed_params|\w*clip_val": (
         "quantization",
         "export the weights from before quantization",
     ),

@@ -10,6 +10,8 @@ from effbert.exporter.checkpoints.wrapper_names import common_root
 from effbert.exporter.formats import FORMATS, choose_format
 from effbert.exporter.formats.format import Format
 
+BERXIT = "core."  # its own name for an encoder, and no wrapper's
+
 
 def recognise(name: str, opened: Checkpoint) -> tuple[Checkpoint, Format]:
     """Find the format of a checkpoint, and the checkpoint by the names that this format knows.
@@ -30,7 +32,7 @@ def recognise(name: str, opened: Checkpoint) -> tuple[Checkpoint, Format]:
 
 def _by_shorter_names(opened: Checkpoint) -> Iterator[Checkpoint]:
     yield opened
-    while root := common_root(opened.shapes):
+    while (root := common_root(opened.shapes)) and root != BERXIT:
         opened = replace(opened, root=opened.root + root)
         yield opened
 
