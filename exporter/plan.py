@@ -187,10 +187,5 @@ def _activation(
     if options.activation != "auto":
         return cast("Activation", options.activation), []
     named = named_activation(opened)
-    if (
-        named is None
-        and described.problem == "regression"
-        and not opened.config.get("problem_type")
-    ):
-        return None, [ONE_VALUE]
-    return named, []
+    told = named or opened.config.get("problem_type") or len(described.layers) > 1
+    return named, [ONE_VALUE] if described.problem == "regression" and not told else []

@@ -76,7 +76,7 @@ def _facts(report: Report) -> dict[str, object]:
         "exits": ", ".join(map(str, described.layers)),
         "policy": f"{report.policy.name}: {report.policy.rule}",
         "knobs": knobs or "none",
-        "tokenizer": "included" if report.tokenizer else "none found: token ids only",
+        "tokenizer": _tokenizer(report),
     }
     if manifest is not None and manifest.variants:
         facts["variants"] = "; ".join(map(spell, knob_combinations(manifest)))
@@ -89,6 +89,15 @@ def _facts(report: Report) -> dict[str, object]:
         facts["size"] = amount(report.size, "B")
         facts["time"] = f"{report.seconds:.1f} s"
     return facts
+
+
+def _tokenizer(report: Report) -> str:
+    found = report.plan.tokenizer
+    if found is None:
+        return "none: token ids only"
+    parity = report.manifest.parity if report.manifest else None
+    compared = f", equal to the checkpoint's in {parity.texts} comparisons" if parity else ""
+    return f"{type(found.own).__name__}{compared}"
 
 
 def _print_exits(report: Report) -> None:

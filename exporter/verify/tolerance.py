@@ -31,7 +31,9 @@ class Tolerance(NamedTuple):
 def scaled(answers: Mapping[str, Sequence[np.ndarray]], exits: int, relative: float) -> Tolerance:
     """Allow a share of what answers are, per row [exits, ...]; of the usual ones, and of each."""
     per_exit = [
-        np.concatenate([np.abs(row[index]).ravel() for rows in answers.values() for row in rows if row.size])
+        np.concatenate(
+            [np.abs(row[index]).ravel() for rows in answers.values() for row in rows if row.size]
+        )
         for index in range(exits)
     ]
     usual = [np.median(values) if values.size else 0.0 for values in per_exit]

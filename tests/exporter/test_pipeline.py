@@ -49,7 +49,7 @@ def test_the_tensors_of_the_checkpoint_are_gone_when_the_segments_run(
 
     def remember(self: Checkpoint) -> dict[str, torch.Tensor]:
         tensors = load(self)
-        read.extend(weakref.ref(tensor) for tensor in tensors.values())
+        read.extend(weakref.ref(tensor) for tensor in tensors._tensors.values())
         return tensors
 
     examine = pipeline.examine

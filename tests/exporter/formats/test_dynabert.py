@@ -111,7 +111,7 @@ def test_its_config_names_a_dynabert(tmp_path: Path, backbone: str, old: bool):
     assert claims(checkpoint) == ["dynabert"]
     report = export(checkpoint, tmp_path / "bundle", dry_run=True)
     assert report.description.architecture == backbone
-    [note] = report.notes
+    note = report.notes[0]
     assert "--widths 0.25,0.5,0.75,1 --depths 0.5,0.75,1" in note
 
 

@@ -38,7 +38,7 @@ def test_engines_for_the_cpu_refuse_other_devices(engine: str) -> None:
 
 def test_settings_reach_the_engine(waiting: None, tmp_path: Path) -> None:
     settings = EngineSettings(threads=2, folder=tmp_path, strict=True)
-    assert open_engine("waiting", settings).settings is settings
+    assert open_engine("waiting", settings).settings == settings
 
 
 def test_batches_with_more_rows_than_the_engine_takes_are_split(
