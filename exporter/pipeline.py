@@ -92,7 +92,7 @@ def run_export(checkpoint: str, bundle: Path, options: ExportOptions, say: Progr
     samples = path_of(options.samples)
     texts = shipped_texts() if samples is None else file_texts(samples)[:MOST_TEXTS]
     say("opening the checkpoint")
-    opened = open_checkpoint(checkpoint)
+    opened = open_checkpoint(checkpoint, options.revision)
     family = choose_format(options.format, opened.name, opened.shapes, opened.config)
     say(f"loading ({family.name})")
     models, plan = make_plan(opened, family, options)
