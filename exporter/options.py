@@ -81,6 +81,10 @@ class ExportOptions:
         type=click.Choice(["auto", *FORMAT_NAMES]),
         metavar="NAME",
     )
+    revision: str | None = _option(
+        None, WHAT, "Branch, tag or commit of a checkpoint on the hub; its branch main by default.",
+        metavar="NAME",
+    )  # fmt: skip
     task: str = _option(
         "auto", WHAT, "What the checkpoint was trained for.", type=click.Choice(TASKS)
     )

@@ -93,7 +93,8 @@ def run_export(checkpoint: str, bundle: Path, options: ExportOptions, say: Progr
     samples = path_of(options.samples)
     texts = shipped_texts() if samples is None else file_texts(samples)[:MOST_TEXTS]
     say("opening the checkpoint")
-    opened, family = recognise(options.format, open_checkpoint(checkpoint))
+    opened = open_checkpoint(checkpoint, options.revision)
+    opened, family = recognise(options.format, opened)
     say(f"loading ({family.name})")
     models, plan = make_plan(opened, family, options)
     texts_compared = compare_tokenizers(plan, texts) if options.verify else 0

@@ -62,11 +62,12 @@ class Session:
         max_batch_tokens: int = 16_384,
         dependent_rows: bool = False,
         special_tokens_in_text: bool = True,
+        revision: str | None = None,
     ) -> None:
         """Open a bundle and load its segments, comparing each file with the manifest.
 
         Args:
-            bundle: Folder of the bundle, or what `open_bundle` returned.
+            bundle: Folder of the bundle, ORG/NAME on the hub, or what `open_bundle` returned.
             engine: What runs the segments, one of `ENGINES`; None is the first that is installed.
             threads: Threads that compute one segment; None is the physical cores, or as many as the
                 affinity and the control group of this process allow.
@@ -77,9 +78,11 @@ class Session:
             special_tokens_in_text: Read special tokens that are written in a text, such as [SEP],
                 as the checkpoint's tokenizer does; False, for texts of strangers, reads them as
                 any other characters.
+            revision: Branch, tag or commit of a bundle on the hub; `bundle.origin` says which
+                commit was opened.
 
         Raises:
-            BundleError: The bundle is damaged or written by a newer version.
+            BundleError: The bundle is damaged, written by a newer version, or not on the hub.
             InputError: No such engine or operating point, an option out of range, or rows that
                 would depend on each other.
             MissingDependencyError: The engine's library is not installed.
@@ -88,7 +91,7 @@ class Session:
         if not isinstance(max_batch_tokens, Integral) or max_batch_tokens < 1:
             raise InputError(f"max_batch_tokens: got {max_batch_tokens!r}, expected 1 or more.")
         self.threads = choose_threads(threads)
-        opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+        opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle, revision)
         manifest = opened.manifest
         self.bundle = opened
         self.exits = [

@@ -25,12 +25,13 @@ NUMPY = "numpy msgspec"
 DRAWING = "matplotlib"
 TRACED = "numpy msgspec onnx_ir onnxscript torch transformers"
 BELOW_SESSION = (
-    "runtime.errors runtime.bundle runtime.engines runtime.engines.protocol runtime.chain "
+    "runtime.errors runtime.bundle runtime.bundle.hub runtime.engines runtime.engines.protocol "
+    "runtime.chain "
     "runtime.texts"
 )
 ON_SESSION = f"{BELOW_SESSION} runtime.session"
 # What the exporter may know of the runtime: its public names, the contract, and how to print.
-SHARED = "runtime runtime.errors runtime.bundle runtime.console"
+SHARED = "runtime runtime.errors runtime.bundle runtime.bundle.hub runtime.console"
 LOADED = f"{SHARED} exporter.reason exporter.quiet exporter.checkpoints"
 MODELLED = f"{LOADED} exporter.encoders exporter.models exporter.heads exporter.policies"
 PLANNED = f"{MODELLED} exporter.options exporter.formats exporter.plan"
@@ -40,7 +41,8 @@ TRACED_MODELS = f"{PLANNED} exporter.trace exporter.segments graph_passes"
 HOUSE: Mapping[str, Room] = {
     "runtime": Room(f"{ON_SESSION} runtime.checks"),
     "runtime.errors": Room(),
-    "runtime.bundle": Room("runtime.errors", NUMPY),
+    "runtime.bundle": Room("runtime.errors runtime.bundle.hub", NUMPY),
+    "runtime.bundle.hub": Room("runtime.errors runtime.bundle", "huggingface_hub"),
     "runtime.engines.protocol": Room("runtime.errors runtime.bundle", NUMPY),
     "runtime.engines": Room("runtime.errors runtime.bundle runtime.engines.protocol", NUMPY),
     "runtime.engines.onnxruntime": Room(

@@ -18,9 +18,12 @@ from effbert.exporter.checkpoints.checkpoint import (
 from effbert.exporter.checkpoints.keras_file import find_keras, open_keras
 from effbert.exporter.checkpoints.lora import ADAPTER_CONFIG
 from effbert.exporter.reason import short_reason
-from effbert.runtime.errors import CheckpointError
+from effbert.runtime.bundle.hub import Snapshot, fetch
+from effbert.runtime.bundle.names import MANIFEST_NAME
+from effbert.runtime.errors import CheckpointError, InputError
 
-HUB_ID = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
+HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+SIDE_FILES = ("*.json", "*.txt", "*.model", "*.codes", "*.bpe", "*.spm", "*.vocab", "*.tiktoken")
 NOT_WEIGHTS = {"training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "scaler.pt"}
 WEIGHT_FILES = (
     "model.safetensors",
@@ -32,25 +35,29 @@ WEIGHT_FILES = (
 )
 
 
-def open_checkpoint(location: str | Path) -> Checkpoint:
+def open_checkpoint(location: str | Path, revision: str | None = None) -> Checkpoint:
     """Find config and weights of a checkpoint.
 
     Args:
         location: A folder with config.json, one weights file with a config.json beside it, a whole
             model of Keras in HDF5, or the id of a model on the Hugging Face hub.
+        revision: Branch, tag or commit on the hub; None is the branch `main`.
 
     Raises:
+        InputError: A revision of something that is here.
         CheckpointError: Nothing usable is there; the message says what was looked for.
     """
     try:
-        return _open(str(location))
+        return _open(str(location), revision)
     except OSError as error:
         where = error.filename or location
         raise CheckpointError(f"{where} cannot be read: {error.strerror or error}.") from error
 
 
-def _open(location: str) -> Checkpoint:
+def _open(location: str, revision: str | None) -> Checkpoint:
     path = Path(os.path.expanduser(location))  # which, unlike Path's own, never fails
+    if revision is not None and path.exists():
+        raise InputError(f"--revision belongs to a checkpoint on the hub; {location} is here.")
     if saved := find_keras(path):
         return open_keras(saved)
     if path.is_file():
@@ -69,7 +76,7 @@ def _open(location: str) -> Checkpoint:
             raise _pickled_module(max(pickles, key=lambda file: file.stat().st_size))
         folder, name = path, path.resolve().name
     else:
-        folder, name = _download(location), location
+        folder, name = _download(location, revision)
     return Checkpoint(name, folder, _read_config(folder), tuple(_find_weights(folder)))
 
 
@@ -87,6 +94,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{folder} holds an adapter ({ADAPTER_CONFIG}) without the model that it changes; load "
             "both with PEFT, save model.merge_and_unload() with save_pretrained, and export that."
+        )
+    if not path.is_file() and (folder / MANIFEST_NAME).is_file():
+        raise CheckpointError(
+            f"{folder} holds a bundle, which is exported already; run it with: effbert run BUNDLE."
         )
     if not path.is_file():
         raise CheckpointError(
@@ -148,20 +159,11 @@ def _shards(index: Path) -> list[Path]:
     return [index.parent / name for name in names]
 
 
-def _download(name: str) -> Path:
+def _download(name: str, revision: str | None) -> Snapshot:
+    """Fetch configuration, tokenizer and weights of a commit; pickles only without safetensors."""
     if not HUB_ID.fullmatch(name) or name.endswith(WEIGHT_SUFFIXES):
         raise CheckpointError(f"{name} does not exist.")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    side = ["*.json", "*.txt", "*.model"]
-    try:
-        folder = Path(snapshot_download(name, allow_patterns=[*side, "model*.safetensors"]))
-        if not any(folder.glob("*.safetensors")):
-            folder = Path(snapshot_download(name, allow_patterns=[*side, "pytorch_model*.bin"]))
-    except (OSError, ValueError, LocalEntryNotFoundError) as error:
-        raise CheckpointError(
-            f"{name} is neither a folder nor a file here, and the hub gave nothing: "
-            f"{short_reason(error)}."
-        ) from error
-    return folder
+    found = fetch(name, revision, [*SIDE_FILES, "model*.safetensors"], CheckpointError)
+    if any(found.folder.glob("*.safetensors")):
+        return found
+    return fetch(name, found.commit, [*SIDE_FILES, "pytorch_model*.bin"], CheckpointError)

@@ -13,21 +13,29 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from effbert.runtime.bundle.hub import fetch_bundle, is_hub_id
 from effbert.runtime.bundle.manifest import Manifest
 from effbert.runtime.bundle.names import MANIFEST_NAME
 from effbert.runtime.bundle.parse import MAX_MANIFEST_BYTES, encode_manifest, parse_manifest
 from effbert.runtime.bundle.paths import open_file
-from effbert.runtime.errors import BundleError, IntegrityError, PathError, ResourceError
+from effbert.runtime.errors import (
+    BundleError,
+    InputError,
+    IntegrityError,
+    PathError,
+    ResourceError,
+)
 
 _ARCHIVES = (".tar", ".tgz", ".gz", ".zip", ".bz2", ".xz", ".zst", ".7z")
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """An open bundle: its folder (absolute) and its manifest."""
+    """An open bundle: its folder (absolute), its manifest, and its ORG/NAME@COMMIT on the hub."""
 
     path: Path
     manifest: Manifest
+    origin: str | None = None
 
     def read(self, name: str) -> bytes:
         """Read one file of the manifest; the bytes returned have the size and hash it promises.
@@ -67,18 +75,34 @@ class Bundle:
         return sum(len(self.read(name)) for name in self.manifest.files)
 
 
-def open_bundle(path: str | os.PathLike[str]) -> Bundle:
-    """Open a bundle folder, which may be reached through a symbolic link.
+def open_bundle(path: str | os.PathLike[str], revision: str | None = None) -> Bundle:
+    """Open a bundle: a folder, or ORG/NAME on the hub, which is fetched if no folder has that name.
 
     Reads and checks the manifest and compares the size of every file. Hashes are compared by
     `Bundle.read`, once, when a file is needed.
 
+    Args:
+        path: The folder, which may be reached through a symbolic link, or the id.
+        revision: Branch, tag or commit on the hub; None is the branch `main`.
+
     Raises:
+        InputError: A revision of a folder.
+        MissingDependencyError: The hub's client is not installed.
         ManifestError, VersionError: The manifest cannot be used.
         PathError, IntegrityError: A file is missing, leads out of the bundle, or has another size.
-        BundleError: There is no such folder, or it cannot be read.
+        BundleError: There is no such folder, it cannot be read, or the hub gave nothing.
     """
+    if is_hub_id(path):
+        folder, origin = fetch_bundle(str(path), revision)
+        return Bundle(folder, _opened(folder, path), origin)
+    if revision is not None:
+        raise InputError(f"A revision belongs to ORG/NAME on the hub; {path} is a path.")
     folder = Path(path).absolute()
+    return Bundle(folder, _opened(folder, path))
+
+
+def _opened(folder: Path, path: str | os.PathLike[str]) -> Manifest:
+    """Read the manifest and compare sizes; `path` is what the user called the folder."""
     if not folder.is_dir():
         raise BundleError(_not_a_folder(Path(path)))
     if not os.path.lexists(folder / MANIFEST_NAME):
@@ -88,7 +112,7 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     for name, expected in manifest.files.items():
         with open(open_file(folder, name), "rb") as file:
             _compare_size(name, os.fstat(file.fileno()).st_size, expected.size)
-    return Bundle(folder, manifest)
+    return manifest
 
 
 def replace_manifest(bundle: Bundle, manifest: Manifest) -> Bundle:
@@ -142,7 +166,7 @@ def _compare_size(name: str, found: int, expected: int) -> None:
 
 def _not_a_folder(path: Path) -> str:
     if not path.exists():
-        return f"There is no bundle at {path}."
+        return f"There is no bundle at {path}; pass a folder, or ORG/NAME of one on the hub."
     if path.suffix.lower() in _ARCHIVES:
         return f"{path} is an archive; unpack it and pass the folder."
     return f"{path} is not a folder; pass the folder that holds {MANIFEST_NAME}."

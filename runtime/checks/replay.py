@@ -50,20 +50,22 @@ def validate(
     deep: bool = False,
     replay: bool = True,
     engine: str | None = None,
+    revision: str | None = None,
 ) -> Validation:
     """Check a bundle completely.
 
     Args:
-        path: The bundle's folder.
+        path: The bundle's folder, or its id on the hub.
         deep: Also inspect the graphs, see `checks.graphs` (needs the `export` extra).
         replay: Also tokenize the golden texts and compute the golden rows again.
         engine: What computes the golden rows; None is the first engine that is installed.
+        revision: Branch, tag or commit of a bundle on the hub.
 
     Raises:
         BundleError: The first thing that is wrong.
         MissingDependencyError: `deep` without the onnx library, or `replay` without an engine.
     """
-    bundle = open_bundle(path)
+    bundle = open_bundle(path, revision)
     size = bundle.verify_files()
     nodes = _inspect_graphs(bundle) if deep else None
     texts = _replay_texts(bundle) if replay else 0

@@ -27,6 +27,9 @@ COMMANDS = {
     "search": LazyCommand(
         "effbert.runtime.commands.search:search", "Find knob values that trade accuracy for cost."
     ),
+    "push": LazyCommand(
+        "effbert.runtime.commands.push:push", "Upload a bundle to the Hugging Face hub."
+    ),
     "bench": LazyCommand(
         "effbert.runtime.commands.bench:bench", "Measure every installed engine on this machine."
     ),

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from effbert.runtime.bundle.folder import open_bundle
-from effbert.runtime.commands.shared_options import json_option, threads_option
+from effbert.runtime.commands.shared_options import json_option, revision_option, threads_option
 from effbert.runtime.console.groups import Reporting
 from effbert.runtime.console.parameters import NumberList
 from effbert.runtime.console.tables import print_table
@@ -40,7 +40,8 @@ Examples:
 
 
 @click.command(cls=Reporting, epilog=EXAMPLES)
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle")
+@revision_option
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
@@ -72,7 +73,8 @@ Examples:
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the times into this file.")
 @json_option()
 def bench(
-    bundle: Path,
+    bundle: str,
+    revision: str | None,
     data: Path | None,
     batch: tuple[int, ...],
     lengths: tuple[int, ...] | None,
@@ -95,7 +97,7 @@ def bench(
         from effbert.runtime.plots import check_plot
 
         check_plot(plot)
-    opened = open_bundle(bundle)
+    opened = open_bundle(bundle, revision)
     batches = [*dict.fromkeys(batch)]
     if data is None:
         points, workloads = full_depth(opened.manifest), random_workloads(opened, batches, lengths)

@@ -12,7 +12,7 @@ from effbert.runtime.bundle.folder import Bundle, open_bundle
 from effbert.runtime.bundle.manifest import Manifest
 from effbert.runtime.bundle.parity_text import spell_agreement
 from effbert.runtime.bundle.variants import knob_combinations, spell, split_variants
-from effbert.runtime.commands.shared_options import json_option
+from effbert.runtime.commands.shared_options import json_option, revision_option
 from effbert.runtime.console.groups import Reporting
 from effbert.runtime.console.tables import amount, print_table
 from effbert.runtime.engines.row_independence import row_independence
@@ -32,21 +32,23 @@ Examples:
 
 @click.command(cls=Reporting, epilog=EXAMPLES)
 @click.argument("bundle")
+@revision_option
 @click.option(
     "--engine",
     type=click.Choice([*ENGINES]),
     help="Open the segments with this engine too, and tell how it runs them.",
 )
 @json_option()
-def inspect(bundle: str, engine: str | None, as_json: bool) -> None:
+def inspect(bundle: str, revision: str | None, engine: str | None, as_json: bool) -> None:
     """Show what is in a BUNDLE: source, exits, knobs, operating points, parity.
 
     Everything comes from the manifest; with --engine the segments are opened too, and the line
     `runs` tells whether that engine joins them into one graph.
     """
-    opened = open_bundle(bundle)
+    opened = open_bundle(bundle, revision)
     threads = choose_threads()
     summary = summarize(opened) | {
+        "hub": opened.origin,
         "engine": engine,
         "mode": _mode(opened, engine),
         "threads": threads.number,
@@ -188,7 +190,8 @@ def _facts(manifest: Manifest, summary: dict[str, Any]) -> dict[str, str]:
     labels = ", ".join(manifest.labels[:8])
     if len(manifest.labels) > 8:
         labels += f" ... ({len(manifest.labels)} in all)"
-    facts = {
+    facts = {"hub": summary["hub"]} if summary["hub"] else {}
+    facts |= {
         "source": f"{source.name} (sha256 {source.sha256[:12]})",
         "system": f"{source.format}, {source.architecture}: {source.paper}",
         "task": ", ".join(filter(None, (manifest.task, manifest.problem, manifest.activation))),

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from effbert.runtime.commands.shared_options import engine_option, json_option, threads_option
+from effbert.runtime.commands.shared_options import (
+    engine_option,
+    json_option,
+    revision_option,
+    threads_option,
+)
 from effbert.runtime.console.groups import Reporting
 from effbert.runtime.console.parameters import KnobSetting
 from effbert.runtime.console.tables import printable
@@ -32,7 +37,7 @@ Examples:
 
 
 @click.command(cls=Reporting, epilog=EXAMPLES)
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle")
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
 @click.option(
     "--file",
@@ -47,6 +52,7 @@ Examples:
     help="Set a knob; one value, or with commas one an exit or, for lengths, a layer.",
 )
 @click.option("--operating-point", metavar="NAME", help="Knob values to start from.")
+@revision_option
 @engine_option
 @threads_option
 @click.option(
@@ -58,11 +64,12 @@ Examples:
 @click.option("--deadline-ms", type=float, help="Take the best answer after this time.")
 @json_option("object a line")
 def run(
-    bundle: Path,
+    bundle: str,
     texts: tuple[str, ...],
     file: Path | None,
     knobs: tuple[tuple[str, KnobValue], ...],
     operating_point: str | None,
+    revision: str | None,
     engine: str | None,
     threads: int | None,
     special_tokens_in_text: bool,
@@ -80,7 +87,7 @@ def run(
 
     from effbert.runtime.session import Session
 
-    options = {"special_tokens_in_text": special_tokens_in_text}
+    options = {"special_tokens_in_text": special_tokens_in_text, "revision": revision}
     with Session(bundle, engine, threads, operating_point, **options) as session:
         answers = session(given, knobs=dict(knobs), deadline_ms=deadline_ms)
         show = _as_json if as_json else _as_columns

@@ -41,7 +41,7 @@ def _option(group: str, *names: str, **settings: Any) -> Callable[[Command], Com
 
 
 @click.command(cls=GroupedCommand, epilog=EXAMPLES)
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle")
 @_option(
     WHAT,
     "--data",
@@ -93,7 +93,7 @@ def _option(group: str, *names: str, **settings: Any) -> Callable[[Command], Com
 )
 @json_option()
 def search(
-    bundle: Path,
+    bundle: str,
     data: Path,
     over: tuple[str, ...],
     cost: str,
@@ -115,6 +115,7 @@ def search(
     The Pareto front becomes the operating points front-1, front-2, ... of the bundle, the cheapest
     first. Every value tried is stored, so a search that was interrupted goes on with --resume.
     """
+    from effbert.runtime.bundle.hub import require_folder
     from effbert.runtime.plots import check_plot
     from effbert.runtime.points import front_search as points
     from effbert.runtime.points.evolution import Settings
@@ -122,9 +123,10 @@ def search(
 
     if plot is not None:
         check_plot(plot)
-    folder = bundle.absolute()
+    require_folder(bundle)
+    folder = Path(bundle).absolute()
     options = points.Search(
-        bundle=bundle,
+        bundle=Path(bundle),
         data=data,
         store=store or folder.with_name(f"{folder.name}.search.jsonl"),
         over=tuple(dict.fromkeys(",".join(over).split(","))) if over else None,

@@ -29,6 +29,15 @@ def engine_option(command: Command) -> Command:
     )(command)
 
 
+def revision_option(command: Command) -> Command:
+    """Add `--revision`, of a bundle on the hub."""
+    return click.option(
+        "--revision",
+        metavar="NAME",
+        help="Branch, tag or commit of a bundle on the hub; main if left out.",
+    )(command)
+
+
 def threads_option(command: Command) -> Command:
     """Add `--threads`."""
     return _option(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from effbert.runtime.commands.shared_options import engine_option, json_option
+from effbert.runtime.commands.shared_options import engine_option, json_option, revision_option
 from effbert.runtime.console.groups import Reporting
 from effbert.runtime.console.tables import amount, print_table
 
@@ -25,14 +25,17 @@ Examples:
 
 @click.command(cls=Reporting, epilog=EXAMPLES)
 @click.argument("bundle")
+@revision_option
 @engine_option
 @click.option("--deep", is_flag=True, help="Inspect the graphs too (needs the export extra).")
 @json_option()
-def validate(bundle: str, engine: str | None, deep: bool, as_json: bool) -> None:
+def validate(
+    bundle: str, revision: str | None, engine: str | None, deep: bool, as_json: bool
+) -> None:
     """Check the hashes of a BUNDLE and compute its golden answers again."""
     from effbert.runtime.checks.replay import validate as check_bundle
 
-    result = check_bundle(bundle, deep=deep, engine=engine)
+    result = check_bundle(bundle, deep=deep, engine=engine, revision=revision)
     if as_json:
         click.echo(json.dumps({"valid": True, **asdict(result)}))
         return

@@ -68,7 +68,7 @@ def cpu_quota(root: Path = ROOT) -> float | None:
 
 def _groups(root: Path) -> Iterator[Path]:
     """Every folder of a group of this process, its parents too."""
-    own = {}
+    own: dict[str, str] = {}
     for line in _lines(root / "proc/self/cgroup"):
         _, controllers, path = line.split(":", 2)
         own |= dict.fromkeys(controllers.split(","), path)  # "" in version 2
@@ -102,8 +102,9 @@ def _physical_cores(folder: Path) -> int | None:
 
 
 def _allowed_cpus() -> int | None:
-    if hasattr(os, "process_cpu_count"):  # Python 3.13, where PYTHON_CPU_COUNT may say it
-        return os.process_cpu_count()
+    counted = getattr(os, "process_cpu_count", None)  # Python 3.13, where PYTHON_CPU_COUNT counts
+    if counted is not None:
+        return int(counted() or 1)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
 
 
