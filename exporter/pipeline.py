@@ -6,6 +6,7 @@ import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -115,7 +116,17 @@ def run_export(checkpoint: str, bundle: Path, options: ExportOptions, say: Progr
         models.clear()  # the segments need as much memory as they do
         gc.collect()
         say("running the segments")
-        findings = examine(unfinished, plan, references, lowered, options, say)
+
+        @cache
+        def exactly() -> list[Reference]:
+            say("running torch in float64")
+            again, _ = make_plan(*recognise(options.format, open_checkpoint(checkpoint)), options)
+            return [
+                torch_reference(model, reference.rows, exactly=True)
+                for model, reference in zip(again, references, strict=True)
+            ]
+
+        findings = examine(unfinished, plan, references, exactly, lowered, options, say)
         manifest = _finish(
             writer,
             with_findings(

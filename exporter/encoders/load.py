@@ -48,6 +48,7 @@ def load_backbone(
         )
     own = tensors.renamed(lambda name: name if name.startswith(f"{prefix}.") else None)
     pools = "add_pooling_layer" in inspect.signature(kind).parameters  # DistilBERT never does
+    options: dict[str, Any] = {"add_pooling_layer": False} if pools else {}
     return fill(
         checkpoint,
         kind,
@@ -55,7 +56,7 @@ def load_backbone(
         own,
         prefix=f"{prefix}.",
         what="encoder",
-        **({"add_pooling_layer": False} if pools else {}),
+        **options,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from effbert.exporter.options import ExportOptions, path_of
 from effbert.exporter.plan import Plan
@@ -11,7 +12,7 @@ from effbert.exporter.precision.lowering import Lowered
 from effbert.exporter.rows.rows import bundle_rows, random_rows, shipped_texts
 from effbert.exporter.verify.golden import golden_rows
 from effbert.exporter.verify.oracle import PolicyOracle
-from effbert.exporter.verify.parity import verify, verify_lowered
+from effbert.exporter.verify.parity import Allowed, verify, verify_lowered
 from effbert.exporter.verify.temperature import fitted_temperatures
 from effbert.exporter.verify.torch_answers import Reference
 from effbert.runtime import Bundle, Session
@@ -38,6 +39,7 @@ def examine(
     bundle: Bundle,
     plan: Plan,
     references: Sequence[Reference],
+    exactly: Callable[[], Sequence[Reference]],
     lowered: Sequence[Lowered],
     options: ExportOptions,
     say: Callable[[str], None],
@@ -48,6 +50,7 @@ def examine(
         bundle: Written, but for the findings in its manifest.
         plan: What was exported.
         references: What torch says of every model; none to compare nothing.
+        exactly: The same in float64, asked only where rounding may explain a difference.
         lowered: What a lower precision did to every model.
         options: The user's.
         say: Hears what happens next.
@@ -64,8 +67,9 @@ def examine(
     for manifest, (_, model) in zip(split_variants(bundle.manifest), plan.variants, strict=True):
         with Session(Bundle(bundle.path, manifest), engine="onnxruntime") as session:
             if references:
+                exact = partial(_one_of, exactly, model)
                 findings.parities.append(
-                    _compared(session, plan, references[model], lowered[model], options)
+                    _compared(session, plan, references[model], exact, lowered[model], options)
                 )
             findings.golden.append(golden_rows(session, known))
             labelled = path_of(options.fit_temperature)
@@ -75,12 +79,22 @@ def examine(
     return findings
 
 
+def _one_of(exactly: Callable[[], Sequence[Reference]], model: int) -> Reference:
+    return exactly()[model]
+
+
 def _compared(
-    session: Session, plan: Plan, reference: Reference, lowered: Lowered, options: ExportOptions
+    session: Session,
+    plan: Plan,
+    reference: Reference,
+    exactly: Callable[[], Reference],
+    lowered: Lowered,
+    options: ExportOptions,
 ) -> Parity:
     outputs = {tensor.name: tensor.axes for tensor in session.bundle.manifest.segments[0].outputs}
     axes = outputs.get("logits")
     oracle = None if axes is None else PolicyOracle(plan.policy, axes, options.opset)
     if options.precision != "fp32":
         return verify_lowered(session, reference, oracle, options, lowered)
-    return verify(session, reference, oracle, options.atol or plan.description.atol)
+    allowed = Allowed(options.atol, plan.description.atol)
+    return verify(session, reference, oracle, allowed, exactly)

@@ -50,19 +50,25 @@ class Reference:
     trials: Sequence[Trial]
 
 
-def torch_reference(model: ExitModel, rows: Sequence[Row]) -> Reference:
+def torch_reference(model: ExitModel, rows: Sequence[Row], *, exactly: bool = False) -> Reference:
     """Run every row through torch, with the 0/1 mask that transformers itself prepares.
 
     Where padding has no effect, rows of similar length share a batch and a few run alone again, so
     that a mistake in that assumption shows; elsewhere only rows of equal length run together.
+
+    Args:
+        model: Its weights become float64 where it is to answer `exactly`.
+        rows: The rows.
+        exactly: Compute and answer in float64.
     """
-    described = model.description
+    dtype = torch.float64 if exactly else torch.float32
+    described = model.to(dtype).description
     never = knob_values(described, list(never_knobs(described).values()))
     outputs: Outputs = {}
     for members in _batches(rows, padding_free=described.padding_free):
         exits = _run(model, [rows[i] for i in members], never)
         for name in (*described.outputs, *described.extras):
-            values = np.stack([answer[name].float().numpy() for _, answer in exits], axis=1)
+            values = np.stack([answer[name].to(dtype).numpy() for _, answer in exits], axis=1)
             by_token = described.task != "text-classification" and name in described.outputs
             kept = outputs.setdefault(name, [np.empty(0)] * len(rows))
             for index, member in enumerate(members):
@@ -71,7 +77,7 @@ def torch_reference(model: ExitModel, rows: Sequence[Row]) -> Reference:
         if OVERRIDE in exits[-1][1]:
             kept = outputs.setdefault(OVERRIDE, [np.empty(0)] * len(rows))
             for index, member in enumerate(members):
-                kept[member] = exits[-1][1][OVERRIDE][index].float().numpy()
+                kept[member] = exits[-1][1][OVERRIDE][index].to(dtype).numpy()
     trials = [_trial(model, rows, knobs) for knobs in described.trials]
     return Reference(rows, described.outputs, outputs, trials)
 

@@ -125,37 +125,43 @@ def _replay_texts(bundle: Bundle) -> int:
 
 
 def _replay_rows(bundle: Bundle, engine: str) -> float:
-    tolerance = _tolerance(bundle.manifest, engine)
+    absolute, relative = _tolerance(bundle.manifest, engine)
     worst = 0.0
     with Session(bundle, engine) as session:
         for k, row in enumerate(bundle.manifest.golden):
             found = session.run_exits(_inputs(row))
             for name, values in row.outputs.items():
-                difference = np.abs(found[name][:, 0] - np.asarray(values, np.float64))
+                expected = np.asarray(values, np.float64)
+                difference = np.abs(found[name][:, 0] - expected)
                 by_exit = difference.reshape(len(difference), -1).max(axis=1)
-                wrong = np.flatnonzero(~(by_exit <= tolerance))  # nan counts as wrong
+                near = difference <= absolute + relative * np.abs(expected)  # nan counts as wrong
+                wrong = np.flatnonzero(~near.reshape(len(near), -1).all(axis=1))
                 if wrong.size:
+                    share = f" and {relative:g} of it" if relative else ""
                     where = f"exit {wrong[0]} ({session.exits[wrong[0]].file})"
                     raise IntegrityError(
                         f"Golden row {k}: {name} of {where} differs by "
                         f"{by_exit[wrong[0]]:.2g} from the value at export (allowed "
-                        f"{tolerance:.0e}); graphs and manifest do not belong together, or the "
-                        "engine computes wrongly."
+                        f"{absolute:.0e}{share}); graphs and manifest do not belong together, or "
+                        "the engine computes wrongly."
                     )
                 worst = max(worst, float(by_exit.max()))
     return worst
 
 
-def _tolerance(manifest: Manifest, engine: str) -> float:
-    """How far a golden row may be off: rounding, of float32 or of the bundle's own precision.
+def _tolerance(manifest: Manifest, engine: str) -> tuple[float, float]:
+    """How far a golden row may be off, and by which share of a number on top of that.
+
+    That is rounding, of float32 or of the bundle's own precision; float32's follows the scale of
+    the answers, and so does what the export allowed.
 
     An engine whose rounding depends on the batch rounds otherwise than the one at export, too.
     """
     parity = manifest.parity
     if manifest.precision == "fp32":
-        return max(TOLERANCE, parity.atol or 0) if parity else TOLERANCE
+        return (parity.atol or TOLERANCE) if parity else TOLERANCE, TOLERANCE
     own = max(map(float, parity.max_abs_diff), default=LOWERED) if parity else LOWERED
-    return max(own, DIFFERENCES.get((engine, manifest.precision), 0.0))
+    return max(own, DIFFERENCES.get((engine, manifest.precision), 0.0)), 0.0
 
 
 def _inputs(row: Golden) -> dict[str, np.ndarray]:
