@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
-from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -88,7 +87,7 @@ class Session:
             MissingDependencyError: The engine's library is not installed.
             EngineError, ResourceError: A segment cannot be loaded.
         """
-        if not isinstance(max_batch_tokens, Integral) or max_batch_tokens < 1:
+        if not isinstance(max_batch_tokens, int | np.integer) or max_batch_tokens < 1:
             raise InputError(f"max_batch_tokens: got {max_batch_tokens!r}, expected 1 or more.")
         self.threads = choose_threads(threads)
         opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle, revision)

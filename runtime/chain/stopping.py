@@ -7,8 +7,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from numbers import Real
 from typing import Any
+
+import numpy as np
 
 from effbert.runtime.errors import CancelledError, EngineError, InputError
 
@@ -69,7 +70,9 @@ class Deadline:
         if milliseconds is None:
             self._moment: float | None = None
             return
-        if isinstance(milliseconds, bool) or not isinstance(milliseconds, Real):
+        if isinstance(milliseconds, bool) or not isinstance(
+            milliseconds, int | float | np.integer | np.floating
+        ):
             raise InputError(f"deadline_ms: got {milliseconds!r}, expected milliseconds or None.")
         if not milliseconds >= 0:
             raise InputError(f"deadline_ms: got {milliseconds}, expected 0 or more.")

@@ -87,8 +87,15 @@ def run(
 
     from effbert.runtime.session import Session
 
-    options = {"special_tokens_in_text": special_tokens_in_text, "revision": revision}
-    with Session(bundle, engine, threads, operating_point, **options) as session:
+    opened = Session(
+        bundle,
+        engine,
+        threads,
+        operating_point,
+        special_tokens_in_text=special_tokens_in_text,
+        revision=revision,
+    )
+    with opened as session:
         answers = session(given, knobs=dict(knobs), deadline_ms=deadline_ms)
         show = _as_json if as_json else _as_columns
         # All answers are there before the first line is printed.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from effbert.runtime.errors import InputError
 
@@ -39,7 +40,7 @@ def choose_threads(asked: int | None = None, root: Path = ROOT) -> Threads:
         InputError: `asked` is no positive integer.
     """
     if asked is not None:
-        if isinstance(asked, bool) or not isinstance(asked, Integral) or asked < 1:
+        if isinstance(asked, bool) or not isinstance(asked, int | np.integer) or asked < 1:
             raise InputError(f"Threads: got {asked!r}, expected a positive integer or None.")
         return Threads(int(asked), "asked for")
     limits = [
