@@ -18,7 +18,7 @@ from effbert.exporter.options import ExportOptions, path_of
 from effbert.exporter.plan import Plan, make_plan
 from effbert.exporter.policies.policy import Policy
 from effbert.exporter.precision.lowering import Lowered, lower_models, lowering_notes
-from effbert.exporter.rows.rows import bundle_rows, file_texts, random_rows, shipped_texts
+from effbert.exporter.rows.rows import bundle_rows, file_texts, random_rows, sample_rows
 from effbert.exporter.segments import BuiltModel, build_models
 from effbert.exporter.verify.findings import examine
 from effbert.exporter.verify.same_tokens import compare_tokenizers
@@ -92,7 +92,7 @@ def run_export(checkpoint: str, bundle: Path, options: ExportOptions, say: Progr
         sweep(target)
         check_target(target, options.force)
     samples = path_of(options.samples)
-    texts = shipped_texts() if samples is None else file_texts(samples)[:MOST_TEXTS]
+    texts = None if samples is None else file_texts(samples)[:MOST_TEXTS]
     say("opening the checkpoint")
     opened = open_checkpoint(checkpoint, options.revision)
     opened, family = recognise(options.format, opened)
@@ -112,7 +112,8 @@ def run_export(checkpoint: str, bundle: Path, options: ExportOptions, say: Progr
         unfinished = _described(writer, plan, built, options)
         passes = report_passes(built[0], lowered[0])
         del built
-        references = _ask_torch(models, unfinished, texts if options.verify else None, say)
+        gc.collect()  # graphs are full of cycles, which would keep their copies of the weights
+        references = _ask_torch(models, unfinished, texts, say) if options.verify else []
         models.clear()  # the segments need as much memory as they do
         gc.collect()
         say("running the segments")
@@ -178,11 +179,9 @@ def _described(
 def _ask_torch(
     models: Sequence[ExitModel], bundle: Bundle, texts: Sequence[Text] | None, say: Progress
 ) -> list[Reference]:
-    """Ask torch for its answers to every row, for each model; without texts there are none."""
-    gc.collect()  # graphs are full of cycles, which would keep their copies of the weights
-    if texts is None:
-        return []
-    rows = bundle_rows(bundle, texts) + random_rows(bundle.manifest.limits)
+    """Ask torch for its answers to every row, of the user's texts or ours, for each model."""
+    rows = sample_rows(bundle) if texts is None else bundle_rows(bundle, texts)
+    rows += random_rows(bundle.manifest.limits)
     say(f"running torch on {len(rows)} rows")
     return [torch_reference(model, rows) for model in models]
 

@@ -25,8 +25,8 @@ from effbert.exporter.policies.choice import (
     with_defaults,
 )
 from effbert.exporter.policies.policy import Policy
-from effbert.runtime.bundle.manifest import Activation, Knob, OperatingPoint, Source
-from effbert.runtime.errors import InputError
+from effbert.runtime.bundle.manifest import Activation, Knob, Limits, OperatingPoint, Source
+from effbert.runtime.errors import CheckpointError, InputError
 
 ONE_VALUE = (
     "The model has one class, and config.json names neither a problem_type nor an activation: "
@@ -84,6 +84,7 @@ def make_plan(
         ),
     ).eval()
     left_out = settle(opened, family.name)
+    _require_room(opened, model.description.limits)
     lengths = family.lengths(opened, _length_options(options))
     if lengths is not None:
         model = make_length_adaptive(model, lengths)
@@ -139,6 +140,15 @@ def _check_family(opened: Checkpoint, family: Format, options: ExportOptions) ->
         raise InputError(
             f"{opened.name} is a {family.name} checkpoint, which has no highway after its last "
             "layer; leave --last-highway out."
+        )
+
+
+def _require_room(opened: Checkpoint, limits: Limits) -> None:
+    if limits.max_length < limits.min_length:
+        raise CheckpointError(
+            f"{opened.name} takes {limits.max_length} tokens at most, fewer than the "
+            f"{limits.min_length} of the shortest row; correct max_position_embeddings in "
+            "config.json."
         )
 
 

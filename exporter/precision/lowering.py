@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from effbert.exporter.options import BLOCK_BITS, ExportOptions, path_of
 from effbert.exporter.precision.ranges import Loss, calibrate
-from effbert.exporter.rows.rows import Row, bundle_rows, file_texts, random_rows, shipped_texts
+from effbert.exporter.rows.rows import Row, bundle_rows, file_texts, random_rows, sample_rows
 from effbert.graph_passes.int8 import quantize_products
 from effbert.graph_passes.products import Product, weighted_products
 from effbert.graph_passes.share import merge_weights
@@ -85,7 +85,7 @@ def lower_models(
 
 def _calibration_rows(bundle: Bundle, path: Path | None) -> list[Row]:
     """Rows of the texts in a file, else of our sentences."""
-    rows = bundle_rows(bundle, shipped_texts() if path is None else file_texts(path))
+    rows = sample_rows(bundle) if path is None else bundle_rows(bundle, file_texts(path))
     if path is not None and not rows:
         raise InputError(f"{path} holds no text that the tokenizer of this checkpoint can read.")
     rows = rows or random_rows(bundle.manifest.limits)

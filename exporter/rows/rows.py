@@ -92,6 +92,33 @@ def bundle_rows(bundle: Bundle, texts: Sequence[Text]) -> list[Row]:
     return text_rows(fit_texts(texts, manifest.task), TextEncoder(bundle), manifest.limits)
 
 
+def sample_rows(bundle: Bundle) -> list[Row]:
+    """Tokenize the sentences that ship with effbert, as far as they fit; none without a tokenizer.
+
+    The user never saw them, so whatever a model cannot take of them is left out.
+    """
+    manifest = bundle.manifest
+    if manifest.tokenizer is None:
+        return []
+    encoder = TextEncoder(bundle)
+    texts = fit_texts(shipped_texts(), manifest.task)
+    return [row for text in texts for row in _first_fit(text, encoder, manifest.limits)]
+
+
+def _first_fit(text: Text, encoder: TextEncoder, limits: Limits) -> list[Row]:
+    """Tokenize a text, a pair with as much of its first part as leaves room for the second."""
+    question = [] if isinstance(text, str) else text[0].split()
+    for words in (len(question), 4, 2, 1, 0):
+        short = text if isinstance(text, str) else (" ".join(question[:words]), text[1])
+        try:
+            rows = text_rows([short], encoder, limits)
+        except InputError:
+            continue
+        # Special tokens alone may be more than a model takes.
+        return [row for row in rows if len(row.input_ids) <= limits.max_length]
+    return []
+
+
 def random_rows(limits: Limits) -> list[Row]:
     """Draw rows of the fewest tokens up to the most; padding ids are avoided inside a row."""
     random = np.random.default_rng(SEED)

@@ -9,7 +9,7 @@ from functools import partial
 from effbert.exporter.options import ExportOptions, path_of
 from effbert.exporter.plan import Plan
 from effbert.exporter.precision.lowering import Lowered
-from effbert.exporter.rows.rows import bundle_rows, random_rows, shipped_texts
+from effbert.exporter.rows.rows import random_rows, sample_rows
 from effbert.exporter.verify.golden import golden_rows
 from effbert.exporter.verify.oracle import PolicyOracle
 from effbert.exporter.verify.parity import Allowed, verify, verify_lowered
@@ -63,7 +63,7 @@ def examine(
     findings = Findings()
     # The golden rows are of the shipped sentences: those of the user may be private.
     limits = bundle.manifest.limits
-    known = bundle_rows(bundle, shipped_texts()) or random_rows(limits)
+    known = sample_rows(bundle) or random_rows(limits)
     for manifest, (_, model) in zip(split_variants(bundle.manifest), plan.variants, strict=True):
         with Session(Bundle(bundle.path, manifest), engine="onnxruntime") as session:
             if references:
