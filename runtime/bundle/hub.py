@@ -21,6 +21,7 @@ from effbert.runtime.bundle.paths import open_file
 from effbert.runtime.errors import BundleError, EffbertError, MissingDependencyError
 
 ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+TRIES = 3  # of a download; what came before is kept
 _LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 
 
@@ -58,13 +59,18 @@ def fetch(
         MissingDependencyError: The hub's client is not installed.
     """
     client = hub_client(name)
-    try:
-        with _silent_in_pipes(client):
-            folder = client.snapshot_download(
-                name, revision=revision, allow_patterns=[*patterns], library_name="effbert"
-            )
-    except Exception as cause:
-        raise error(explain(cause, name, revision)) from cause
+    for left in reversed(range(TRIES)):
+        try:
+            with quiet():
+                folder = client.snapshot_download(
+                    name, revision=revision, allow_patterns=[*patterns], library_name="effbert"
+                )
+            break
+        except (OSError, ValueError) as cause:  # it refuses, or gave up after tries of its own
+            raise error(explain(cause, name, revision)) from cause
+        except Exception as cause:  # of its HTTP library: the connection broke
+            if not left:
+                raise error(explain(cause, name, revision)) from cause
     return Snapshot(Path(folder), f"{name}@{Path(folder).name}")
 
 
@@ -143,8 +149,8 @@ def explain(error: Exception, name: str, revision: str | None = None) -> str:
         return f"{name} is neither a folder nor a file here, and no valid id on the hub."
     if isinstance(error, errors.LocalEntryNotFoundError):
         return (
-            f"{name} is neither a folder nor a file here, it is not complete in the hub's cache, and "
-            f"the hub {_unreachable(error.__cause__)}; go online once, or copy the folder here."
+            f"{name} is neither a folder nor a file here, it is not complete in the hub's cache, "
+            f"and the hub {_unreachable(error.__cause__)}; go online once, or copy the folder here."
         )
     if isinstance(error, errors.HfHubHTTPError) and error.response.status_code in (401, 403):
         return f"The hub does not allow this for {name} ({_short(error)}); {_LOG_IN}."
@@ -168,14 +174,17 @@ def _short(error: BaseException) -> str:
 
 
 @contextmanager
-def _silent_in_pipes(client: ModuleType) -> Iterator[None]:
-    """Show progress on a terminal only."""
-    utils = client.utils
-    if sys.stderr.isatty() or utils.are_progress_bars_disabled():
-        yield
-        return
-    utils.disable_progress_bars()
+def quiet() -> Iterator[None]:
+    """Show progress on a terminal only, and no warnings: an error says what matters."""
+    from huggingface_hub import utils
+
+    verbosity, hidden = utils.logging.get_verbosity(), utils.are_progress_bars_disabled()
+    utils.logging.set_verbosity(utils.logging.CRITICAL)
+    if not hidden and not sys.stderr.isatty():
+        utils.disable_progress_bars()
     try:
         yield
     finally:
-        utils.enable_progress_bars()
+        utils.logging.set_verbosity(verbosity)
+        if not hidden:
+            utils.enable_progress_bars()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from effbert.runtime.bundle.folder import Bundle
-from effbert.runtime.bundle.hub import explain, hub_client
+from effbert.runtime.bundle.hub import explain, hub_client, quiet
 from effbert.runtime.bundle.names import MANIFEST_NAME
-from effbert.runtime.errors import ResourceError
+from effbert.runtime.errors import EffbertError
 
 
 class Pushed(NamedTuple):
@@ -33,23 +33,24 @@ def upload_bundle(
 
     Raises:
         MissingDependencyError: The hub's client is not installed.
-        ResourceError: The hub refuses or fails.
+        EffbertError: The hub refuses or fails.
     """
     client = hub_client(name)
     files = [MANIFEST_NAME, *bundle.manifest.files]
     api = client.HfApi(library_name="effbert")
-    try:
-        api.create_repo(name, private=private, exist_ok=True)
-        if branch != "main":
-            api.create_branch(name, branch=branch, exist_ok=True)
-        done = api.upload_folder(
-            repo_id=name,
-            folder_path=bundle.path,
-            revision=branch,
-            allow_patterns=files,
-            delete_patterns=["*.onnx", "weights.bin", "tokenizer.json"],
-            commit_message=message or f"Bundle of {bundle.manifest.source.name}",
-        )
-    except Exception as error:
-        raise ResourceError(explain(error, name, branch)) from error
+    with quiet():
+        try:
+            api.create_repo(name, private=private, exist_ok=True)
+            if branch != "main":
+                api.create_branch(name, branch=branch, exist_ok=True)
+            done = api.upload_folder(
+                repo_id=name,
+                folder_path=bundle.path,
+                revision=branch,
+                allow_patterns=files,
+                delete_patterns=["*.onnx", "weights.bin", "tokenizer.json"],
+                commit_message=message or f"Bundle of {bundle.manifest.source.name}",
+            )
+        except Exception as error:  # those of its HTTP library, too
+            raise EffbertError(explain(error, name, branch)) from error
     return Pushed(done.commit_url, done.oid)
