@@ -18,7 +18,13 @@ from effbert.exporter.options import ExportOptions, path_of
 from effbert.exporter.plan import Plan, make_plan
 from effbert.exporter.policies.policy import Policy
 from effbert.exporter.precision.lowering import Lowered, lower_models, lowering_notes
-from effbert.exporter.rows.rows import bundle_rows, file_texts, random_rows, sample_rows
+from effbert.exporter.rows.rows import (
+    bundle_rows,
+    file_texts,
+    random_rows,
+    sample_rows,
+    shipped_texts,
+)
 from effbert.exporter.segments import BuiltModel, build_models
 from effbert.exporter.verify.findings import examine
 from effbert.exporter.verify.same_tokens import compare_tokenizers
@@ -98,7 +104,7 @@ def run_export(checkpoint: str, bundle: Path, options: ExportOptions, say: Progr
     opened, family = recognise(options.format, opened)
     say(f"loading ({family.name})")
     models, plan = make_plan(opened, family, options)
-    texts_compared = compare_tokenizers(plan, texts) if options.verify else 0
+    texts_compared = compare_tokenizers(plan, texts or shipped_texts()) if options.verify else 0
     del opened  # and with it the tensors of files that were read whole
     if options.dry_run:
         return Report(target, plan, plan.notes, time.perf_counter() - started)
@@ -121,7 +127,8 @@ def run_export(checkpoint: str, bundle: Path, options: ExportOptions, say: Progr
         @cache
         def exactly() -> list[Reference]:
             say("running torch in float64")
-            again, _ = make_plan(*recognise(options.format, open_checkpoint(checkpoint)), options)
+            anew = open_checkpoint(checkpoint, options.revision)
+            again, _ = make_plan(*recognise(options.format, anew), options)
             return [
                 torch_reference(model, reference.rows, exactly=True)
                 for model, reference in zip(again, references, strict=True)

@@ -165,6 +165,7 @@ class Parity(Record):
     """The verification at export: worst absolute difference to torch, exit by exit.
 
     `texts` were tokenized as the checkpoint's own tokenizer does, before anything else.
+    `atol` is what was allowed beside a share of each number itself, or, with `--atol`, in all.
     With variants, the worst of all of them, and all their decisions. Below fp32 no difference is
     asked for (`atol` null), but that answers and exit decisions are the same: shares from 0 to 1.
     """
