@@ -65,7 +65,7 @@ def open_engine(name: str, settings: EngineSettings | None = None) -> Engine:
     if name not in ENGINES:
         raise InputError(f"There is no engine {name!r}; choose one of: {', '.join(ENGINES)}.")
     settings = settings or EngineSettings()
-    settings = replace(settings, threads=choose_threads(settings.threads).number)
+    settings = replace(settings, threads=choose_threads(settings.threads).told)
     entry = ENGINES[name]
     module, _, cls = entry.target.partition(":")
     try:

@@ -14,6 +14,7 @@ from effbert.runtime.errors import InputError
 
 ROOT = Path("/")
 CORES = "sys/devices/system/cpu"
+ALL_CORES = "the physical cores"
 
 
 class Threads(NamedTuple):
@@ -21,6 +22,11 @@ class Threads(NamedTuple):
 
     number: int | None
     reason: str
+
+    @property
+    def told(self) -> int | None:
+        """What an engine is told: nothing where it chooses the same, and may pin its threads."""
+        return None if self.reason == ALL_CORES else self.number
 
     def __str__(self) -> str:
         return self.reason if self.number is None else f"{self.number}: {self.reason}"
@@ -44,7 +50,7 @@ def choose_threads(asked: int | None = None, root: Path = ROOT) -> Threads:
             raise InputError(f"Threads: got {asked!r}, expected a positive integer or None.")
         return Threads(int(asked), "asked for")
     limits = [
-        Threads(_physical_cores(root / CORES), "the physical cores"),
+        Threads(_physical_cores(root / CORES), ALL_CORES),
         Threads(_allowed_cpus(), "the CPUs this process may use"),
     ]
     quota = cpu_quota(root)
