@@ -15,6 +15,7 @@ from effbert.exporter.reason import short_reason
 from effbert.runtime.errors import CheckpointError
 
 INCOMPLETE = "it is incomplete, or config.json is not its own"
+PREFIXED = "a training loop prefixed these: save the state_dict of the model itself"
 
 
 def fill(
@@ -75,6 +76,8 @@ def fill(
         instead = f", but holds others that do not fit ({some_names(others)})" if others else ""
         body = all(key.startswith(f"{model.base_model_prefix}.") for key in missing)
         advice = INCOMPLETE if body or others else if_missing
+        if any(other.endswith(f".{prefix}{missing[0]}") for other in others):
+            advice = PREFIXED
         raise CheckpointError(
             f"{name} lacks {len(missing)} {what} tensors, such as {prefix}{missing[0]}{instead}"
             f"{explain(others) or f'; {advice}'}."

@@ -155,6 +155,12 @@ def test_a_setting_that_changes_answers_is_refused_by_its_name(
         altered(name, **{setting: value})
 
 
+def test_settings_that_change_no_answer_are_harmless(altered: Callable[..., Report]) -> None:
+    for name in ("deebert", "plain"):
+        settings = {"chunk_size_feed_forward": 2, "adapters": {"adapters": {}}, "pruned_heads": {}}
+        assert altered(name, position_embedding_type="absolute", **settings).notes == ()
+
+
 @pytest.mark.parametrize("name", ["deebert", "pabee", "plain"])
 def test_what_only_pre_training_used_is_left_out_and_reported(
     altered: Callable[..., Report], name: str
