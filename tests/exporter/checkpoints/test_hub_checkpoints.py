@@ -8,6 +8,7 @@ import pytest
 
 from checkpoints import write_deebert
 from fake_hub import Hub, Run, runner, sentence, serving
+from matrices import slow_but
 
 EXPORT = "import sys; from effbert.exporter.commands.export import main; main(sys.argv[1:])"
 
@@ -27,6 +28,7 @@ def run(hub: Hub, tmp_path: Path) -> Run:
     return runner(hub, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_bundle_names_the_commit_of_its_checkpoint(hub: Hub, run: Run, tmp_path: Path) -> None:
     words = ("org/model", "bundle", "--revision", "v1", "--no-verify")
     done = run(*words, code=EXPORT)
@@ -38,18 +40,18 @@ def test_the_bundle_names_the_commit_of_its_checkpoint(hub: Hub, run: Run, tmp_p
     assert card.startswith(f"# org/model@{sha}, exported by effbert")
 
 
-@pytest.mark.parametrize(
-    "words, environment, expected",
-    [
-        (("org/ghost",), {}, "org/ghost is neither a folder nor a file here, and the hub has no"),
-        (("org/model", "--revision", "v9"), {}, "org/model has no revision v9 on the hub"),
-        (("org/gated",), {}, "org/gated is gated: ask for access at"),
-        (("org/model",), {"HF_HUB_OFFLINE": "1"}, "may not be asked (HF_HUB_OFFLINE)"),
-        (("org/bundle",), {}, "holds a bundle, which is exported already"),
-        (("checkpoint", "--revision", "v1"), {}, "--revision belongs to a checkpoint on the hub"),
-        (("./org/model",), {}, "./org/model does not exist."),
-    ],
-)
+REFUSED = [
+    (("org/ghost",), {}, "org/ghost is neither a folder nor a file here, and the hub has no"),
+    (("org/model", "--revision", "v9"), {}, "org/model has no revision v9 on the hub"),
+    (("org/gated",), {}, "org/gated is gated: ask for access at"),
+    (("org/model",), {"HF_HUB_OFFLINE": "1"}, "may not be asked (HF_HUB_OFFLINE)"),
+    (("org/bundle",), {}, "holds a bundle, which is exported already"),
+    (("checkpoint", "--revision", "v1"), {}, "--revision belongs to a checkpoint on the hub"),
+    (("./org/model",), {}, "./org/model does not exist."),
+]
+
+
+@pytest.mark.parametrize("words, environment, expected", slow_but(REFUSED, REFUSED[1]))
 def test_what_the_hub_does_not_give_is_one_sentence(
     hub: Hub, run: Run, words: tuple[str, ...], environment: dict[str, str], expected: str
 ) -> None:

@@ -68,6 +68,7 @@ def test_a_download_that_breaks_off_is_taken_up(hub: Hub, run: Run) -> None:
     assert hub.cuts_left == 0
 
 
+@pytest.mark.slow
 def test_a_download_that_breaks_off_for_good_is_a_sentence_and_never_half_a_bundle(
     hub: Hub, run: Run
 ) -> None:
