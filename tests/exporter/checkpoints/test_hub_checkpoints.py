@@ -51,10 +51,11 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("words, environment, expected", slow_but(REFUSED, REFUSED[1]))
+@pytest.mark.parametrize("refused", slow_but(REFUSED, REFUSED[1]), ids=str)
 def test_what_the_hub_does_not_give_is_one_sentence(
-    hub: Hub, run: Run, words: tuple[str, ...], environment: dict[str, str], expected: str
+    hub: Hub, run: Run, refused: tuple[tuple[str, ...], dict[str, str], str]
 ) -> None:
+    words, environment, expected = refused
     for name in ("org/gated", "org/bundle"):
         hub.repositories[name] = type(hub.repositories["org/model"])()
         hub.repositories[name].commit({"effbert.json": b"{}"})

@@ -153,13 +153,16 @@ def application(environ, start_response):
     return [f"{session(['good film'])[0].label} {os.getpid()}".encode()]
 server = make_server("127.0.0.1", 0, application)
 workers = []
+ready, told = os.pipe()
 for _ in range(2):
     worker = os.fork()
     if worker == 0:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         session = Session(sys.argv[1], sys.argv[2], threads=1)  # post_fork
+        os.write(told, b".")
         server.serve_forever()
     workers.append(worker)
+assert all(os.read(ready, 1) for _ in workers)  # a signal does not find them half open
 print(server.server_port, flush=True)
 sys.stdin.read()
 for worker in workers:
