@@ -157,10 +157,13 @@ ready, told = os.pipe()
 for _ in range(2):
     worker = os.fork()
     if worker == 0:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        # Not sys.exit: wsgiref swallows what is raised while it answers.
+        stop = threading.Thread(target=server.shutdown)
+        signal.signal(signal.SIGTERM, lambda *_: stop.start())
         session = Session(sys.argv[1], sys.argv[2], threads=1)  # post_fork
         os.write(told, b".")
         server.serve_forever()
+        sys.exit(0)
     workers.append(worker)
 assert all(os.read(ready, 1) for _ in workers)  # a signal does not find them half open
 print(server.server_port, flush=True)
