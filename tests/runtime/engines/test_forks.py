@@ -174,7 +174,9 @@ print([os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]) for worker in workers
 """
 
 
-@pytest.mark.xfail(reason="now and then a worker is still there after 20 s, on a busy machine")
+@pytest.mark.xfail(
+    strict=False, reason="now and then a worker is still there after 20 s, on a busy machine"
+)
 def test_workers_of_a_preloading_server_answer_and_end(pristine: Path, engine: str) -> None:
     command = [sys.executable, "-c", HEAD + SERVER, str(pristine), engine]
     with subprocess.Popen(
