@@ -112,7 +112,9 @@ class Session:
         self._check = InputCheck(manifest)
         self._encoder = TextEncoder(opened, special_tokens_in_text) if manifest.tokenizer else None
         self.engine = engine or installed_engines()[0]
-        self._engine = open_engine(self.engine, EngineSettings(threads, manifest.precision))
+        self._engine = open_engine(
+            self.engine, EngineSettings(self.threads.told, manifest.precision)
+        )
         if not dependent_rows:
             self._require_independent_rows()
         self._split = partial(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 from effbert.exporter.checkpoints.checkpoint import MAX_CONFIG_BYTES, Checkpoint
+from effbert.exporter.checkpoints.settings_file import read_settings
 from effbert.runtime.bundle.manifest import Activation
 from effbert.runtime.errors import CheckpointError
 
@@ -31,7 +29,8 @@ def named_activation(checkpoint: Checkpoint) -> Activation | None:
     Raises:
         CheckpointError: It is none that a bundle can apply.
     """
-    config, beside = checkpoint.config, _beside(checkpoint)
+    config = checkpoint.config
+    beside = read_settings(checkpoint.folder / SENTENCE_TRANSFORMERS, MAX_CONFIG_BYTES)
     nested = config.get("sentence_transformers")
     candidates = (
         ("config.json", nested.get("activation_fn") if isinstance(nested, dict) else None),
@@ -50,14 +49,3 @@ def named_activation(checkpoint: Checkpoint) -> Activation | None:
             )
         return NAMES[name]
     return None
-
-
-def _beside(checkpoint: Checkpoint) -> dict[str, Any]:
-    path = checkpoint.folder / SENTENCE_TRANSFORMERS
-    try:
-        if not path.is_file() or path.stat().st_size > MAX_CONFIG_BYTES:
-            return {}
-        fields = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not valid JSON.") from error
-    return fields if isinstance(fields, dict) else {}

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
+from effbert.exporter.checkpoints.settings_file import read_settings
+
 ROLES = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 PROBES = ("a Word", "ÉCOLE naïve", "漢字 中文", "don't 3.5", "one  two", "x [MASK] <mask> y")
-Read = Callable[[Path], Mapping[str, Any]]
 
 
-def contradictions(folder: Path, own: Any, read: Read) -> list[str]:
+def contradictions(folder: Path, own: Any) -> list[str]:
     """Compare each file with the tokenizer that was built; transformers' choice is used.
 
     Args:
         folder: Of the files.
         own: What transformers built from them.
-        read: Reads a JSON file; an absent one is empty.
 
     Returns:
         A sentence for each contradiction.
@@ -27,18 +27,18 @@ def contradictions(folder: Path, own: Any, read: Read) -> list[str]:
     return [
         f"{folder / file} {said}; the bundle follows transformers."
         for file, said in (
-            *_declared(folder, own, read),
-            *_tokens(folder, own, read),
-            *_casing(folder, own, read),
+            *_declared(folder, own),
+            *_tokens(folder, own),
+            *_casing(folder, own),
             *_tokenizer_json(folder, own),
-            *_vocabulary(folder, own, read),
+            *_vocabulary(folder, own),
         )
     ]
 
 
-def _declared(folder: Path, own: Any, read: Read) -> Iterator[tuple[str, str]]:
+def _declared(folder: Path, own: Any) -> Iterator[tuple[str, str]]:
     named = {
-        file: read(folder / file).get("tokenizer_class")
+        file: read_settings(folder / file).get("tokenizer_class")
         for file in ("tokenizer_config.json", "config.json")
     }
     plain = {file: str(name).removesuffix("Fast") for file, name in named.items() if name}
@@ -49,9 +49,9 @@ def _declared(folder: Path, own: Any, read: Read) -> Iterator[tuple[str, str]]:
                 yield file, f"declares {name}, another file does not, and {used} is used"
 
 
-def _tokens(folder: Path, own: Any, read: Read) -> Iterator[tuple[str, str]]:
+def _tokens(folder: Path, own: Any) -> Iterator[tuple[str, str]]:
     for file in ("special_tokens_map.json", "tokenizer_config.json"):
-        fields = read(folder / file)
+        fields = read_settings(folder / file)
         for role in ROLES:
             value = fields.get(role)
             spelled = value.get("content") if isinstance(value, dict) else value
@@ -60,8 +60,8 @@ def _tokens(folder: Path, own: Any, read: Read) -> Iterator[tuple[str, str]]:
                 yield file, f"names {spelled} as {role}, but {used} is used"
 
 
-def _casing(folder: Path, own: Any, read: Read) -> Iterator[tuple[str, str]]:
-    wanted = read(folder / "tokenizer_config.json").get("do_lower_case")
+def _casing(folder: Path, own: Any) -> Iterator[tuple[str, str]]:
+    wanted = read_settings(folder / "tokenizer_config.json").get("do_lower_case")
     normalizer = own.backend_tokenizer.normalizer
     lowers = normalizer is not None and normalizer.normalize_str("A").strip("▁ ") == "a"
     if isinstance(wanted, bool) and wanted != lowers:
@@ -93,7 +93,7 @@ def _tokenizer_json(folder: Path, own: Any) -> Iterator[tuple[str, str]]:
             return
 
 
-def _vocabulary(folder: Path, own: Any, read: Read) -> Iterator[tuple[str, str]]:
+def _vocabulary(folder: Path, own: Any) -> Iterator[tuple[str, str]]:
     """Look at the vocabularies that tokenizer.json makes superfluous."""
     if not (folder / "tokenizer.json").is_file():
         return
@@ -103,6 +103,6 @@ def _vocabulary(folder: Path, own: Any, read: Read) -> Iterator[tuple[str, str]]
         words = lines.read_text("utf-8", errors="replace").split("\n")
         if any(used.get(word) != number for number, word in enumerate(words) if word):
             yield lines.name, "holds another vocabulary than tokenizer.json"
-    table = read(folder / "vocab.json")
+    table = read_settings(folder / "vocab.json")
     if any(used.get(word) != number for word, number in table.items()):
         yield "vocab.json", "holds another vocabulary than tokenizer.json"

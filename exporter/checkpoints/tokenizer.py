@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from effbert.exporter.checkpoints.contradictions import contradictions
+from effbert.exporter.checkpoints.settings_file import read_settings
 from effbert.exporter.quiet import quietly
 from effbert.exporter.reason import short_reason
 from effbert.runtime.bundle.manifest import Limits
@@ -19,7 +19,6 @@ from effbert.runtime.errors import CheckpointError
 
 TOKENIZER_NAME = "tokenizer.json"
 SETTINGS_NAME = "tokenizer_config.json"
-MAX_SETTINGS_BYTES = 1 << 24
 # Vocabularies, whatever their class, and the settings that save_pretrained writes beside them.
 SIGNS = (
     "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab*.txt", "vocab*.json",
@@ -70,7 +69,7 @@ def find_tokenizer(
     """
     if not any(path.is_file() for sign in SIGNS for path in folder.glob(sign)):
         return None
-    settings = _settings(folder / SETTINGS_NAME)
+    settings = read_settings(folder / SETTINGS_NAME)
     own, notes = _build(folder, settings, config, architecture, limits)
     _require_files(folder, own)
     data = own.backend_tokenizer.to_str()
@@ -91,7 +90,7 @@ def find_tokenizer(
         special_tokens_in_text=not own.split_special_tokens,
         token_types="token_type_ids" in own.model_input_names,
     )
-    notes += [*contradictions(folder, own, _settings), *_remarks(folder, own, limits)]
+    notes += [*contradictions(folder, own), *_remarks(folder, own, limits)]
     return FoundTokenizer(data.encode(), record, own, tuple(notes))
 
 
@@ -105,12 +104,14 @@ def _build(
     """Ask transformers; where nothing is declared and its class fails, tokenizer.json decides."""
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    declared = settings.get("tokenizer_class") or _config_of(folder, config).get("tokenizer_class")
+    beside = folder / "config.json"
+    fields = read_settings(beside) if beside.is_file() else config
+    declared = settings.get("tokenizer_class") or fields.get("tokenizer_class")
     options = {"local_files_only": True, "trust_remote_code": False}
     notes = [_remote_code(folder, declared)] if "auto_map" in settings else []
     try:
         with quietly():
-            built = _config(folder, config, architecture)
+            built = _config(fields, fields is config, architecture)
             own = AutoTokenizer.from_pretrained(str(folder), config=built, **options)
             if not isinstance(own.model_max_length, int | float):
                 own.model_max_length = limits.max_length
@@ -141,9 +142,8 @@ def _unusable(folder: Path, declared: object, error: BaseException) -> Checkpoin
     reason = short_reason(error)
     if "instantiate the backend tokenizer" in str(error):  # several lines that name no file
         reason = "it knows no such class, or finds none of its files"
-    where = folder
-    if (folder / TOKENIZER_NAME).is_file():
-        where = folder / TOKENIZER_NAME
+    file = folder / TOKENIZER_NAME
+    where = file if file.is_file() else folder
     return CheckpointError(
         f"{where} holds a tokenizer{named} that transformers cannot build: {reason}; save it "
         f"again with save_pretrained, or {WAY_OUT}."
@@ -163,20 +163,14 @@ def _remote_code(folder: Path, declared: object) -> str:
     )
 
 
-def _config_of(folder: Path, config: Mapping[str, Any]) -> Mapping[str, Any]:
-    path = folder / "config.json"
-    return _settings(path) if path.is_file() else config
-
-
-def _config(folder: Path, config: Mapping[str, Any], architecture: str) -> Any:
+def _config(fields: Mapping[str, Any], elsewhere: bool, architecture: str) -> Any:
     """Return None where the folder says its model type; else a config that says it."""
     from transformers import CONFIG_MAPPING
 
-    fields = _config_of(folder, config)
-    if fields is not config and fields.get("model_type") in CONFIG_MAPPING:
+    named = fields.get("model_type") in CONFIG_MAPPING
+    if named and not elsewhere:
         return None
-    known = fields.get("model_type") if fields.get("model_type") in CONFIG_MAPPING else None
-    built = CONFIG_MAPPING[known or architecture]()
+    built = CONFIG_MAPPING[fields["model_type"] if named else architecture]()
     built.tokenizer_class = fields.get("tokenizer_class")
     return built
 
@@ -194,16 +188,6 @@ def _require_files(folder: Path, own: Any) -> None:
             f"(found: {', '.join(there)}); declare the right tokenizer_class in {SETTINGS_NAME}, "
             f"or {WAY_OUT}."
         )
-
-
-def _settings(path: Path) -> dict[str, Any]:
-    try:
-        if path.is_file() and path.stat().st_size > MAX_SETTINGS_BYTES:
-            raise CheckpointError(f"{path} is larger than {MAX_SETTINGS_BYTES} bytes.")
-        settings = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not valid JSON: {short_reason(error)}.") from error
-    return settings if isinstance(settings, dict) else {}
 
 
 def _special_ids(own: Any) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -54,8 +55,9 @@ class Compared:
             found[name][row] = answer
         return found
 
+    @cached_property
     def worst(self) -> np.ndarray:
-        """Measure the largest difference of each exit."""
+        """The largest difference of each exit."""
         worst = np.zeros(self.exits)
         for name, row, answer in self.answers:
             worst = np.maximum(worst, _difference(answer, self.expected[name][row]))
@@ -97,9 +99,9 @@ def verify(
     if beyond.any() and allowed.atol is None:
         explained = _explained(compared, exactly(), oracle)
         if explained[beyond].all():
-            tolerance = tolerance.widened(np.where(beyond, compared.worst(), 0))
+            tolerance = tolerance.widened(np.where(beyond, compared.worst, 0))
             beyond[:] = False
-    _require_parity(session, compared.worst(), beyond, tolerance)
+    _require_parity(session, compared.worst, beyond, tolerance)
     decisions = near = 0
     if oracle is not None and oracle.policy.knobs:
         decisions, near = compare_decisions(session, reference, compared.found, oracle, tolerance)
@@ -109,7 +111,7 @@ def verify(
     return Parity(
         atol=float(f"{tolerance.absolute.max():.3g}"),
         rows=len(reference.rows),
-        max_abs_diff=_short(compared.worst()),
+        max_abs_diff=_short(compared.worst),
         decisions=decisions + trials,
         decisions_near_threshold=near + trials_near,
     )
@@ -131,13 +133,13 @@ def verify_lowered(
     compared = _compare(session, reference, oracle)
     if options.atol is not None:
         tolerance = fixed(options.atol, len(session.exits))
-        _require_parity(session, compared.worst(), compared.beyond(tolerance), tolerance)
+        _require_parity(session, compared.worst, compared.beyond(tolerance), tolerance)
     agreement = measure_agreement(session, reference, compared.found, oracle)
     require_agreement(agreement, options, lowered)
     return Parity(
         atol=options.atol,
         rows=len(reference.rows),
-        max_abs_diff=_short(compared.worst()),
+        max_abs_diff=_short(compared.worst),
         decisions=agreement.compared,
         decisions_near_threshold=0,
         same_answers=agreement.answers,

@@ -12,8 +12,9 @@ from effbert.runtime.chain.knobs import Knobs
 from effbert.runtime.chain.loop import Chain
 from effbert.runtime.chain.one_by_one import OneByOne
 from effbert.runtime.chain.results import ExitOutputs
-from effbert.runtime.engines.protocol import Runnable
+from effbert.runtime.engines.protocol import EngineSettings, Runnable
 from effbert.runtime.engines.table import open_engine
+from effbert.runtime.engines.threads import choose_threads
 
 Tensors = Mapping[str, np.ndarray]
 Observe = Callable[[int, Tensors, Tensors], None]
@@ -54,7 +55,7 @@ def record_segments(
         EngineError, ResourceError: A segment cannot be opened or run.
         NumericalError: Answers are not finite.
     """
-    opened = open_engine(engine)
+    opened = open_engine(engine, EngineSettings(threads=choose_threads().told))
     recorders = [
         _Recorder(index, opened.load(segment.file, model, None), observe)
         for index, (segment, model) in enumerate(zip(manifest.segments, models, strict=True))

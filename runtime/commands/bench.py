@@ -104,6 +104,7 @@ def bench(
     else:
         points, workloads = all_points(opened.manifest), text_workloads(opened, batches, data)
     results: list[Measured] = []
+    chosen = choose_threads(threads)
     progress = _progress(workloads, quiet=as_json)
     with open_arms(opened, threads, points) as arms, progress as steps:
         modes = {arm.engine: str(arm.session.mode) for arm in arms}
@@ -115,10 +116,10 @@ def bench(
         draw_times(results, plot)
     if as_json:
         found = {"modes": modes, "results": [result._asdict() for result in results]}
-        click.echo(json.dumps(_facts(choose_threads(threads)) | found))
+        click.echo(json.dumps(_facts(chosen) | found))
     else:
         _print(results)
-        rows = [(engine, mode, choose_threads(threads)) for engine, mode in modes.items()]
+        rows = [(engine, mode, chosen) for engine, mode in modes.items()]
         print_table("How the segments run", ("engine", "mode", "threads"), rows)
 
 

@@ -6,13 +6,11 @@ a line in `row_independence.py` once its row independence is measured.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import NamedTuple
 
 from effbert.runtime.engines.protocol import Engine, EngineSettings
-from effbert.runtime.engines.threads import choose_threads
 from effbert.runtime.errors import InputError, MissingDependencyError
 
 
@@ -56,20 +54,18 @@ def open_engine(name: str, settings: EngineSettings | None = None) -> Engine:
 
     Args:
         name: A key of `ENGINES`.
-        settings: What is asked of it; None asks for nothing special.
+        settings: What is asked of it; None leaves all to it.
 
     Raises:
-        InputError: There is no such engine, or `threads` is not a positive integer.
+        InputError: There is no such engine.
         MissingDependencyError: Its library is not installed.
     """
     if name not in ENGINES:
         raise InputError(f"There is no engine {name!r}; choose one of: {', '.join(ENGINES)}.")
-    settings = settings or EngineSettings()
-    settings = replace(settings, threads=choose_threads(settings.threads).told)
     entry = ENGINES[name]
     module, _, cls = entry.target.partition(":")
     try:
-        engine: Engine = getattr(import_module(module), cls)(settings)
+        engine: Engine = getattr(import_module(module), cls)(settings or EngineSettings())
     except MissingDependencyError:
         raise
     except ImportError as error:
