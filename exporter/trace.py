@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import onnx_ir as ir
 import torch
-from onnxscript import opset20 as op
 from torch import nn
 
 from effbert.exporter.models.exit_model import WORD_MAP, Description, ExitModel
 from effbert.exporter.quiet import quietly
+from effbert.exporter.translations import TRANSLATIONS, only_needed_decompositions
 from effbert.graph_passes.cut import Exit
 from effbert.runtime.bundle.manifest import Knob, to_float
 from effbert.runtime.errors import TraceError
@@ -61,47 +60,48 @@ def trace(model: ExitModel, opset: int) -> Traced:
     Raises:
         TraceError: Torch cannot trace this model.
     """
-    dynamic = torch.export.Dim.DYNAMIC
-    inputs = example_inputs(model)
     knobs = never_knobs(model.description)
     with torch.no_grad():
         values = knob_values(model.description, list(knobs.values()))
-        names = [tuple(outputs) for _, outputs in model(**inputs, **values)]
-    shapes = (*({0: dynamic, 1: dynamic} for _ in inputs), *({} for _ in knobs))
+        names = [tuple(outputs) for _, outputs in model(**example_inputs(model), **values)]
     try:
-        with quietly(), torch.no_grad():
-            program = torch.onnx.export(
-                _Flat(model).eval(),
-                (*inputs.values(), *knobs.values()),
-                dynamo=True,
-                opset_version=min(opset, NEWEST),
-                dynamic_shapes=(shapes,),
-                input_names=[*inputs, *knobs],
-                verbose=False,
-                optimize=False,
-                custom_translation_table={torch.ops.aten.sort.stable: _stable_sort},
-            )
-            assert program is not None
-            weights = [*program.model.graph.initializers.values()]
-            program.optimize()
-            weights += program.model.graph.initializers.values()
-            program.model.opset_imports[""] = opset
+        try:
+            with only_needed_decompositions():
+                program = _onnx_program(model, opset)
+        except torch.onnx.OnnxExporterError:  # an operator that torch decomposes unasked
+            program = _onnx_program(model, opset)
     except torch.onnx.OnnxExporterError as error:
         raise TraceError(
             f"torch cannot trace this {model.description.architecture}: {_last_line(error)}"
         ) from error
+    weights = [*program.model.graph.initializers.values()]
+    program.optimize()
+    weights += program.model.graph.initializers.values()
+    program.model.opset_imports[""] = opset
     flat = iter(program.model.graph.outputs)
     exits = [Exit(hidden=next(flat), outputs={name: next(flat) for name in n}) for n in names]
     return Traced(program.model, exits, weights)
 
 
-def _stable_sort(
-    values: Any, stable: bool | None = None, dim: int = -1, descending: bool = False
-) -> Any:
-    """Sort as TopK of everything, which keeps the order of equal values."""
-    del stable
-    size = op.Shape(values, start=dim, end=dim + 1)
-    return op.TopK(values, size, axis=dim, largest=int(descending), sorted=1)
+def _onnx_program(model: ExitModel, opset: int) -> torch.onnx.ONNXProgram:
+    dynamic = torch.export.Dim.DYNAMIC
+    inputs = example_inputs(model)
+    knobs = never_knobs(model.description)
+    shapes = (*({0: dynamic, 1: dynamic} for _ in inputs), *({} for _ in knobs))
+    with quietly(), torch.no_grad():
+        program = torch.onnx.export(
+            _Flat(model).eval(),
+            (*inputs.values(), *knobs.values()),
+            dynamo=True,
+            opset_version=min(opset, NEWEST),
+            dynamic_shapes=(shapes,),
+            input_names=[*inputs, *knobs],
+            verbose=False,
+            optimize=False,
+            custom_translation_table=dict(TRANSLATIONS),
+        )
+    assert program is not None
+    return program
 
 
 def knob_input(knob: Knob, exit_index: int) -> str:

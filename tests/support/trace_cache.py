@@ -24,7 +24,7 @@ from fingerprint import NoFingerprint, fingerprint, source_digest
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "build" / "test-cache" / "traces"
 LIBRARIES = ("torch", "onnx", "onnx_ir", "onnxscript", "transformers", "numpy")
-SOURCES = ("trace.py", "quiet.py", "models", "encoders", "heads", "formats")
+SOURCES = ("trace.py", "translations.py", "quiet.py", "models", "encoders", "heads", "formats")
 # What policies and manifests read of a description, and no model does.
 UNREAD = ("format paper policy atol labels problem defaults notes trials operating_points").split()
 # The least recently used traces go when there are more.

@@ -16,6 +16,7 @@ from effbert.exporter.verify.parity import Allowed, Compared
 from effbert.exporter.verify.tolerance import fixed, scaled
 from effbert.runtime.checks.replay import validate
 from effbert.runtime.errors import ParityError
+from matrices import slow_but
 from systems.sentee_checkpoint import write_sentee
 from weights_edits import read_weights, write_weights
 
@@ -88,7 +89,7 @@ def with_scale(checkpoint: Path, scale: float) -> Path:
     return write_weights(checkpoint, tensors)
 
 
-@pytest.mark.parametrize("scale", [0.05, 200])
+@pytest.mark.parametrize("scale", slow_but([0.05, 200], 0.05))
 def test_a_bundle_is_verified_and_validated_by_the_scale_of_its_logits(
     plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scale: float
 ) -> None:
@@ -119,6 +120,7 @@ def test_float64_tells_rounding_from_an_error(
 
 
 @pytest.mark.usefixtures("strict")
+@pytest.mark.slow
 def test_float64_decides_about_words_that_leave_alone(tmp_path: Path) -> None:
     checkpoint = write_sentee(tmp_path / "c", layers=2, keep_norm_same=1)
     assert export(checkpoint, tmp_path / "bundle").manifest.parity.decisions > 0

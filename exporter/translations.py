@@ -1,0 +1,107 @@
+"""Spare torch's exporter the decompositions that change nothing.
+
+Before it translates a program to ONNX, torch traces it a second time, to decompose the operators
+that it has no translation for; this takes longer than the first trace. The translations below are
+those that encoders of this project would be decomposed for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from onnxscript import opset20 as op
+from torch._ops import HigherOrderOperator, OpOverload
+from torch.export import ExportedProgram
+
+aten = torch.ops.aten
+
+
+def _stable_sort(
+    values: Any, stable: bool | None = None, dim: int = -1, descending: bool = False
+) -> Any:
+    """Sort as TopK of everything, which keeps the order of equal values."""
+    del stable
+    size = op.Shape(values, start=dim, end=dim + 1)
+    return op.TopK(values, size, axis=dim, largest=int(descending), sorted=1)
+
+
+def _cast(values: Any, dtype: int = -1, *_: Any, **__: Any) -> Any:
+    return op.Identity(values) if dtype in (-1, values.dtype) else op.Cast(values, to=dtype)
+
+
+def _cast_there(values: Any, device: object, dtype: int, *_: Any, **__: Any) -> Any:
+    del device
+    return _cast(values, dtype)
+
+
+def _subtract_from(values: Any, other: Any, alpha: float = 1.0) -> Any:
+    subtrahend = values if alpha == 1 else op.Mul(values, op.CastLike(alpha, values))
+    return op.Sub(op.CastLike(other, values), subtrahend)
+
+
+def _and(values: Any, other: Any) -> Any:
+    both_bool = values.dtype == other.dtype == ir.DataType.BOOL
+    return op.And(values, other) if both_bool else op.BitwiseAnd(values, other)
+
+
+def _or(values: Any, other: Any) -> Any:
+    both_bool = values.dtype == other.dtype == ir.DataType.BOOL
+    return op.Or(values, other) if both_bool else op.BitwiseOr(values, other)
+
+
+def _item(values: Any) -> Any:
+    return op.Squeeze(values)
+
+
+def _argsort(values: Any, dim: int = -1, descending: bool = False) -> Any:
+    return _stable_sort(values, True, dim, descending)[1]
+
+
+TRANSLATIONS: Mapping[Callable[..., Any], Callable[..., Any]] = {
+    aten.sort.stable: _stable_sort,
+    aten.to.dtype: _cast,
+    aten.to.device: _cast_there,
+    aten.to.dtype_layout: _cast,
+    aten.rsub.Scalar: _subtract_from,
+    aten.__and__.Tensor: _and,
+    aten.__or__.Tensor: _or,
+    aten.min.other: op.Min,
+    aten.item.default: _item,
+    aten.argsort.default: _argsort,
+}
+
+
+@contextmanager
+def only_needed_decompositions() -> Iterator[None]:
+    """Let a program as it is where none of its operators would be decomposed."""
+    decompose = ExportedProgram.run_decompositions
+
+    def run(program: ExportedProgram, table: Any = None) -> ExportedProgram:
+        return program if table and _is_final(program, table) else decompose(program, table)
+
+    ExportedProgram.run_decompositions = run  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        ExportedProgram.run_decompositions = decompose  # type: ignore[method-assign]
+
+
+def _is_final(program: ExportedProgram, table: Mapping[OpOverload, object]) -> bool:
+    """Tell whether no operator has a decomposition, a graph of its own, or writes to its inputs."""
+    targets = {node.target for node in program.graph.nodes} - ASSERTIONS
+    if any(isinstance(target, HigherOrderOperator) for target in targets):
+        return False
+    operators = [target for target in targets if isinstance(target, OpOverload)]
+    return not any(each in table or each._schema.is_mutable for each in operators)
+
+
+# Torch drops them before it translates.
+ASSERTIONS = {
+    aten._assert_scalar.default,
+    aten._assert_tensor_metadata.default,
+    aten.sym_constrain_range_for_size.default,
+}
