@@ -31,7 +31,8 @@ class HostExtent:
 
         stay = min(l if l > 1 else max(ceil(l * total - slack), least), there)
 
-    The extent is the largest `stay`, or more, up to the tokens that the segment is fed.
+    The extent is the largest `stay`, or more, up to the tokens that this layer is fed: those of the
+    extent before, of the carry, of the inputs, or `total` where rows are padded in the graph.
 
     Attributes:
         name: Of the input.

@@ -162,7 +162,10 @@ def count_tokens(extent: Any, knobs: Mapping[str, np.ndarray], mask: np.ndarray)
 def _width(ready: Prepared, feeds: Arrays) -> int:
     """How many tokens a segment is fed."""
     hidden = [p for p in ready.inputs if p.role == "carry" and len(p.axes) == 3]
-    return feeds[hidden[0].name].shape[1] if hidden else feeds["input_ids"].shape[1]
+    if hidden:
+        return feeds[hidden[0].name].shape[1]
+    total = ready.extents[0].total if ready.extents else None  # padded inside the graph
+    return total or feeds["input_ids"].shape[1]
 
 
 def _start(bundle: Bundle, inputs: Arrays) -> Arrays:
