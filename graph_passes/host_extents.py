@@ -31,8 +31,8 @@ class HostExtent:
 
         stay = min(l if l > 1 else max(ceil(l * total - slack), least), there)
 
-    The extent is the largest `stay`, or more, up to the tokens that this layer is fed: those of the
-    extent before, of the carry, of the inputs, or `total` where rows are padded in the graph.
+    The extent is the largest `stay`, or more unless `exact`, up to the tokens that this layer is
+    fed: those of the extent before, of the carry, of the inputs, or `total` where there is one.
 
     Attributes:
         name: Of the input.
@@ -41,6 +41,7 @@ class HostExtent:
         slack: What a share may be above a whole number.
         least: Tokens that a share leaves at least.
         total: Tokens of every row; None is the sum of its mask.
+        exact: Whether it may not be more: padding in the graph would be read as tokens.
     """
 
     name: str
@@ -49,14 +50,7 @@ class HostExtent:
     slack: float
     least: int
     total: int | None
-
-
-@dataclass(frozen=True)
-class _Found:
-    """A node whose output is an extent, and what it computes."""
-
-    node: ir.Node
-    extent: HostExtent | None  # None: whether any row loses a token
+    exact: bool = False
 
 
 def take_extents(model: ir.Model) -> list[HostExtent]:
@@ -156,6 +150,7 @@ def _extent(node: ir.Node, name: str) -> HostExtent | None:
         slack=float(numbers[2]),
         least=int(least),
         total=None if total is None else int(total),
+        exact=total is not None,
     )
 
 

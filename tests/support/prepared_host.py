@@ -135,7 +135,7 @@ def run_prepared(
         width = _width(ready, feeds)
         for extent in ready.extents:
             longest = count_tokens(extent, knobs, now[MASK])
-            width = min(-(-longest // bucket) * bucket, width)
+            width = longest if extent.exact else min(-(-longest // bucket) * bucket, width)
             feeds[extent.name] = np.array(width)
         out = run(ready.model, [port.name for port in ready.outputs])(feeds)
         trace.outputs.append(out)
