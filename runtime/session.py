@@ -117,6 +117,8 @@ class Session:
         )
         if not dependent_rows:
             self._require_independent_rows()
+        self._chains = Chains(opened, self._engine)
+        self.mode = self._chains.mode
         self._split = partial(
             split_batch,
             padding_free=manifest.padding_free,
@@ -124,8 +126,6 @@ class Session:
             shortest=manifest.limits.min_length,
             limits=self._engine.limits,
         )
-        self._chains = Chains(opened, self._engine)
-        self.mode = self._chains.mode
         self._layout = Layout(manifest)
         self._calls = Calls()
 
