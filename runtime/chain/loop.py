@@ -177,11 +177,12 @@ class Chain:
             axis = self._sequence[name]
             # A segment that drops tokens leaves tensors of another length; they are no longer
             # column by column what the mask describes.
-            trims = axis is not None and value.shape[axis] == length
+            if axis is not None and value.shape[axis] != length:
+                axis = None
             if not isinstance(value, np.ndarray):
-                narrowed[name] = value.narrowed(keep, wanted if trims else None)
+                narrowed[name] = value.narrowed(keep, None if axis is None else wanted)
                 continue
-            if trims:
+            if axis is not None:
                 value = value[(slice(None),) * axis + (slice(wanted),)]
             narrowed[name] = np.ascontiguousarray(value[keep])
         return narrowed
