@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy import ndarray
@@ -194,3 +194,17 @@ class Engine(Protocol):
 
     def options(self) -> Any:
         """Options of one call, with an attribute `terminate` that stops it when set to True."""
+
+
+@runtime_checkable
+class CompiledEngine(Protocol):
+    """What an engine says beside `Engine` if it runs plans that were compiled for this device.
+
+    Attributes:
+        compute: Precision that the plans compute in: "fp32", "fp16" or "bf16".
+    """
+
+    compute: str
+
+    def keep_rows(self, difference: float) -> None:
+        """Remember, beside the plans, how far apart rows alone and in batches were measured."""

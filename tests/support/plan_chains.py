@@ -76,7 +76,9 @@ def profile(prepared: Prepared, largest: Mapping[str, int] = LARGEST) -> Profile
         )
 
     return {
-        port.name: Range(extents(port.axes, True), extents(port.axes, False), extents(port.axes, False))
+        port.name: Range(
+            extents(port.axes, True), extents(port.axes, False), extents(port.axes, False)
+        )
         for port in prepared.inputs
         if port.role != "extent"
     }
@@ -108,9 +110,7 @@ class NumpyPlans:
     def load(self, *_: object) -> Any:
         raise AssertionError("plans are chained")
 
-    def join(
-        self, manifest: Manifest, files: Iterable[bytes], weights: bytes | None
-    ) -> PlanChain:
+    def join(self, manifest: Manifest, files: Iterable[bytes], weights: bytes | None) -> PlanChain:
         prepared = prepared_segments(manifest, [*files], weights, self.compute)
         self.plans = [NumpyPlan(item.model, self.device) for item in prepared]
         signatures = [signature(item) for item in prepared]

@@ -90,9 +90,7 @@ class PlanCall:
 class _Step:
     """A segment: what it reads from where, and what it leaves where."""
 
-    def __init__(
-        self, index: int, segment: Segment, signature: Signature, read: set[str]
-    ) -> None:
+    def __init__(self, index: int, segment: Segment, signature: Signature, read: set[str]) -> None:
         self.file = segment.file
         self._index = index
         self._signature = signature
@@ -151,9 +149,7 @@ class _Step:
         sent = lane.sent.upload(small, lane.stream)
         return feeds | {name: Feed(sent[name], array.shape) for name, array in small.items()}
 
-    def _kept(
-        self, tensors: Mapping[str, Any], knobs: Mapping[str, ndarray]
-    ) -> dict[str, ndarray]:
+    def _kept(self, tensors: Mapping[str, Any], knobs: Mapping[str, ndarray]) -> dict[str, ndarray]:
         """Compute the extents that depend on the mask and on a knob."""
         if not self._signature.kept:
             return {}

@@ -11,9 +11,7 @@ from effbert.runtime.engines.protocol import UNLIMITED, ShapeLimits
 from effbert.runtime.errors import InputError
 
 
-def choose_profile(
-    name: str, profiles: Sequence[Profile], shapes: Mapping[str, Shape]
-) -> int:
+def choose_profile(name: str, profiles: Sequence[Profile], shapes: Mapping[str, Shape]) -> int:
     """Return the index of the profile that fits most tightly.
 
     Kernels are chosen for a profile's usual shapes and serve its largest ones, so the one whose
