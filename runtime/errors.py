@@ -35,6 +35,10 @@ class EffbertError(Exception):
     exit_code = 2
 
 
+class EffbertWarning(UserWarning):
+    """What a user should know, and can refuse with `strict`."""
+
+
 class BundleError(EffbertError):
     """A bundle that cannot be trusted or read."""
 

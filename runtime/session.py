@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,17 +13,17 @@ import numpy as np
 from effbert.runtime.bundle.folder import Bundle, open_bundle
 from effbert.runtime.bundle.manifest import Knob
 from effbert.runtime.chain.batches import by_length, run_halving, split_batch
-from effbert.runtime.chain.by_variant import Chains
 from effbert.runtime.chain.calls import Calls
 from effbert.runtime.chain.inputs import Batch, InputCheck
 from effbert.runtime.chain.knobs import Knobs, KnobValue
 from effbert.runtime.chain.results import ExitOutputs, Layout, Result
 from effbert.runtime.chain.stopping import Cancel, Deadline
-from effbert.runtime.engines.protocol import EngineSettings, Values
-from effbert.runtime.engines.row_independence import NONE, NOT_MEASURED, row_independence
-from effbert.runtime.engines.table import installed_engines, open_engine
+from effbert.runtime.engines.protocol import CompiledEngine, EngineSettings, Values
+from effbert.runtime.engines.row_independence import row_independence
+from effbert.runtime.engines.table import installed_engines
 from effbert.runtime.engines.threads import choose_threads
 from effbert.runtime.errors import InputError, NumericalError
+from effbert.runtime.opening import open_chains, require_independent_rows
 from effbert.runtime.texts.predictions import Prediction, make_predictions
 from effbert.runtime.texts.tokenization import Text, TextEncoder
 
@@ -62,6 +63,11 @@ class Session:
         dependent_rows: bool = False,
         special_tokens_in_text: bool = True,
         revision: str | None = None,
+        *,
+        device: str | None = None,
+        plans: str | os.PathLike[str] | None = None,
+        strict: bool = False,
+        fallback: str | None = None,
     ) -> None:
         """Open a bundle and load its segments, comparing each file with the manifest.
 
@@ -79,6 +85,11 @@ class Session:
                 any other characters.
             revision: Branch, tag or commit of a bundle on the hub; `bundle.origin` says which
                 commit was opened.
+            device: Where to compute, such as "cuda:1"; None is the engine's own choice.
+            plans: Folder of compiled plans, for engines that need them; None is the user's cache.
+            strict: Refuse what would only be warned of: rows that nobody measured, a fallback.
+            fallback: Engine that runs the bundle, with a warning, if `engine` cannot; None is an
+                error then.
 
         Raises:
             BundleError: The bundle is damaged, written by a newer version, or not on the hub.
@@ -107,16 +118,26 @@ class Session:
             max_batch_tokens,
             dependent_rows,
             special_tokens_in_text,
+            device=device,
+            plans=None if plans is None else os.fspath(plans),
+            strict=strict,
+            fallback=fallback,
         )
         self._knobs = Knobs(manifest, operating_point)
         self._check = InputCheck(manifest)
         self._encoder = TextEncoder(opened, special_tokens_in_text) if manifest.tokenizer else None
-        self.engine = engine or installed_engines()[0]
-        self._engine = open_engine(
-            self.engine, EngineSettings(self.threads.told, manifest.precision)
+        settings = EngineSettings(
+            self.threads.told,
+            manifest.precision,
+            device,
+            None if plans is None else Path(plans),
+            strict,
         )
+        name = engine or installed_engines()[0]
+        self.engine, self._engine, self._chains = open_chains(opened, name, settings, fallback)
         if not dependent_rows:
-            self._require_independent_rows()
+            require_independent_rows(self.engine, self._engine, settings)
+        self.mode = self._chains.mode
         self._split = partial(
             split_batch,
             padding_free=manifest.padding_free,
@@ -124,8 +145,6 @@ class Session:
             shortest=manifest.limits.min_length,
             limits=self._engine.limits,
         )
-        self._chains = Chains(opened, self._engine)
-        self.mode = self._chains.mode
         self._layout = Layout(manifest)
         self._calls = Calls()
 
@@ -229,6 +248,17 @@ class Session:
                     answers[index] = prediction
             return answers
 
+    @property
+    def row_independence(self) -> str:
+        """How much a row's answer depends on the rows beside it."""
+        measured = self._engine.measured_rows
+        return row_independence(self.engine, self.bundle.manifest.precision, measured)
+
+    @property
+    def compiled(self) -> CompiledEngine | None:
+        """The engine, if it runs compiled plans."""
+        return self._engine if isinstance(self._engine, CompiledEngine) else None
+
     def close(self) -> None:
         """Wait for the calls that are running, then free the segments; a second time is fine."""
         if self._calls.close():
@@ -242,21 +272,6 @@ class Session:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._reopen, ()
-
-    def _require_independent_rows(self) -> None:
-        precision = self.bundle.manifest.precision
-        found = row_independence(self.engine, precision, self._engine.measured_rows)
-        if found not in (NONE, NOT_MEASURED):
-            return
-        what = (
-            "a row's answer depends on the rows beside it"
-            if found == NONE
-            else "nobody has measured whether a row's answer depends on the rows beside it"
-        )
-        raise InputError(
-            f"With {self.engine} at {precision} {what}, and the chain changes those; choose "
-            "another engine, or pass dependent_rows=True."
-        )
 
     def _answer(
         self, batch: Batch, knobs: Values, deadline: Deadline, cancel: Cancel | None

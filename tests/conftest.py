@@ -9,6 +9,7 @@ import pytest
 import trace_cache
 
 if TYPE_CHECKING:
+    from effbert.runtime import Bundle
     from systems.case import Case, ExportedCase
 
 
@@ -62,3 +63,19 @@ def has_cuda() -> bool:
     import onnxruntime
 
     return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+
+
+@pytest.fixture(scope="session")
+def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bundle]:
+    """A name of `small_bundles.SMALL`, or of a case of the contract suite -> its bundle."""
+    from effbert.runtime import open_bundle
+    from small_bundles import export_small  # which imports torch
+
+    known: dict[str, Bundle] = {}
+
+    def find(name: str) -> Bundle:
+        if name not in known:
+            known[name] = open_bundle(export_small(name, tmp_path_factory.mktemp("small")))
+        return known[name]
+
+    return find

@@ -53,9 +53,24 @@ HOUSE: Mapping[str, Room] = {
         "runtime.errors runtime.bundle runtime.engines.protocol runtime.engines",
         f"{NUMPY} openvino",
     ),
+    "runtime.engines.plans": Room(
+        "runtime.errors runtime.bundle runtime.engines.protocol runtime.engines",
+        f"{NUMPY} cuda",
+    ),
+    "runtime.engines.tensorrt_rtx": Room(
+        "runtime.errors runtime.bundle runtime.engines.protocol runtime.engines "
+        "runtime.engines.plans",
+        f"{NUMPY} tensorrt_rtx",
+    ),
+    "runtime.engines.tensorrt": Room(
+        "runtime.errors runtime.bundle runtime.engines.protocol runtime.engines "
+        "runtime.engines.plans",
+        f"{NUMPY} tensorrt",
+    ),
     "runtime.chain": Room("runtime.errors runtime.bundle runtime.engines.protocol", NUMPY),
     "runtime.texts": Room("runtime.errors runtime.bundle runtime.chain", f"{NUMPY} tokenizers"),
-    "runtime.session": Room(BELOW_SESSION, NUMPY),
+    "runtime.opening": Room(BELOW_SESSION),
+    "runtime.session": Room(f"{BELOW_SESSION} runtime.opening", NUMPY),
     "runtime.plots": Room("runtime.errors", DRAWING),
     "runtime.console": Room("runtime.errors", "click rich"),
     "runtime.points": Room(f"{ON_SESSION} runtime.plots", NUMPY),

@@ -10,11 +10,11 @@ OFFERED = {
     "effbert.exporter": "ExportOptions export",
     "effbert.runtime": """
         ENGINES AgreementError Answer Bundle BundleError Cancel CancelledError CheckpointError
-        Classification EffbertError EncodedText Encoder EngineError Entity Exit ExportError
-        InputError IntegrityError Labelled ManifestError MissingDependencyError NumericalError
-        OutputExistsError ParityError PathError Prediction ResourceError Result RunError Session
-        Text TextEncoder TokenLabels TraceError UnsafeContentError VersionError by_length
-        open_bundle read_labelled read_texts record_segments
+        Classification EffbertError EffbertWarning EncodedText Encoder EngineError Entity Exit
+        ExportError InputError IntegrityError Labelled ManifestError MissingDependencyError
+        NumericalError OutputExistsError ParityError PathError Prediction ResourceError Result
+        RunError Session Text TextEncoder TokenLabels TraceError UnsafeContentError VersionError
+        by_length open_bundle read_labelled read_texts record_segments
     """,
 }
 

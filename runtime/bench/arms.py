@@ -1,15 +1,16 @@
-"""What is compared: every installed engine, at full depth and at each operating point."""
+"""What is compared: every engine that runs here, at full depth and at each operating point."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from effbert.runtime.bundle.folder import Bundle
 from effbert.runtime.bundle.manifest import Manifest, to_numbers
 from effbert.runtime.chain.knobs import KnobValue
-from effbert.runtime.engines.table import installed_engines
+from effbert.runtime.engines.table import ENGINES, installed_engines
+from effbert.runtime.errors import EngineError, MissingDependencyError, ResourceError
 from effbert.runtime.session import Session
 
 FULL = "full depth"
@@ -26,26 +27,51 @@ class Arm(NamedTuple):
     knobs: Knobs
 
 
+class Arms(NamedTuple):
+    """What is compared, and the engines that cannot be, with the reason."""
+
+    arms: list[Arm]
+    skipped: dict[str, str]
+
+
 @contextmanager
 def open_arms(
-    bundle: Bundle, threads: int | None, points: Mapping[str, Knobs]
-) -> Iterator[list[Arm]]:
-    """Open the bundle with every installed engine, and close all at the end.
+    bundle: Bundle,
+    threads: int | None,
+    points: Mapping[str, Knobs],
+    where: Mapping[str, Any] | None = None,
+) -> Iterator[Arms]:
+    """Open the bundle with every engine that runs here, and close all at the end.
+
+    Args:
+        bundle: The open bundle.
+        threads: Threads of each engine on the CPU.
+        points: Name of an operating point -> its knob values.
+        where: What `Session` is told of devices and plans, for engines that need them.
 
     Raises:
         MissingDependencyError: No engine is installed.
         EngineError, ResourceError: A segment cannot be loaded.
     """
+    skipped = {}
     with ExitStack() as stack:
         sessions = {
             name: stack.enter_context(Session(bundle, name, threads=threads, dependent_rows=True))
             for name in installed_engines()
         }
-        yield [
+        for name in (name for name, entry in ENGINES.items() if entry.on_request):
+            try:
+                session = Session(bundle, name, dependent_rows=True, **(where or {}))
+            except (MissingDependencyError, EngineError, ResourceError) as error:
+                skipped[name] = str(error)
+            else:
+                sessions[name] = stack.enter_context(session)
+        arms = [
             Arm(engine, point, session, knobs)
             for engine, session in sessions.items()
             for point, knobs in points.items()
         ]
+        yield Arms(arms, skipped)
 
 
 def full_depth(manifest: Manifest) -> dict[str, Knobs]:

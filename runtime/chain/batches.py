@@ -46,13 +46,14 @@ def split_batch(
             f"Input '{IDS}': got {length} tokens a row, this engine was prepared for up to "
             f"{limits.length}; prepare it for longer rows, or choose another engine."
         )
-    most = rows if limits.rows is None else limits.rows
     if not padding_free:
-        return _split(batch, _equal_lengths(tensors[MASK], shortest), max_tokens, most)
+        return _split(batch, _equal_lengths(tensors[MASK], shortest), max_tokens, limits)
     every = _indices(rows)
-    if 0 < rows * length <= max_tokens and rows <= most:
+    if 0 < rows * length <= max_tokens and (
+        limits is UNLIMITED or rows <= (limits.rows_of(length) or rows)
+    ):
         return [(every, tensors)]
-    return _split(batch, [(every, length)], max_tokens, most)
+    return _split(batch, [(every, length)], max_tokens, limits)
 
 
 @lru_cache(maxsize=8)  # so that a row alone, over and over, does without numpy's machinery
@@ -63,10 +64,10 @@ def _indices(rows: int) -> np.ndarray:
 
 
 def _split(
-    batch: Batch, groups: Iterable[tuple[np.ndarray, int]], max_tokens: int, most: int
+    batch: Batch, groups: Iterable[tuple[np.ndarray, int]], max_tokens: int, limits: ShapeLimits
 ) -> Iterator[tuple[np.ndarray, Tensors]]:
     for members, length in groups:
-        size = max(1, min(max_tokens // length, most))
+        size = max(1, min(max_tokens // length, limits.rows_of(length) or batch.rows))
         for start in range(0, len(members), size):
             rows = members[start : start + size]
             if len(rows) == batch.rows and length == batch.length:

@@ -13,7 +13,7 @@ from effbert.runtime.bundle.names import WEIGHTS_NAME
 from effbert.runtime.bundle.variants import knob_combinations, selectors, spell, split_variants
 from effbert.runtime.chain.loop import Chain
 from effbert.runtime.chain.one_by_one import OneByOne
-from effbert.runtime.engines.protocol import CannotJoinError, Engine, Values
+from effbert.runtime.engines.protocol import CannotJoinError, Engine, RunnableChain, Values
 from effbert.runtime.errors import InputError
 
 
@@ -82,13 +82,15 @@ class Chains:
         read = self._bundle.read
         weights = read(WEIGHTS_NAME) if WEIGHTS_NAME in manifest.files else None
         names = [segment.file for segment in manifest.segments]
-        if len(names) == 1:
+        chain: RunnableChain
+        if len(names) == 1 and not self._engine.chains:
             reason = "there is one segment"
         else:
             try:
-                joined = self._engine.join(manifest, map(read, names), weights)
-                return Chain(manifest, joined), Mode(True, "all segments are one graph")
+                chain = self._engine.join(manifest, map(read, names), weights)
+                return Chain(manifest, chain), Mode(chain.joined, chain.reason)
             except CannotJoinError as error:
                 reason = str(error)
         runnables = [self._engine.load(name, read(name), weights) for name in names]
-        return Chain(manifest, OneByOne(manifest, runnables)), Mode(False, reason)
+        chain = OneByOne(manifest, runnables, reason)
+        return Chain(manifest, chain), Mode(chain.joined, chain.reason)

@@ -5,7 +5,7 @@ This file is the meaning of a bundle; `docs/bundle.md` says the same in words.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,9 @@ import numpy as np
 from effbert.runtime.bundle.manifest import Manifest
 from effbert.runtime.bundle.names import MASK
 from effbert.runtime.chain.results import ExitOutputs, Result
-from effbert.runtime.chain.step import Step, Tensors, sequence_axis
+from effbert.runtime.chain.step import Outputs, Step, Tensors, sequence_axis
 from effbert.runtime.chain.stopping import Cancel, Deadline
-from effbert.runtime.engines.protocol import RunnableChain, Values
+from effbert.runtime.engines.protocol import ChainCall, RunnableChain, Values
 from effbert.runtime.errors import NumericalError
 
 
@@ -70,6 +70,7 @@ class Chain:
             NumericalError: A row leaves with an answer that is not finite; names the first exit
                 with such answers.
         """
+        call = self._begin()
         try:
             tensors = self._start(inputs)
             if self._trim_first and not any(inputs[MASK][:, -1].tolist()):
@@ -79,7 +80,7 @@ class Chain:
                 if cancel is not None:
                     cancel.check()
                 most = end - index if deadline.never else 1
-                step, out = self._advance(index, most, tensors, knobs, options)
+                step, out = self._advance(call, index, most, tensors, knobs, options)
                 done = out["exit"]
                 leaving = done.tolist()  # a list: numpy's machinery costs more than these few flags
                 index = step.index + 1
@@ -97,9 +98,12 @@ class Chain:
                     rows = rows[~done]
                     tensors = self._narrowed(tensors, ~done, step.later)
         except NumericalError:
+            call.end()
             for _ in self._every_step(inputs, rows, knobs):
                 pass
             raise
+        finally:
+            call.end()
 
     def run_all(
         self, inputs: Tensors, rows: np.ndarray, knobs: Values, outputs: ExitOutputs
@@ -112,29 +116,43 @@ class Chain:
         """Free the segments."""
         self._segments = None
 
+    def _begin(self) -> ChainCall:
+        assert self._segments is not None
+        return self._segments.begin()
+
     def _every_step(
         self, inputs: Tensors, rows: np.ndarray, knobs: Values
-    ) -> Iterator[tuple[Step, Tensors]]:
+    ) -> Iterator[tuple[Step, Outputs]]:
         """Run one segment after the other, and yield what it made, which is finite."""
-        tensors = self._start(inputs)
-        for index in range(len(self.steps)):
-            step, out = self._advance(index, 1, tensors, knobs, None)
-            step.check_finite(out, tensors[MASK], rows)
-            yield step, out
+        call = self._begin()
+        try:
+            tensors = self._start(inputs)
+            for index in range(len(self.steps)):
+                step, out = self._advance(call, index, 1, tensors, knobs, None)
+                step.check_finite(out, tensors[MASK], rows)
+                yield step, out
+        finally:
+            call.end()
 
     def _advance(
-        self, index: int, most: int, tensors: Tensors, knobs: Values, options: Any
-    ) -> tuple[Step, Tensors]:
+        self,
+        call: ChainCall,
+        index: int,
+        most: int,
+        tensors: dict[str, Any],
+        knobs: Values,
+        options: Any,
+    ) -> tuple[Step, Outputs]:
         """Run segments from this index on and move their carries into `tensors`."""
-        assert self._segments is not None
-        index, out, carried = self._segments.run(index, most, tensors, knobs, options)
+        index, out, carried = call.run(index, most, tensors, knobs, options)
         step = self.steps[index]
         if carried:
             tensors |= {name: carried[name] for name in carried.keys() & step.later}
         return step, out
 
-    def _start(self, inputs: Tensors) -> Tensors:
-        tensors = dict(inputs)
+    def _start(self, inputs: Tensors) -> dict[str, Any]:
+        """Collect what the first segment may read; carries that stay on a device come later."""
+        tensors: dict[str, Any] = dict(inputs)
         if not self._states:
             return tensors
         rows, length = inputs[MASK].shape
@@ -144,7 +162,9 @@ class Chain:
             tensors[state.name] = np.full(shape, float(state.initial)).astype(state.dtype)
         return tensors
 
-    def _narrowed(self, tensors: Tensors, keep: np.ndarray | slice, names: set[str]) -> Tensors:
+    def _narrowed(
+        self, tensors: Mapping[str, Any], keep: np.ndarray | slice, names: set[str]
+    ) -> dict[str, Any]:
         """Keep some rows of the named tensors, and drop columns that are padding in all of them."""
         mask = tensors[MASK][keep]
         length = wanted = mask.shape[1]
@@ -157,7 +177,12 @@ class Chain:
             axis = self._sequence[name]
             # A segment that drops tokens leaves tensors of another length; they are no longer
             # column by column what the mask describes.
-            if axis is not None and value.shape[axis] == length:
+            if axis is not None and value.shape[axis] != length:
+                axis = None
+            if not isinstance(value, np.ndarray):
+                narrowed[name] = value.narrowed(keep, None if axis is None else wanted)
+                continue
+            if axis is not None:
                 value = value[(slice(None),) * axis + (slice(wanted),)]
             narrowed[name] = np.ascontiguousarray(value[keep])
         return narrowed

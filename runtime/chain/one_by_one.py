@@ -14,12 +14,22 @@ from effbert.runtime.engines.protocol import Runnable, Values
 class OneByOne:
     """A `RunnableChain` of loaded segments; every run is that of one."""
 
-    def __init__(self, manifest: Manifest, runnables: Sequence[Runnable]) -> None:
+    joined = False
+
+    def __init__(self, manifest: Manifest, runnables: Sequence[Runnable], reason: str = "") -> None:
+        self.reason = reason
         knobs = {knob.name for knob in manifest.knobs}
         self._steps = [
             _Step(runnable, segment, knobs)
             for runnable, segment in zip(runnables, manifest.segments, strict=True)
         ]
+
+    def begin(self) -> OneByOne:
+        """Return the chain itself: calls share nothing."""
+        return self
+
+    def end(self) -> None:
+        """Do nothing: the arrays that a call made belong to it."""
 
     def run(
         self,

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from effbert.runtime.bundle.manifest import Axis, Manifest
-from effbert.runtime.chain.step import Step
+from effbert.runtime.chain.step import Outputs, Step
 from effbert.runtime.errors import InputError
 
 
@@ -71,7 +71,7 @@ class Result:
             raise InputError(f"This bundle has no logits; its outputs are {list(self.outputs)}.")
         return self.outputs["logits"]
 
-    def put(self, rows: np.ndarray, step: Step, out: dict[str, np.ndarray]) -> None:
+    def put(self, rows: np.ndarray, step: Step, out: Outputs) -> None:
         """Store the answers of the rows that leave at an exit."""
         if len(rows) == self._shape[0] and not self._layout.has_sequence:
             self._keep_all(step, out)
@@ -87,7 +87,7 @@ class Result:
             self.exit_layer[rows] = step.layer
         self.signal[rows] = out["signal"]
 
-    def _keep_all(self, step: Step, out: dict[str, np.ndarray]) -> None:
+    def _keep_all(self, step: Step, out: Outputs) -> None:
         """Take the arrays of an exit at which all rows stop together, as they are."""
         self.outputs = {name: out[name] for name in self._layout.axes}
         self.signal = out["signal"]
@@ -118,7 +118,7 @@ class ExitOutputs:
             if item.name in manifest.outputs
         }
 
-    def put(self, rows: np.ndarray, step: Step, out: dict[str, np.ndarray]) -> None:
+    def put(self, rows: np.ndarray, step: Step, out: Outputs) -> None:
         """Store the answers of one exit."""
         for name, target in self.outputs.items():
             _store(target[step.index], rows, out[name])

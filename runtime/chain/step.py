@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from effbert.runtime.chain.inputs import FEW
 from effbert.runtime.errors import NumericalError
 
 Tensors = dict[str, np.ndarray]
+Outputs = Mapping[str, np.ndarray]
 
 
 class Step:
@@ -31,11 +33,11 @@ class Step:
         kept = (*manifest.outputs, "signal", "exit_layer")
         self._kept = [item.name for item in segment.outputs if item.name in kept]
 
-    def of_rows(self, out: Tensors, chosen: np.ndarray) -> Tensors:
+    def of_rows(self, out: Outputs, chosen: np.ndarray) -> Tensors:
         """Take what is kept of some rows when they leave."""
         return {name: out[name][chosen] for name in self._kept}
 
-    def check_finite(self, out: Tensors, mask: np.ndarray, rows: np.ndarray) -> None:
+    def check_finite(self, out: Outputs, mask: np.ndarray, rows: np.ndarray) -> None:
         """Raise NumericalError if an answer of a row holds NaN or infinity (padding aside)."""
         for name, has_sequence in self._answers:
             if _sums_to_a_number(out[name]):

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from effbert.runtime.bundle.folder import Bundle, open_bundle
-from effbert.runtime.bundle.manifest import Golden, Manifest
+from effbert.runtime.bundle.manifest import Golden
 from effbert.runtime.bundle.variants import split_variants
+from effbert.runtime.checks.rows_apart import rows_apart
 from effbert.runtime.engines.row_independence import DIFFERENCES
-from effbert.runtime.engines.table import installed_engines
+from effbert.runtime.engines.table import ENGINES, installed_engines
 from effbert.runtime.errors import IntegrityError, MissingDependencyError
 from effbert.runtime.session import Session
 from effbert.runtime.texts.tokenization import TextEncoder
 
 TOLERANCE = 1e-4
 LOWERED = 0.5  # of a precision below float32 that was not verified
+NARROW = {"fp16": 1e-2, "bf16": 1e-1}  # plans that compute in 16 bits, also as a share
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class Validation:
         max_abs_diff: Worst difference between a golden and a computed output, None without rows.
         nodes: Graph nodes inspected, None unless deep.
         engine: What computed the golden rows, None without rows.
+        rows_apart: Largest difference between a row alone and in a batch, None unless it was
+            measured now.
     """
 
     files: int
@@ -42,6 +48,7 @@ class Validation:
     max_abs_diff: float | None
     nodes: int | None
     engine: str | None
+    rows_apart: float | None = None
 
 
 def validate(
@@ -51,6 +58,7 @@ def validate(
     replay: bool = True,
     engine: str | None = None,
     revision: str | None = None,
+    where: Mapping[str, Any] | None = None,
 ) -> Validation:
     """Check a bundle completely.
 
@@ -60,6 +68,7 @@ def validate(
         replay: Also tokenize the golden texts and compute the golden rows again.
         engine: What computes the golden rows; None is the first engine that is installed.
         revision: Branch, tag or commit of a bundle on the hub.
+        where: What `Session` is told of devices and plans, for engines that need them.
 
     Raises:
         BundleError: The first thing that is wrong.
@@ -71,15 +80,17 @@ def validate(
     texts = _replay_texts(bundle) if replay else 0
     variants = [Bundle(bundle.path, one) for one in split_variants(bundle.manifest) if one.golden]
     name = (engine or installed_engines()[0]) if replay and variants else None
-    differences = [_replay_rows(variant, name) for variant in variants] if name else []
+    replayed = [_replay_rows(variant, name, where or {}) for variant in variants] if name else []
+    apart = [found.apart for found in replayed if found.apart is not None]
     return Validation(
         files=len(bundle.manifest.files),
         bytes=size,
         rows=sum(len(variant.manifest.golden) for variant in variants) if replay else 0,
         texts=texts,
-        max_abs_diff=max(differences, default=None),
+        max_abs_diff=max((found.difference for found in replayed), default=None),
         nodes=nodes,
         engine=name,
+        rows_apart=max(apart, default=None),
     )
 
 
@@ -124,10 +135,18 @@ def _replay_texts(bundle: Bundle) -> int:
     return len(rows)
 
 
-def _replay_rows(bundle: Bundle, engine: str) -> float:
-    absolute, relative = _tolerance(bundle.manifest, engine)
+class _Replayed(NamedTuple):
+    """The worst difference to golden outputs, and between a row alone and in a batch."""
+
+    difference: float
+    apart: float | None
+
+
+def _replay_rows(bundle: Bundle, engine: str, where: Mapping[str, Any]) -> _Replayed:
     worst = 0.0
-    with Session(bundle, engine) as session:
+    to_measure = ENGINES[engine].on_request if engine in ENGINES else False
+    with Session(bundle, engine, dependent_rows=to_measure, **where) as session:
+        absolute, relative = _tolerance(session)
         for k, row in enumerate(bundle.manifest.golden):
             found = session.run_exits(_inputs(row))
             for name, values in row.outputs.items():
@@ -138,30 +157,39 @@ def _replay_rows(bundle: Bundle, engine: str) -> float:
                 wrong = np.flatnonzero(~near.reshape(len(near), -1).all(axis=1))
                 if wrong.size:
                     share = f" and {relative:g} of it" if relative else ""
-                    where = f"exit {wrong[0]} ({session.exits[wrong[0]].file})"
+                    at = f"exit {wrong[0]} ({session.exits[wrong[0]].file})"
                     raise IntegrityError(
-                        f"Golden row {k}: {name} of {where} differs by "
+                        f"Golden row {k}: {name} of {at} differs by "
                         f"{by_exit[wrong[0]]:.2g} from the value at export (allowed "
                         f"{absolute:.0e}{share}); graphs and manifest do not belong together, or "
                         "the engine computes wrongly."
                     )
                 worst = max(worst, float(by_exit.max()))
-    return worst
+        if session.compiled is None:
+            return _Replayed(worst, None)
+        apart = rows_apart(session)
+        session.compiled.keep_rows(apart)
+        return _Replayed(worst, apart)
 
 
-def _tolerance(manifest: Manifest, engine: str) -> tuple[float, float]:
+def _tolerance(session: Session) -> tuple[float, float]:
     """How far a golden row may be off, and by which share of a number on top of that.
 
     That is rounding, of float32 or of the bundle's own precision; float32's follows the scale of
     the answers, and so does what the export allowed.
 
-    An engine whose rounding depends on the batch rounds otherwise than the one at export, too.
+    An engine whose rounding depends on the batch rounds otherwise than the one at export, too. So
+    does one whose plans compute in 16 bits.
     """
+    manifest, engine = session.bundle.manifest, session.engine
     parity = manifest.parity
+    compute = None if session.compiled is None else session.compiled.compute
+    narrow = NARROW.get(compute or "", 0.0)
     if manifest.precision == "fp32":
-        return (parity.atol or TOLERANCE) if parity else TOLERANCE, TOLERANCE
+        own = (parity.atol or TOLERANCE) if parity else TOLERANCE
+        return max(own, narrow), max(TOLERANCE, narrow)
     own = max(map(float, parity.max_abs_diff), default=LOWERED) if parity else LOWERED
-    return max(own, DIFFERENCES.get((engine, manifest.precision), 0.0)), 0.0
+    return max(own, DIFFERENCES.get((engine, manifest.precision), 0.0), narrow), narrow
 
 
 def _inputs(row: Golden) -> dict[str, np.ndarray]:

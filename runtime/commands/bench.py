@@ -17,7 +17,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from effbert.runtime.bundle.folder import open_bundle
-from effbert.runtime.commands.shared_options import json_option, revision_option, threads_option
+from effbert.runtime.commands.shared_options import (
+    device_options,
+    json_option,
+    revision_option,
+    threads_option,
+)
 from effbert.runtime.console.groups import Reporting
 from effbert.runtime.console.parameters import NumberList
 from effbert.runtime.console.tables import print_table
@@ -63,6 +68,7 @@ Examples:
     "of lengths as sentences have them.",
 )
 @threads_option
+@device_options
 @click.option(
     "--rounds",
     type=click.IntRange(1, 1000),
@@ -82,8 +88,9 @@ def bench(
     rounds: int,
     plot: Path | None,
     as_json: bool,
+    **where: Any,
 ) -> None:
-    """Measure how fast BUNDLE answers with every installed engine.
+    """Measure how fast BUNDLE answers with every engine that can run it here.
 
     Random token ids run to the last exit. With --data, every operating point is measured too, on
     texts in the order of the file; tokenizing is not counted. The arms take turns, and ratios
@@ -106,7 +113,7 @@ def bench(
     results: list[Measured] = []
     chosen = choose_threads(threads)
     progress = _progress(workloads, quiet=as_json)
-    with open_arms(opened, threads, points) as arms, progress as steps:
+    with open_arms(opened, threads, points, where) as (arms, skipped), progress as steps:
         modes = {arm.engine: str(arm.session.mode) for arm in arms}
         for workload in steps:
             results += measure(arms, workload, rounds)
@@ -115,12 +122,18 @@ def bench(
 
         draw_times(results, plot)
     if as_json:
-        found = {"modes": modes, "results": [result._asdict() for result in results]}
+        found = {
+            "modes": modes,
+            "skipped": skipped,
+            "results": [result._asdict() for result in results],
+        }
         click.echo(json.dumps(_facts(chosen) | found))
     else:
         _print(results)
         rows = [(engine, mode, chosen) for engine, mode in modes.items()]
         print_table("How the segments run", ("engine", "mode", "threads"), rows)
+        if skipped:
+            print_table("Not measured", ("engine", "reason"), [*skipped.items()])
 
 
 def _progress(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -12,7 +13,7 @@ from effbert.runtime.bundle.folder import Bundle, open_bundle
 from effbert.runtime.bundle.manifest import Manifest
 from effbert.runtime.bundle.parity_text import spell_agreement
 from effbert.runtime.bundle.variants import knob_combinations, spell, split_variants
-from effbert.runtime.commands.shared_options import json_option, revision_option
+from effbert.runtime.commands.shared_options import device_options, json_option, revision_option
 from effbert.runtime.console.groups import Reporting
 from effbert.runtime.console.tables import amount, print_table
 from effbert.runtime.engines.row_independence import row_independence
@@ -38,8 +39,11 @@ Examples:
     type=click.Choice([*ENGINES]),
     help="Open the segments with this engine too, and tell how it runs them.",
 )
+@device_options
 @json_option()
-def inspect(bundle: str, revision: str | None, engine: str | None, as_json: bool) -> None:
+def inspect(
+    bundle: str, revision: str | None, engine: str | None, as_json: bool, **where: Any
+) -> None:
     """Show what is in a BUNDLE: source, exits, knobs, operating points, parity.
 
     Everything comes from the manifest; with --engine the segments are opened too, and the line
@@ -50,7 +54,7 @@ def inspect(bundle: str, revision: str | None, engine: str | None, as_json: bool
     summary = summarize(opened) | {
         "hub": opened.origin,
         "engine": engine,
-        "mode": _mode(opened, engine),
+        "mode": _mode(opened, engine, where),
         "threads": threads.number,
         "threads_reason": threads.reason,
     }
@@ -97,13 +101,13 @@ def inspect(bundle: str, revision: str | None, engine: str | None, as_json: bool
     )
 
 
-def _mode(bundle: Bundle, engine: str | None) -> dict[str, Any] | None:
+def _mode(bundle: Bundle, engine: str | None, where: Mapping[str, Any]) -> dict[str, Any] | None:
     """How an engine runs the segments; opens them."""
     if engine is None:
         return None
     from effbert.runtime.session import Session
 
-    with Session(bundle, engine) as session:
+    with Session(bundle, engine, **where) as session:
         return session.mode._asdict()
 
 

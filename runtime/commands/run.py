@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from effbert.runtime.commands.shared_options import (
+    device_options,
     engine_option,
+    fallback_option,
     json_option,
     revision_option,
     threads_option,
@@ -54,6 +56,8 @@ Examples:
 @click.option("--operating-point", metavar="NAME", help="Knob values to start from.")
 @revision_option
 @engine_option
+@device_options
+@fallback_option
 @threads_option
 @click.option(
     "--special-tokens-in-text/--no-special-tokens-in-text",
@@ -75,6 +79,7 @@ def run(
     special_tokens_in_text: bool,
     deadline_ms: float | None,
     as_json: bool,
+    **where: Any,
 ) -> None:
     """Answer texts with BUNDLE.
 
@@ -94,6 +99,7 @@ def run(
         operating_point,
         special_tokens_in_text=special_tokens_in_text,
         revision=revision,
+        **where,
     )
     with opened as session:
         answers = session(given, knobs=dict(knobs), deadline_ms=deadline_ms)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -12,6 +13,7 @@ from effbert.runtime.engines.row_independence import spell_rows
 from effbert.runtime.engines.table import ENGINES
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
 CHOICES = ", ".join(f"{name} (rows {spell_rows(name)})" for name in ENGINES)
 
 
@@ -25,7 +27,41 @@ def engine_option(command: Command) -> Command:
     return _option(
         "--engine",
         type=click.Choice([*ENGINES]),
-        help=f"What runs the segments: {CHOICES}. The default is the first that is installed.",
+        help=f"What runs the segments: {CHOICES}. The default is the first that is installed and "
+        "needs neither plans nor a GPU.",
+    )(command)
+
+
+def device_options(command: Command) -> Command:
+    """Add `--plans`, `--device` and `--strict`, for engines on a GPU.
+
+    The command passes them on to `Session`, which has arguments of the same names.
+    """
+    options = (
+        _option(
+            "--plans",
+            type=click.Path(path_type=Path),
+            metavar="DIR",
+            help="Where effbert compile wrote the plans; left out: the user's cache.",
+        ),
+        _option("--device", metavar="NAME", help="Where to compute, such as cuda:1."),
+        _option(
+            "--strict",
+            is_flag=True,
+            help="Refuse what would only be warned of: rows that nobody measured, a fallback.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def fallback_option(command: Command) -> Command:
+    """Add `--fallback`, the engine that stands in."""
+    return _option(
+        "--fallback",
+        type=click.Choice([*ENGINES]),
+        help="What runs the segments, with a warning, if the engine cannot.",
     )(command)
 
 

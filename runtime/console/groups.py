@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 import click
 
 from effbert.runtime.console.tables import printable
-from effbert.runtime.errors import EffbertError
+from effbert.runtime.errors import EffbertError, EffbertWarning
 
 
 class CommandError(click.ClickException):
@@ -21,14 +22,29 @@ class CommandError(click.ClickException):
 
 
 class Reporting(click.Command):
-    """A command or group that may raise `EffbertError`."""
+    """A command or group that may raise `EffbertError`, and warn."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; an `EffbertError` becomes a sentence and an exit code."""
-        try:
-            return super().invoke(ctx)
-        except EffbertError as error:
-            raise CommandError(error) from error
+        """Run the command; an `EffbertError` becomes a sentence and an exit code.
+
+        Warnings of ours are sentences on stderr, without the line of the source that they have in
+        a program.
+        """
+        with warnings.catch_warnings():
+            warnings.filterwarnings("always", category=EffbertWarning)
+            usual = warnings.showwarning
+
+            def show(message: Warning | str, *others: Any, **more: Any) -> None:
+                if isinstance(message, EffbertWarning):
+                    click.echo(f"Warning: {printable(message)}", err=True)
+                else:
+                    usual(message, *others, **more)
+
+            warnings.showwarning = show
+            try:
+                return super().invoke(ctx)
+            except EffbertError as error:
+                raise CommandError(error) from error
 
 
 class GroupedCommand(Reporting):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy import ndarray
@@ -60,10 +60,18 @@ class EngineSettings:
 
 
 class ShapeLimits(NamedTuple):
-    """The largest call that an engine takes: larger batches are split, longer rows refused."""
+    """The largest call that an engine takes: larger batches are split, longer rows refused.
+
+    `steps` says more where it depends on the length: (length, rows), shorter lengths first.
+    """
 
     rows: int | None = None
     length: int | None = None
+    steps: tuple[tuple[int, int], ...] = ()
+
+    def rows_of(self, length: int) -> int | None:
+        """Return how many rows of this length a call may have; None is any number."""
+        return next((rows for longest, rows in self.steps if length <= longest), self.rows)
 
 
 UNLIMITED = ShapeLimits()
@@ -80,43 +88,85 @@ class Runnable(Protocol):
         """Compute the outputs; `options` is what `Engine.options` gave."""
 
 
-class RunnableChain(Protocol):
-    """All segments of a bundle, loaded. `run` may be called from many threads at the same time."""
+class Resident(Protocol):
+    """A carry that stays where the engine computes; the host only says what of it goes on."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of what goes on."""
+
+    def narrowed(self, rows: ndarray | slice, columns: int | None) -> Resident:
+        """Choose some rows of it, and its first columns; nothing is copied.
+
+        Args:
+            rows: What numpy takes as an index of axis 0.
+            columns: How many; None if its columns are not those of the mask.
+        """
+
+
+Carry = ndarray | Resident
+
+
+class ChainCall(Protocol):
+    """One call's hold on a chain: what it made stays valid until the call ends."""
 
     def run(
         self,
         first: int,
         most: int,
-        tensors: Mapping[str, ndarray],
+        tensors: Mapping[str, Any],
         knobs: Values,
         options: Any = None,
-    ) -> tuple[int, dict[str, ndarray], dict[str, ndarray]]:
+    ) -> tuple[int, Mapping[str, ndarray], Mapping[str, Carry]]:
         """Run the segment at `first`, and may go on while no row leaves.
 
         Args:
             first: Index of a segment.
             most: How many segments may run.
-            tensors: Inputs, states and carries by name.
+            tensors: Inputs, states and carries by name; carries as an earlier `run` of this call
+                made them, narrowed.
             knobs: Of all segments.
             options: What `Engine.options` gave.
 
         Returns:
             The index of the last segment that ran, its outputs by name, and the carries that were
             replaced by the names that segments read, for rows that go on. The segments before it
-            let no row leave.
+            let no row leave. Outputs may be fetched when they are looked at, which must be before
+            the next `run`.
         """
+
+    def end(self) -> None:
+        """Give back what the call holds; a second time is fine."""
+
+
+class RunnableChain(Protocol):
+    """All segments of a bundle, loaded. Many threads may have calls at the same time.
+
+    Attributes:
+        joined: Whether they are one graph.
+        reason: Why, or why not.
+    """
+
+    joined: bool
+    reason: str
+
+    def begin(self) -> ChainCall:
+        """Begin a call; what needs no hold of its own returns itself."""
 
 
 class Engine(Protocol):
     """What a session needs of an engine; errors are EngineError and ResourceError.
 
     Attributes:
-        limits: The largest call it takes.
+        limits: The largest call it takes; known once the segments are there.
+        chains: Whether it wants to chain the segments itself, a single one too: only `join` is
+            called then.
         measured_rows: Largest difference of a logit between a row alone and in a batch, where it
             was measured on this very device; None where the table of `row_independence` says it.
     """
 
     limits: ShapeLimits
+    chains: bool
     measured_rows: float | None
 
     def __init__(self, settings: EngineSettings) -> None: ...
@@ -144,3 +194,17 @@ class Engine(Protocol):
 
     def options(self) -> Any:
         """Options of one call, with an attribute `terminate` that stops it when set to True."""
+
+
+@runtime_checkable
+class CompiledEngine(Protocol):
+    """What an engine says beside `Engine` if it runs plans that were compiled for this device.
+
+    Attributes:
+        compute: Precision that the plans compute in: "fp32", "fp16" or "bf16".
+    """
+
+    compute: str
+
+    def keep_rows(self, difference: float) -> None:
+        """Remember, beside the plans, how far apart rows alone and in batches were measured."""

@@ -31,6 +31,8 @@ def spell_rows(engine: str) -> str:
     for known, precision in DIFFERENCES:
         if known == engine:
             by_degree.setdefault(row_independence(engine, precision), []).append(precision)
+    if not by_degree:
+        return NOT_MEASURED
     if len(by_degree) == 1:
         return f"{next(iter(by_degree))} at every precision"
     return "; ".join(f"{degree} at {', '.join(which)}" for degree, which in by_degree.items())

@@ -15,11 +15,16 @@ from effbert.runtime.errors import InputError, MissingDependencyError
 
 
 class Entry(NamedTuple):
-    """Where an engine is (`module:Class`), the library it needs and how to get that."""
+    """Where an engine is (`module:Class`), the library it needs and how to get that.
+
+    An engine `on_request` needs more than its library, such as a GPU and compiled plans: it is
+    never chosen unless it is named.
+    """
 
     target: str
     library: str
     install: str
+    on_request: bool = False
 
 
 ENGINES = {
@@ -33,18 +38,31 @@ ENGINES = {
         "openvino",
         'pip install "effbert[openvino]"',
     ),
+    "tensorrt-rtx": Entry(
+        "effbert.runtime.engines.tensorrt_rtx.engine:TensorRtRtx",
+        "tensorrt_rtx",
+        'pip install "effbert[tensorrt-rtx]"',
+        on_request=True,
+    ),
+    "tensorrt": Entry(
+        "effbert.runtime.engines.tensorrt.engine:TensorRt",
+        "tensorrt",
+        'pip install "effbert[tensorrt]"',
+        on_request=True,
+    ),
 }
 
 
 def installed_engines() -> list[str]:
-    """Name the engines whose libraries are installed, in the order of the table.
+    """Name the engines that run any bundle as it is here, in the order of the table.
 
     Raises:
         MissingDependencyError: There is none.
     """
-    found = [name for name, entry in ENGINES.items() if find_spec(entry.library)]
+    ready = {name: entry for name, entry in ENGINES.items() if not entry.on_request}
+    found = [name for name, entry in ready.items() if find_spec(entry.library)]
     if not found:
-        ways = " or ".join(entry.install for entry in ENGINES.values())
+        ways = " or ".join(entry.install for entry in ready.values())
         raise MissingDependencyError(f"No engine is installed; get one with: {ways}.")
     return found
 

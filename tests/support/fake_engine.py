@@ -33,6 +33,7 @@ class Waiting:
 
     largest = 1 << 30
     limits = UNLIMITED
+    chains = False
     measured_rows: float | None = None
 
     def __init__(self, settings: EngineSettings) -> None:

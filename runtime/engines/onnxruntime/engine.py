@@ -54,6 +54,7 @@ class OnnxRuntime:
     """
 
     limits = UNLIMITED
+    chains = False
     measured_rows = None
 
     def __init__(self, settings: EngineSettings) -> None:
@@ -155,6 +156,9 @@ class OnnxRuntimeSegment:
 class OnnxRuntimeChain:
     """All segments of a bundle, as one session: see `RunnableChain`."""
 
+    joined = True
+    reason = "all segments are one graph"
+
     def __init__(self, manifest: Manifest, session: onnxruntime.InferenceSession) -> None:
         keep_in_children(self)
         names = Names(manifest)
@@ -173,6 +177,13 @@ class OnnxRuntimeChain:
         self._all_ends = self._ends + [names.ends[name] for name in names.carries]
         self._quiet, self._tidy = quiet_options(), quiet_options()
         self._tidy.add_run_config_entry(*SHRINK)
+
+    def begin(self) -> OnnxRuntimeChain:
+        """Return the chain itself: calls share nothing."""
+        return self
+
+    def end(self) -> None:
+        """Do nothing: the arrays that a call made belong to it."""
 
     def run(
         self,

@@ -45,6 +45,7 @@ class OpenVino:
     """Compiles segments for the CPU, with one stream each: a segment uses all threads at once."""
 
     limits = UNLIMITED
+    chains = False
     measured_rows = None
 
     def __init__(self, settings: EngineSettings) -> None:

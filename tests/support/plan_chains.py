@@ -1,0 +1,128 @@
+"""Bundles as plans for the numpy double: their segments prepared, onnxruntime computes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from effbert.graph_passes.prepare import Prepared, Request, prepare
+from effbert.runtime.bundle.manifest import Manifest
+from effbert.runtime.engines.plans.chain import PlanChain
+from effbert.runtime.engines.plans.executable import Extent, Profile, Range, Signature
+from effbert.runtime.engines.plans.fitting import shape_limits
+from effbert.runtime.engines.protocol import UNLIMITED, EngineSettings
+from numpy_device import NumpyDevice, NumpyPlan
+
+LARGEST = {"batch": 64, "sequence": 64, "tokens": 64}
+
+
+def rows_inputs(manifest: Manifest, index: int) -> dict[str, str]:
+    """Carry or state that a segment reads -> name of its input of rows."""
+    made: dict[str, int | None] = {state.name: None for state in manifest.states}
+    for earlier, segment in enumerate(manifest.segments[:index]):
+        made |= dict.fromkeys(segment.carries, earlier)
+    rows = {}
+    for item in manifest.segments[index].inputs:
+        if item.name in made:
+            maker = made[item.name]
+            suffix = "_from_start" if maker is None else f"_from_{maker}"
+            rows[item.name] = "rows" if maker == index - 1 else f"rows{suffix}"
+    return rows
+
+
+def prepared_segments(
+    manifest: Manifest, files: list[bytes], weights: bytes | None, compute: str = "fp32"
+) -> list[Prepared]:
+    """Prepare every segment."""
+    return [
+        prepare(
+            files[index],
+            weights,
+            Request(
+                compute,
+                rows_inputs(manifest, index),
+                manifest.padding_free,
+                segment.carries,
+                {state.name for state in manifest.states},
+                {knob.name for knob in manifest.knobs},
+            ),
+        )
+        for index, segment in enumerate(manifest.segments)
+    ]
+
+
+def signature(prepared: Prepared, profiles: tuple[Profile, ...] | None = None) -> Signature:
+    """What the chain must know of a prepared segment."""
+    inputs = prepared.inputs
+    return Signature(
+        data=tuple(port.name for port in inputs if port.role in ("input", "carry")),
+        knobs=tuple(port.name for port in inputs if port.role == "knob"),
+        rows={port.name: port.rows for port in inputs if port.rows is not None},
+        kept={
+            e.name: Extent(e.knob, e.element, e.slack, e.least, e.total) for e in prepared.extents
+        },
+        dtypes={port.name: port.dtype for port in prepared.outputs},
+        profiles=(profile(prepared),) if profiles is None else profiles,
+    )
+
+
+def profile(prepared: Prepared, largest: Mapping[str, int] = LARGEST) -> Profile:
+    """The shapes from 1 up to `largest`."""
+
+    def extents(axes: Any, least: bool) -> tuple[int, ...]:
+        return tuple(
+            axis if isinstance(axis, int) else 1 if least else _largest(axis, largest)
+            for axis in axes
+        )
+
+    return {
+        port.name: Range(
+            extents(port.axes, True), extents(port.axes, False), extents(port.axes, False)
+        )
+        for port in prepared.inputs
+        if port.role != "extent"
+    }
+
+
+def _largest(axis: str, largest: Mapping[str, int]) -> int:
+    return next((most for name, most in largest.items() if name in axis), 64)
+
+
+class NumpyPlans:
+    """An engine whose plans the numpy double runs; see `Engine`.
+
+    Attributes:
+        compute: Precision of the prepared graphs.
+        lanes: Calls at the same time.
+        profiles: Shapes that every plan holds; None is those of `profile`.
+    """
+
+    compute = "fp32"
+    lanes = 4
+    chains = True
+    measured_rows: float | None = 0.0
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self.device = NumpyDevice()
+        self.limits = UNLIMITED
+        self.plans: list[NumpyPlan] = []
+
+    def load(self, *_: object) -> Any:
+        raise AssertionError("plans are chained")
+
+    def join(self, manifest: Manifest, files: Iterable[bytes], weights: bytes | None) -> PlanChain:
+        prepared = prepared_segments(manifest, [*files], weights, self.compute)
+        self.plans = [NumpyPlan(item.model, self.device) for item in prepared]
+        signatures = [signature(item) for item in prepared]
+        self.limits = shape_limits(signatures)
+        return PlanChain(manifest, signatures, self.plans, self.device, self.lanes)
+
+    def options(self) -> Options:
+        return Options()
+
+
+class Options:
+    terminate = False
+
+
+ENTRY = ("plan_chains:NumpyPlans", "numpy", "nothing")
