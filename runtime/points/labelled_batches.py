@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +12,8 @@ from effbert.runtime.bundle.manifest import Manifest
 from effbert.runtime.errors import InputError
 from effbert.runtime.session import ROWS_OF_TEXT
 from effbert.runtime.texts.files import read_labelled, read_labelled_words
-from effbert.runtime.texts.tokenization import EncodedText, TextEncoder
+from effbert.runtime.texts.tokenization import TextEncoder
+from effbert.runtime.texts.words import first_pieces
 
 
 class LabelledBatch(NamedTuple):
@@ -60,7 +60,7 @@ def read_batches(bundle: Bundle, path: Path) -> list[LabelledBatch]:
         found = [
             (row, piece, answers[index][word])
             for row, index in enumerate(part)
-            for word, piece in (_first_pieces(encoded[index]) if by_word else {0: 0}).items()
+            for word, piece in (first_pieces(encoded[index]) if by_word else {0: 0}).items()
         ]
         at, pieces, labels = np.array(found, dtype=np.int64).reshape(-1, 3).T
         tokens = np.array([len(row.ids) for row in rows])
@@ -87,22 +87,3 @@ def _check(manifest: Manifest) -> None:
 def _classes(manifest: Manifest) -> int:
     (logits,) = (item for item in manifest.segments[-1].outputs if item.name == "logits")
     return int(logits.axes[-1])
-
-
-def _first_pieces(item: EncodedText) -> dict[int, int]:
-    """Which token starts each word between blanks; words without any are left out."""
-    assert isinstance(item.text, str)
-    spans = [match.span() for match in re.finditer(r"\S+", item.text)]
-    pieces = [
-        (index, *offsets)
-        for index, offsets in enumerate(item.encoding.offsets)
-        if not item.encoding.special_tokens_mask[index]
-    ]
-    found: dict[int, int] = {}
-    word = 0
-    for index, start, end in pieces:
-        while word < len(spans) and spans[word][1] <= start:
-            word += 1
-        if word < len(spans) and spans[word][0] < end:
-            found.setdefault(word, index)
-    return found

@@ -96,13 +96,13 @@ def read_labelled(path: Path, labels: Sequence[str]) -> Labelled[int]:
     Raises:
         InputError: The file cannot be read, lacks a column, or has a label the model has not.
     """
-    index_of = _LabelIndex(labels)
+    index_of = LabelIndex(labels)
     return _read_table(path, lambda text, label: index_of(label))
 
 
 def read_labelled_words(path: Path, labels: Sequence[str]) -> Labelled[list[int]]:
     """As `read_labelled`, with blanks between the labels, one for each word between blanks."""
-    index_of = _LabelIndex(labels)
+    index_of = LabelIndex(labels)
 
     def indices(text: str, label: str) -> list[int]:
         found = [index_of(each) for each in label.split()]
@@ -113,7 +113,7 @@ def read_labelled_words(path: Path, labels: Sequence[str]) -> Labelled[list[int]
     return _read_table(path, indices)
 
 
-class _LabelIndex:
+class LabelIndex:
     """The index of a label, from its name or number."""
 
     def __init__(self, labels: Sequence[str]) -> None:

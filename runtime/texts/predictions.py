@@ -149,22 +149,35 @@ def _token_labels(
 def _answer(
     _: Manifest, item: EncodedText, result: Result, row: int, common: dict[str, Any]
 ) -> Answer:
+    outputs = result.outputs
+    start, end, score = best_span(item, outputs["start_logits"][row], outputs["end_logits"][row])
+    return Answer(answer=item.text[1][start:end], score=score, start=start, end=end, **common)
+
+
+def best_span(
+    item: EncodedText, starts: np.ndarray, ends: np.ndarray
+) -> tuple[int, int, float]:
+    """Find the likeliest answer in a context.
+
+    Args:
+        item: Question and context.
+        starts: Logits of the first token, float32 [sequence].
+        ends: Those of the last.
+
+    Returns:
+        Where it starts and ends in the context, in characters, and its probability; (0, 0, 0.0)
+        if no token of the context was read.
+    """
     context = [index for index, part in enumerate(item.encoding.sequence_ids) if part == 1]
     if not context:
-        return Answer(answer="", score=0.0, start=0, end=0, **common)
-    first = _softmax(result.outputs["start_logits"][row, context].astype(np.float64))
-    last = _softmax(result.outputs["end_logits"][row, context].astype(np.float64))
+        return 0, 0, 0.0
+    first = _softmax(starts[context].astype(np.float64))
+    last = _softmax(ends[context].astype(np.float64))
     spans = np.tril(np.triu(np.outer(first, last)), LONGEST_ANSWER - 1)
     begin, finish = np.unravel_index(spans.argmax(), spans.shape)
     start = item.encoding.offsets[context[begin]][0]
     end = item.encoding.offsets[context[finish]][1]
-    return Answer(
-        answer=item.text[1][start:end],
-        score=float(spans[begin, finish]),
-        start=start,
-        end=end,
-        **common,
-    )
+    return start, end, float(spans[begin, finish])
 
 
 _READERS = {
