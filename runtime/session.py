@@ -16,7 +16,7 @@ from effbert.runtime.chain.batches import by_length, run_halving, split_batch
 from effbert.runtime.chain.calls import Calls
 from effbert.runtime.chain.inputs import Batch, InputCheck
 from effbert.runtime.chain.knobs import Knobs, KnobValue
-from effbert.runtime.chain.results import ExitOutputs, Layout, Result
+from effbert.runtime.chain.results import ExitAnswers, ExitOutputs, Layout, Result
 from effbert.runtime.chain.stopping import Cancel, Deadline
 from effbert.runtime.engines.protocol import CompiledEngine, EngineSettings, Values
 from effbert.runtime.engines.row_independence import row_independence
@@ -180,7 +180,7 @@ class Session:
 
     def run_exits(
         self, inputs: Mapping[str, Any], knobs: Mapping[str, KnobValue] | None = None
-    ) -> dict[str, np.ndarray]:
+    ) -> ExitAnswers:
         """Answer token ids at every exit; no row stops, whatever the knobs say.
 
         Args:
@@ -189,7 +189,8 @@ class Session:
                 read knobs themselves.
 
         Returns:
-            Output name -> float32 [exits, batch, ...].
+            Output name -> float32 [exits, batch, ...], and as its attribute `signal` what the exit
+            policy compares, float32 [exits, batch].
         """
         with self._calls:
             batch = self._check(inputs)

@@ -105,6 +105,16 @@ class Knob(Record):
     choices: Annotated[list[Number], Meta(min_length=1, max_length=64)] | None = None
 
 
+class Guarantee(Record):
+    """The expected loss against full depth is at most `risk` with probability `confidence`.
+
+    It holds for inputs drawn as the examples were that the operating point was chosen on.
+    """
+
+    risk: Annotated[float, Meta(gt=0, lt=1)]
+    confidence: Annotated[float, Meta(gt=0, lt=1)]
+
+
 class OperatingPoint(Record):
     """Knob values with the quality and cost measured at them on the named data."""
 
@@ -113,6 +123,7 @@ class OperatingPoint(Record):
     data: Text
     quality: dict[Text, Number] = {}
     cost: dict[Text, Number] = {}
+    guarantee: Guarantee | None = None
 
 
 class Tokenizer(Record):

@@ -106,22 +106,33 @@ class Result:
         self._stored = True
 
 
+class ExitAnswers(dict[str, np.ndarray]):
+    """What every exit says: output name -> float32 [exits, batch, ...].
+
+    Attributes:
+        signal: float32 [exits, batch], what the exit policy compares.
+    """
+
+    signal: np.ndarray
+
+
 class ExitOutputs:
-    """What every exit says: `outputs` is name -> float32 [exits, batch, ...]."""
+    """Collects what every exit says in `outputs`."""
 
     def __init__(self, manifest: Manifest, rows: int, length: int) -> None:
-        self.outputs = {
-            item.name: np.zeros(
-                (len(manifest.segments), *_shape(item.axes, rows, length)), dtype=np.float32
-            )
+        exits = len(manifest.segments)
+        self.outputs = ExitAnswers(
+            (item.name, np.zeros((exits, *_shape(item.axes, rows, length)), dtype=np.float32))
             for item in manifest.segments[0].outputs
             if item.name in manifest.outputs
-        }
+        )
+        self.outputs.signal = np.zeros((exits, rows), dtype=np.float32)
 
     def put(self, rows: np.ndarray, step: Step, out: Outputs) -> None:
         """Store the answers of one exit."""
         for name, target in self.outputs.items():
             _store(target[step.index], rows, out[name])
+        self.outputs.signal[step.index, rows] = out["signal"]
 
 
 def _shape(axes: list[Axis], rows: int, length: int) -> tuple[int, ...]:

@@ -24,6 +24,9 @@ COMMANDS = {
         "effbert.runtime.commands.validate:validate", "Check a bundle and its known answers."
     ),
     "run": LazyCommand("effbert.runtime.commands.run:run", "Answer texts."),
+    "tune": LazyCommand(
+        "effbert.runtime.commands.tune:tune", "Choose operating points on examples."
+    ),
     "search": LazyCommand(
         "effbert.runtime.commands.search:search", "Find knob values that trade accuracy for cost."
     ),

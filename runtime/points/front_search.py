@@ -10,14 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from effbert.runtime.bundle.folder import (
-    Bundle,
-    open_bundle,
-    replace_manifest,
-    require_own_manifest,
-)
+from effbert.runtime.bundle.folder import open_bundle, require_own_manifest
 from effbert.runtime.bundle.manifest import Manifest, OperatingPoint, to_float, to_numbers
 from effbert.runtime.chain.knobs import KnobValue
 from effbert.runtime.errors import InputError
@@ -25,6 +18,7 @@ from effbert.runtime.points.evolution import Evaluated, Settings, evolve, pareto
 from effbert.runtime.points.genes import Gene, Space
 from effbert.runtime.points.labelled_batches import LabelledBatch, read_batches
 from effbert.runtime.points.measure import COSTS, measure
+from effbert.runtime.points.stored_points import replace_points
 from effbert.runtime.points.store import (
     Header,
     Store,
@@ -114,7 +108,7 @@ def search(options: Search, progress: Callable[[Evaluated], None] = lambda _: No
         _point(rank, item, full, data, bundle.manifest, store.header)
         for rank, item in enumerate(pareto_front(evaluated), 1)
     ]
-    _write_front(options.bundle, points)
+    replace_points(options.bundle, points, lambda name: bool(OWN_POINTS.fullmatch(name)))
     return Found(points, evaluated)
 
 
@@ -246,13 +240,3 @@ def _point(
         quality={"accuracy": round(100 * item.quality, 2), "full accuracy": round(100 * full, 2)},
         cost={f"{header.task.cost} ratio": round(item.cost, 4)},
     )
-
-
-def _write_front(folder: Path, points: Sequence[OperatingPoint]) -> Bundle:
-    """Put the front into the manifest as it is now, instead of an earlier front."""
-    bundle = open_bundle(folder)
-    others = [
-        point for point in bundle.manifest.operating_points if not OWN_POINTS.fullmatch(point.name)
-    ]
-    changed = msgspec.structs.replace(bundle.manifest, operating_points=[*others, *points])
-    return replace_manifest(bundle, changed)

@@ -103,12 +103,15 @@ def knob_value(signals: Signals, threshold: float) -> float | int:
     return float(np.float32(signals.sign * threshold))
 
 
-def knob_values(signals: Signals, threshold: float | np.ndarray, knob: Knob) -> float | int | list:
+def knob_values(
+    signals: Signals, threshold: float | np.ndarray, knob: Knob
+) -> float | int | list[float | int]:
     """As `knob_value`; of several thresholds a list, one an exit, the last never leaving."""
-    if isinstance(threshold, np.ndarray):
-        never = to_float(knob.never)
-        return [*(knob_value(signals, each) for each in threshold), never]
-    return knob_value(signals, threshold)
+    if not isinstance(threshold, np.ndarray):
+        return knob_value(signals, threshold)
+    never = to_float(knob.never)
+    each = [never if value == -np.inf else knob_value(signals, value) for value in threshold]
+    return [*each, never]
 
 
 @dataclass(frozen=True)

@@ -60,17 +60,24 @@ class Rows:
         costs: float64 [exits, rows], milliseconds of a row that leaves at an exit.
         quality: Exits taken, indices of the rows -> the quality.
         indices: Of the rows.
+        largest: The same rows with the largest variant, which losses are counted against; None if
+            this is it.
     """
 
     signals: Signals
     costs: np.ndarray
     quality: Callable[[np.ndarray, np.ndarray], float]
     indices: np.ndarray
+    largest: Rows | None = None
 
     def some(self, chosen: np.ndarray) -> Rows:
         """Take some of the rows."""
         return Rows(
-            self.signals.of_rows(chosen), self.costs[:, chosen], self.quality, self.indices[chosen]
+            self.signals.of_rows(chosen),
+            self.costs[:, chosen],
+            self.quality,
+            self.indices[chosen],
+            self.largest.some(chosen) if self.largest else None,
         )
 
     def sweep(self, thresholds: Sequence[float | np.ndarray] | np.ndarray) -> Tried:
@@ -79,10 +86,14 @@ class Rows:
             self.signals, thresholds, lambda exits: self.quality(exits, self.indices), self.costs
         )
 
-    def full(self) -> tuple[float, float]:
-        """Quality and cost of full depth."""
+    def deepest(self) -> tuple[float, float]:
+        """Quality and cost where no row leaves early."""
         last = np.full(len(self.indices), self.signals.exits - 1)
         return self.quality(last, self.indices), float(self.costs[-1].mean())
+
+    def full(self) -> tuple[float, float]:
+        """Quality and cost of the largest variant at full depth."""
+        return (self.largest or self).deepest()
 
 
 def choose(rows: Rows, thresholds: Sequence[float | np.ndarray], target: Target) -> int | None:

@@ -1,0 +1,124 @@
+"""Knob values for what a user wants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from effbert.runtime.bundle.manifest import to_float
+from effbert.runtime.points.guarantee import earliest_safe
+from effbert.runtime.points.metrics import row_losses
+from effbert.runtime.points.per_exit import thresholds_by_share
+from effbert.runtime.points.sizes import Size
+from effbert.runtime.points.sweep import exits_taken, knob_values, thresholds_to_try
+from effbert.runtime.points.targets import Target, choose
+
+GRID_ROWS = 200  # rows that only say where thresholds lie, where a guarantee is asked for
+WORTH = 0.95  # a threshold for each exit must cost less than this share of one for all
+
+
+class Choice(NamedTuple):
+    """Knob values, and what they give on the examples they were chosen on.
+
+    Attributes:
+        knobs: As a session takes them.
+        quality: The metric's.
+        cost: Milliseconds a text.
+        layers: int64 [rows], the encoder layers of those exits.
+    """
+
+    knobs: dict[str, Any]
+    quality: float
+    cost: float
+    layers: np.ndarray
+
+
+def choose_knobs(sizes: Sequence[Size], target: Target) -> Choice | None:
+    """Find the cheapest choice that keeps a quality, or the best that keeps a cost.
+
+    Args:
+        sizes: Variants of the bundle.
+        target: What is wanted.
+
+    Returns:
+        None if nothing keeps it.
+    """
+    found = [choice for size in sizes for choice in _candidates(size, target)]
+    if target.bounds_cost:
+        return max(found, key=lambda each: (each.quality, -each.cost), default=None)
+    return min(found, key=lambda each: each.cost, default=None)
+
+
+def _candidates(size: Size, target: Target) -> Iterator[Choice]:
+    rows = size.rows
+    deep = rows.sweep([-np.inf])
+    if target.kept(deep, *rows.full()).all():
+        yield make_choice(size, -np.inf)
+    if size.knob is None:
+        return
+    one = thresholds_to_try(rows.signals, size.knob)
+    index = choose(rows, one, target)
+    most = np.inf
+    if index is not None:
+        alone = make_choice(size, float(one[index]))
+        most = WORTH * alone.cost
+        yield alone
+    if size.knob.per_exit and rows.signals.exits > 2 and not target.bounds_cost:
+        several = thresholds_by_share(rows.signals, size.found.facts["same"])
+        index = choose(rows, several, target)
+        if index is not None and (apart := make_choice(size, several[index])).cost < most:
+            yield apart
+
+
+def make_choice(size: Size, threshold: float | np.ndarray) -> Choice:
+    """Describe a threshold; minus infinity is full depth."""
+    exits = exits_taken(size.rows.signals, threshold)
+    knobs = dict(size.selected)
+    if size.knob is not None:
+        never = isinstance(threshold, float) and threshold == -np.inf
+        knobs[size.knob.name] = (
+            to_float(size.knob.never)
+            if never
+            else knob_values(size.rows.signals, threshold, size.knob)
+        )
+        if size.knob.dtype == "int64":
+            knobs[size.knob.name] = int(knobs[size.knob.name])
+    layers = np.array([segment.layer for segment in size.manifest.segments])
+    return Choice(
+        knobs,
+        size.rows.quality(exits, size.rows.indices),
+        float(size.rows.costs[exits, np.arange(len(exits))].mean()),
+        layers[exits],
+    )
+
+
+def choose_safe(size: Size, labelled: bool, risk: float, confidence: float) -> Choice | None:
+    """Find the earliest threshold that is guaranteed, see `guarantee`.
+
+    Some rows only say where the thresholds lie, and the others test them: a test on rows that
+    have chosen what is tested would promise too much.
+
+    Args:
+        size: The largest variant, which must have exits.
+        labelled: Whether the examples say what is right.
+        risk: The largest expected loss.
+        confidence: Probability that it is kept.
+
+    Returns:
+        None if there are too few examples.
+
+    Raises:
+        InputError: The model answers numbers.
+    """
+    assert size.knob is not None
+    losses = row_losses(size.found.facts, labelled)
+    order = np.random.default_rng(0).permutation(losses.shape[1])
+    grid = min(GRID_ROWS, len(order) // 4)
+    scouts, testers = order[:grid], order[grid:]
+    thresholds = thresholds_to_try(size.rows.signals.of_rows(scouts), size.knob)
+    index = earliest_safe(
+        size.rows.signals.of_rows(testers), thresholds, losses[:, testers], risk, confidence
+    )
+    return None if index is None else make_choice(size, float(thresholds[index]))

@@ -1,0 +1,178 @@
+"""From examples to operating points: one pass over the exits, choices, a check on the session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from effbert.runtime.bundle.folder import open_bundle, require_own_manifest
+from effbert.runtime.bundle.manifest import Guarantee, Number, OperatingPoint
+from effbert.runtime.errors import InputError
+from effbert.runtime.points.choices import Choice, choose_knobs, choose_safe, make_choice
+from effbert.runtime.points.examples import Columns, Examples
+from effbert.runtime.points.guarantee import examples_needed
+from effbert.runtime.points.metrics import Metric, spell_quality
+from effbert.runtime.points.rehearsal import Timed, rehearse
+from effbert.runtime.points.sizes import Size, measure_sizes
+from effbert.runtime.points.stored_points import replace_points
+from effbert.runtime.points.targets import Target
+from effbert.runtime.session import Session
+
+GUARANTEED = "guaranteed"
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What to tune for.
+
+    Attributes:
+        bundle: Folder of the bundle.
+        data: Examples, in a file that `texts.tables.read_rows` reads.
+        targets: Operating points to choose.
+        guarantee: Of one more point; None for none.
+        metric: Name of the quality; None for the usual one of the task.
+        columns: Of the data.
+        skip_bad: Leave out lines that cannot be read.
+        engine: What runs the segments; None is the first that is installed.
+        threads: Threads that compute one segment.
+    """
+
+    bundle: Path
+    data: Path
+    targets: Sequence[Target] = ()
+    guarantee: Guarantee | None = None
+    metric: str | None = None
+    columns: Columns = field(default_factory=Columns)
+    skip_bad: bool = False
+    engine: str | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The outcome.
+
+    Attributes:
+        points: As the manifest has them now.
+        metric: The quality that was tuned for.
+        full: Quality and milliseconds of full depth.
+        examples: How many there were.
+        skipped: Lines left out.
+        unmet: Name of a point that could not be chosen -> why.
+    """
+
+    points: list[OperatingPoint]
+    metric: Metric
+    full: tuple[float, float]
+    examples: int
+    skipped: list[int]
+    unmet: dict[str, str]
+
+
+def tune(options: Tuning, tell: Callable[[int], None] = lambda rows: None) -> Tuned:
+    """Choose operating points and write them into the manifest.
+
+    Args:
+        options: What for.
+        tell: Told how many examples are done.
+
+    Raises:
+        InputError: Bundle, data and targets do not fit each other.
+        BundleError, RunError: The bundle cannot be read, run or written.
+    """
+    bundle = open_bundle(options.bundle)
+    require_own_manifest(bundle)
+    if bundle.manifest.tokenizer is None:
+        raise InputError(
+            "A bundle without a tokenizer cannot be tuned; export it again with: "
+            "effbert-export CHECKPOINT BUNDLE --tokenizer DIR."
+        )
+    examples = Examples(options.data, bundle.manifest, options.columns, options.skip_bad)
+    with Session(bundle, options.engine, options.threads) as session:
+        sizes, metric = measure_sizes(
+            session, options.data, examples, options.columns, options.metric, tell
+        )
+        chosen, unmet = _choose(sizes, options, metric, examples.labelled)
+        timed = rehearse(session, examples, chosen, make_choice(sizes[0], -np.inf))
+    count = len(sizes[0].found.tokens)
+    full = sizes[0].rows.full()
+    points = [
+        OperatingPoint(
+            name=name,
+            knobs={knob: _number(value) for knob, value in choice.knobs.items()},
+            data=f"{options.data.name}, {count} texts",
+            quality=_quality(metric, choice.quality, full[0]),
+            cost=_cost(choice, timed[name]),
+            guarantee=options.guarantee if name == GUARANTEED else None,
+        )
+        for name, choice in chosen.items()
+    ]
+    replace_points(options.bundle, points, lambda name: False)
+    return Tuned(points, metric, full, count, examples.skipped, unmet)
+
+
+def _choose(
+    sizes: Sequence[Size], options: Tuning, metric: Metric, labelled: bool
+) -> tuple[dict[str, Choice], dict[str, str]]:
+    chosen: dict[str, Choice] = {}
+    unmet: dict[str, str] = {}
+    for target in options.targets:
+        choice = choose_knobs(sizes, target)
+        if choice is None:
+            unmet[target.name] = _why_unmet(sizes[0], target, metric)
+        else:
+            chosen[target.name] = choice
+    if options.guarantee is not None:
+        choice = _safe(sizes[0], options.guarantee, labelled)
+        if choice is None:
+            needed = examples_needed(options.guarantee.risk, options.guarantee.confidence)
+            unmet[GUARANTEED] = (
+                f"too few examples show that the loss stays below {options.guarantee.risk:g}; "
+                f"without any loss it takes {needed}, with some it takes more, and some 200 others "
+                "say which thresholds to test"
+            )
+        else:
+            chosen[GUARANTEED] = choice
+    return chosen, unmet
+
+
+def _safe(size: Size, guarantee: Guarantee, labelled: bool) -> Choice | None:
+    if size.knob is None:
+        raise InputError("--guarantee needs a bundle with exits; this one has sizes only.")
+    return choose_safe(size, labelled, guarantee.risk, guarantee.confidence)
+
+
+def _why_unmet(size: Size, target: Target, metric: Metric) -> str:
+    quality, cost = size.rows.full()
+    if target.kind == "quality":
+        return f"full depth itself has {spell_quality(metric, quality)}"
+    least = size.rows.costs[0].mean()
+    return f"the first exit takes {least:.2f} ms a text, full depth {cost:.2f} ms"
+
+
+def _number(value: object) -> Number | list[Number]:
+    if isinstance(value, list):
+        return [_number(each) for each in value]  # type: ignore[misc]
+    if isinstance(value, float) and not np.isfinite(value):
+        return str(value)  # type: ignore[return-value]
+    return value  # type: ignore[return-value]
+
+
+def _quality(metric: Metric, value: float, full: float) -> dict[str, Number]:
+    scale, digits = (100, 2) if metric.share else (1, 6)
+    return {
+        metric.name: round(scale * value, digits),
+        f"full {metric.name}": round(scale * full, digits),
+    }
+
+
+def _cost(choice: Choice, timed: Timed) -> dict[str, Number]:
+    return {
+        "mean exit layer": round(float(choice.layers.mean()), 3),
+        "ms": round(timed.mean, 3),
+        "p50 ms": round(timed.median, 3),
+        "speedup": round(timed.full / timed.mean, 3),
+    }
