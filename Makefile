@@ -35,14 +35,14 @@ LOWEST := .venv-lowest
 $(LOWEST)/.installed: pyproject.toml constraints-lowest.txt
 	$$(python3.10 -c '' 2>/dev/null && echo python3.10 || echo $(PYTHON)) -m venv $(LOWEST)
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check \
-	    -c constraints-lowest.txt -e '.[export,cpu,openvino,keras,optimum,demo]' \
+	    -c constraints-lowest.txt -e '.[export,cpu,openvino,keras,optimum,demo,tune]' \
 	    filelock hypothesis pytest pytest-timeout pytest-xdist 'tomli; python_version < "3.11"'
 	touch $@
 
 test-lowest: $(LOWEST)/.installed  ## some tests with the lowest versions, on Python 3.10 if there is one
 	$(ONE_THREAD) $(LOWEST)/bin/python -m pytest -n 2 --dist worksteal -m 'not slow' \
 	    tests/runtime/bundle tests/runtime/chain tests/runtime/commands tests/runtime/texts \
-	    tests/runtime/engines tests/exporter/test_options.py tests/exporter/test_pipeline.py
+	    tests/runtime/engines tests/runtime/points tests/exporter/test_options.py tests/exporter/test_pipeline.py
 
 lint: venv  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -76,7 +76,7 @@ HOUSE: Mapping[str, Room] = {
     "runtime.session": Room(f"{BELOW_SESSION} runtime.opening", NUMPY),
     "runtime.plots": Room("runtime.errors", DRAWING),
     "runtime.console": Room("runtime.errors", "click rich"),
-    "runtime.points": Room(f"{ON_SESSION} runtime.plots", NUMPY),
+    "runtime.points": Room(f"{ON_SESSION} runtime.plots", f"{NUMPY} scipy"),
     "runtime.bench": Room(f"{ON_SESSION} runtime.plots", NUMPY),
     "runtime.checks": Room(ON_SESSION, f"{NUMPY} tokenizers onnx google"),
     "runtime.commands": Room(

@@ -90,11 +90,12 @@ def inspect(
         _print_variants(summary["variants"])
     print_table(
         "Operating points",
-        ("name", "knobs", "data", "quality", "cost"),
+        ("name", "knobs", "data", "quality", "cost", "loss against full depth"),
         [
             (
                 point["name"],
                 *map(_pairs, (point["knobs"], point["data"], point["quality"], point["cost"])),
+                _promise(point["guarantee"]),
             )
             for point in summary["operating_points"]
         ],
@@ -229,6 +230,12 @@ def _spelled_mode(summary: dict[str, Any]) -> str:
         return "not opened; --engine NAME tells how"
     how = "joined" if summary["mode"]["joined"] else "one by one"
     return f"{how} on {summary['engine']}: {summary['mode']['reason']}"
+
+
+def _promise(guarantee: Mapping[str, float] | None) -> str:
+    if guarantee is None:
+        return ""
+    return f"at most {guarantee['risk']:g} with probability {guarantee['confidence']:g}"
 
 
 def _pairs(value: Any) -> str:

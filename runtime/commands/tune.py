@@ -18,7 +18,7 @@ from effbert.runtime.console.tables import print_table
 
 if TYPE_CHECKING:
     from effbert.runtime.points.targets import Target
-    from effbert.runtime.points.tune import Tuned
+    from effbert.runtime.points.tuning import Tuned
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 WANTED, DATA = "What to keep", "Examples"
@@ -42,7 +42,7 @@ def _option(group: str, *names: str, **settings: Any) -> Callable[[Command], Com
     return click.option(*names, cls=GroupedOption, group=group, **settings)
 
 
-class Share(click.ParamType):
+class Share(click.ParamType[float]):
     """A share, such as 0.01 or 1%."""
 
     name = "share"
@@ -152,8 +152,8 @@ def tune(
     from effbert.runtime.bundle.hub import require_folder
     from effbert.runtime.bundle.manifest import Guarantee
     from effbert.runtime.points.examples import Columns
-    from effbert.runtime.points.tune import Tuning
-    from effbert.runtime.points.tune import tune as run
+    from effbert.runtime.points.tuning import Tuning
+    from effbert.runtime.points.tuning import tune as run
 
     require_folder(bundle)
     if not (max_loss or quality or speedup or latency_ms or guarantee):
@@ -218,7 +218,9 @@ def _print(tuned: Tuned, as_json: bool) -> None:
     for name, reason in tuned.unmet.items():
         click.echo(f"{name} was not chosen: {reason}.", err=True)
     if tuned.skipped:
-        lines = ", ".join(map(str, tuned.skipped[:10])) + (", ..." if len(tuned.skipped) > 10 else "")
+        lines = ", ".join(map(str, tuned.skipped[:10])) + (
+            ", ..." if len(tuned.skipped) > 10 else ""
+        )
         click.echo(f"{len(tuned.skipped)} lines were left out: {lines}.", err=True)
 
 

@@ -11,7 +11,7 @@ from effbert.runtime.bundle.manifest import to_float
 from effbert.runtime.points.guarantee import earliest_safe
 from effbert.runtime.points.metrics import row_losses
 from effbert.runtime.points.per_exit import thresholds_by_share
-from effbert.runtime.points.sizes import Size
+from effbert.runtime.points.variant_facts import Size
 from effbert.runtime.points.sweep import exits_taken, knob_values, thresholds_to_try
 from effbert.runtime.points.targets import Target, choose
 
@@ -59,7 +59,7 @@ def _candidates(size: Size, target: Target) -> Iterator[Choice]:
     if size.knob is None:
         return
     one = thresholds_to_try(rows.signals, size.knob)
-    index = choose(rows, one, target)
+    index = choose(rows, [*one.tolist()], target)
     most = np.inf
     if index is not None:
         alone = make_choice(size, float(one[index]))

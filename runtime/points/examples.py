@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from effbert.runtime.bundle.manifest import Manifest
 from effbert.runtime.errors import InputError
 from effbert.runtime.texts.files import LabelIndex
-from effbert.runtime.texts.tables import BadRow, Row, choose_column, read_rows
+from effbert.runtime.texts.rows_of_files import BadRow, Row, choose_column, read_rows
 from effbert.runtime.texts.tokenization import Text
 
 FIRST = ("text", "sentence", "sentence1", "question1", "premise", "question", "review", "tokens")
 SECOND = ("pair", "sentence2", "question2", "hypothesis", "context")
 TRUTH = ("label", "labels", "score", "tags", "ner_tags", "pos_tags", "answers", "answer")
+
+
+class _BadValueError(ValueError):
+    """What a column holds is not what the task needs."""
 
 
 class Example(NamedTuple):
@@ -107,9 +111,9 @@ class Examples:
     def _example(self, row: Row) -> Example | BadRow:
         assert self._text is not None
         try:
-            text: Text = _text(row.values, self._text)
-            if self._pair is not None:
-                text = (text, _text(row.values, self._pair))
+            first = _text(row.values, self._text)
+            pair = None if self._pair is None else _text(row.values, self._pair)
+            text: Text = first if pair is None else (first, pair)
             truth = None
             if self._label is not None:
                 truth = self._truth(row.values.get(self._label), text)
@@ -121,8 +125,7 @@ class Examples:
 def in_chunks(examples: Iterator[Example], size: int) -> Iterator[list[Example]]:
     """Group examples, `size` at a time."""
     for first in examples:
-        rest = (example for example, _ in zip(examples, range(size - 1)))  # noqa: B905
-        yield list(chain([first], rest))
+        yield [first, *islice(examples, size - 1)]
 
 
 def _text(values: Mapping[str, Any], column: str) -> str:
@@ -130,7 +133,7 @@ def _text(values: Mapping[str, Any], column: str) -> str:
     if isinstance(value, list) and all(isinstance(word, str) for word in value):
         return " ".join(value)
     if not isinstance(value, str):
-        raise ValueError(f"column {column!r} holds {type(value).__name__}, expected text")
+        raise _BadValueError(f"column {column!r} holds {type(value).__name__}, expected text")
     return value
 
 
@@ -151,7 +154,7 @@ def _truth_reader(manifest: Manifest) -> Callable[[Any, Text], Any]:
 
 def _one(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise ValueError(f"the label is {value!r:.40}, expected a name or an id")
+        raise _BadValueError(f"the label is {value!r:.40}, expected a name or an id")
     return str(value)
 
 
@@ -162,11 +165,11 @@ def _several(value: Any) -> Sequence[Any]:
             try:
                 value = json.loads(value)
             except json.JSONDecodeError:
-                raise ValueError(f"the labels are {value!r:.40}, which is no JSON list") from None
+                raise _BadValueError(f"the labels {value!r:.40} are no JSON list") from None
         else:
             value = [each.strip() for each in value.split(",") if each.strip()]
     if not isinstance(value, list):
-        raise ValueError(f"the labels are {value!r:.40}, expected a list of them")
+        raise _BadValueError(f"the labels are {value!r:.40}, expected a list of them")
     return value
 
 
@@ -174,19 +177,19 @@ def _number(value: Any, _: Text) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise ValueError(f"the label is {value!r:.40}, expected a number") from None
+        raise _BadValueError(f"the label is {value!r:.40}, expected a number") from None
     if number - number != 0:
-        raise ValueError(f"the label is {value!r:.40}, expected a finite number")
+        raise _BadValueError(f"the label is {value!r:.40}, expected a finite number")
     return number
 
 
 def _word_ids(value: Any, text: Text, index: LabelIndex) -> list[int]:
     labels = value.split() if isinstance(value, str) else value
     if not isinstance(labels, list):
-        raise ValueError(f"the labels are {value!r:.40}, expected one for each word")
+        raise _BadValueError(f"the labels are {value!r:.40}, expected one for each word")
     assert isinstance(text, str)
     if len(labels) != len(text.split()):
-        raise ValueError(f"it has {len(labels)} labels for {len(text.split())} words")
+        raise _BadValueError(f"it has {len(labels)} labels for {len(text.split())} words")
     return [index(str(label)) for label in labels]
 
 
@@ -196,5 +199,5 @@ def _answers(value: Any, _: Text) -> list[str]:
     if isinstance(value, str):
         value = [value] if value else []
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise ValueError(f"the answers are {value!r:.40}, expected texts")
+        raise _BadValueError(f"the answers are {value!r:.40}, expected texts")
     return value

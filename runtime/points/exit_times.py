@@ -16,7 +16,11 @@ ROUNDS = 7
 
 
 def exit_costs(
-    session: Session, manifest: Manifest, knobs: Mapping[str, Any], knob: Knob | None, tokens: np.ndarray
+    session: Session,
+    manifest: Manifest,
+    knobs: Mapping[str, Any],
+    knob: Knob | None,
+    tokens: np.ndarray,
 ) -> np.ndarray:
     """Time texts that leave at each exit, and read off what every row costs.
 
@@ -56,9 +60,7 @@ def _leaving_at(index: int, exits: int, knob: Knob) -> list[float]:
     return [never] * index + [always] * (exits - index)
 
 
-def _medians(
-    session: Session, length: int, ways: Sequence[Mapping[str, Any]]
-) -> np.ndarray:
+def _medians(session: Session, length: int, ways: Sequence[Mapping[str, Any]]) -> np.ndarray:
     """Seconds of one row of a length, for each set of knob values; they take turns."""
     ids = (np.arange(length) % session.bundle.manifest.limits.vocab_size)[None]
     taken = np.zeros((1 + ROUNDS, len(ways)))
@@ -67,7 +69,7 @@ def _medians(
             started = time.perf_counter()
             session.run({"input_ids": ids}, knobs)
             taken[each, way] = time.perf_counter() - started
-    return np.median(taken[1:], axis=0)
+    return np.asarray(np.median(taken[1:], axis=0))
 
 
 def _shares(manifest: Manifest, lengths: np.ndarray) -> np.ndarray:
@@ -75,4 +77,4 @@ def _shares(manifest: Manifest, lengths: np.ndarray) -> np.ndarray:
     each = np.array([segment.flops for segment in manifest.segments], dtype=float)
     powers = np.stack([np.ones(len(lengths)), lengths, lengths.astype(float) ** 2])
     total = np.cumsum(each @ powers, axis=0)
-    return (total / np.maximum(total[-1], 1)).T
+    return np.asarray((total / np.maximum(total[-1], 1)).T)

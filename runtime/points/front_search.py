@@ -18,7 +18,6 @@ from effbert.runtime.points.evolution import Evaluated, Settings, evolve, pareto
 from effbert.runtime.points.genes import Gene, Space
 from effbert.runtime.points.labelled_batches import LabelledBatch, read_batches
 from effbert.runtime.points.measure import COSTS, measure
-from effbert.runtime.points.stored_points import replace_points
 from effbert.runtime.points.store import (
     Header,
     Store,
@@ -27,6 +26,7 @@ from effbert.runtime.points.store import (
     resume_store,
     store_exists,
 )
+from effbert.runtime.points.stored_points import replace_points
 from effbert.runtime.points.thresholds import THRESHOLD, find_thresholds
 from effbert.runtime.session import Session
 

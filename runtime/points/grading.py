@@ -87,7 +87,11 @@ def _label_sets(
         asked = np.zeros(chosen.shape[1:], dtype=bool)
         for row, example in enumerate(examples):
             asked[row, example.truth] = True
-    counts = [(chosen & asked).sum(-1), chosen.sum(-1), np.broadcast_to(asked.sum(-1), chosen.shape[:2])]
+    counts = [
+        (chosen & asked).sum(-1),
+        chosen.sum(-1),
+        np.broadcast_to(asked.sum(-1), chosen.shape[:2]),
+    ]
     return {"counts": np.stack(counts, -1), "same": (chosen == chosen[-1]).all(-1)}
 
 

@@ -18,7 +18,7 @@ from effbert.runtime.points.sweep import Signals, exits_taken
 
 
 def p_value(losses: np.ndarray, risk: float) -> float:
-    """The chance of a mean loss this small if the expected loss were above `risk`.
+    """Bound the chance of a mean loss this small if the expected loss were above `risk`.
 
     Args:
         losses: float64 [rows], from 0 to 1.

@@ -150,7 +150,7 @@ def spell_quality(metric: Metric, value: float) -> str:
 
 
 def row_losses(facts: Facts, labelled: bool) -> np.ndarray:
-    """How much worse than at full depth each row is answered, float64 [exits, rows], 0 to 1.
+    """Tell how much worse than at full depth rows are answered, float64 [exits, rows], 0 to 1.
 
     Where a row's answer is right or wrong, or partly right, it is what is lost of that; without
     labels, and for sets of labels and words, it is whether the answer is another one.
@@ -159,11 +159,13 @@ def row_losses(facts: Facts, labelled: bool) -> np.ndarray:
         InputError: The model answers numbers, which have no largest loss.
     """
     if "values" in facts:
-        raise InputError("--guarantee needs answers that can be wrong; this model predicts numbers.")
+        raise InputError(
+            "--guarantee needs answers that can be wrong; this model predicts numbers."
+        )
     if labelled and "predicted" in facts:
         right = (facts["predicted"] == facts["truth"]).astype(float)
     elif labelled and "scores" in facts:
         right = facts["scores"].astype(float)
     else:
         right = facts["same"].astype(float)
-    return np.maximum(0.0, right[-1] - right)
+    return np.asarray(np.maximum(0.0, right[-1] - right))

@@ -17,7 +17,6 @@ from zipfile import BadZipFile
 import msgspec
 import numpy as np
 
-from effbert.runtime.bundle.manifest import Manifest
 from effbert.runtime.errors import ResourceError
 from effbert.runtime.points.examples import Example, Examples, in_chunks
 from effbert.runtime.points.grading import OF_EXITS, Facts, grade
@@ -26,7 +25,7 @@ from effbert.runtime.texts.tokenization import EncodedText, TextEncoder
 
 PIECE = 1024  # examples
 EXTRA = ("signals", "tokens", "line")
-ROW_AXIS = {name: 1 for name in (*OF_EXITS, "signals")}
+ROW_AXIS = dict.fromkeys((*OF_EXITS, "signals"), 1)
 VERSION = 1  # of what is kept
 
 
@@ -156,7 +155,7 @@ def cache_folder(
 def _kept(file: Path, chunk: Sequence[Example]) -> Facts | None:
     """Read a piece that was written; None if there is none, or another one."""
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             piece = {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, EOFError, KeyError, BadZipFile):
         return None
@@ -169,10 +168,11 @@ def _keep(file: Path, piece: Facts) -> None:
     passing = file.with_suffix(f".{os.getpid()}.npz")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(passing, **piece)
+        np.savez(passing, allow_pickle=False, **piece)
         passing.replace(file)
     except OSError as error:
         passing.unlink(missing_ok=True)
         raise ResourceError(
-            f"{file.parent} cannot be written: {error.strerror}; answers are kept beside the bundle."
+            f"{file.parent} cannot be written: {error.strerror}; the answers of the exits are kept "
+            "beside the bundle."
         ) from error

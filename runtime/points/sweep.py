@@ -67,8 +67,8 @@ def exits_taken(signals: Signals, threshold: float | np.ndarray) -> np.ndarray:
     if isinstance(threshold, np.ndarray):
         leaves = signals.raw < threshold[:, None]
         ends = np.vstack([leaves, np.ones((1, leaves.shape[1]), dtype=bool)])
-        return ends.argmax(axis=0)
-    return (signals.best >= threshold).sum(axis=0)
+        return np.asarray(ends.argmax(axis=0))
+    return np.asarray((signals.best >= threshold).sum(axis=0))
 
 
 def thresholds_to_try(signals: Signals, knob: Knob) -> np.ndarray:
@@ -93,13 +93,13 @@ def thresholds_to_try(signals: Signals, knob: Knob) -> np.ndarray:
         found = between[(values < between) & (between < above)]
     as_knobs = np.array([knob_value(signals, each) for each in found], dtype=np.float64)
     allowed = (as_knobs >= to_float(knob.minimum)) & (as_knobs <= to_float(knob.maximum))
-    return found[allowed & (as_knobs != to_float(knob.never))]
+    return np.asarray(found[allowed & (as_knobs != to_float(knob.never))])
 
 
 def knob_value(signals: Signals, threshold: float) -> float | int:
     """Turn a threshold back into a value of the knob."""
     if signals.whole:
-        return int(round(-threshold + 0.5)) if signals.sign < 0 else int(round(threshold - 0.5))
+        return round(-threshold + 0.5) if signals.sign < 0 else round(threshold - 0.5)
     return float(np.float32(signals.sign * threshold))
 
 

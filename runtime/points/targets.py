@@ -16,6 +16,7 @@ import numpy as np
 from effbert.runtime.points.sweep import Signals, Tried, exits_taken, sweep
 
 FOLDS = 10
+COARSE = 100  # thresholds that folds try
 TIGHTENINGS = 3
 Kind = Literal["loss", "quality", "speedup", "latency"]
 
@@ -104,25 +105,32 @@ def choose(rows: Rows, thresholds: Sequence[float | np.ndarray], target: Target)
         thresholds: From late to early.
         target: For a bound on the cost, None is returned if no threshold keeps it either.
     """
-    tried = rows.sweep(thresholds)
     if target.bounds_cost:
-        kept = np.flatnonzero(target.kept(tried, *rows.full()))
+        kept = np.flatnonzero(target.kept(rows.sweep(thresholds), *rows.full()))
         return int(kept[0]) if len(kept) else None
-    folds = _folds(rows)
-    strict = target
+    coarse = [thresholds[index] for index in _spread(len(thresholds), COARSE)]
+    folds, strict = _folds(rows), target
     for _ in range(TIGHTENINGS):
-        index = _last_before_a_break(rows, tried, strict)
-        excess = _held_out_excess(folds, thresholds, strict, target)
-        if index is None or excess <= 0:
-            return index
+        excess = _held_out_excess(folds, coarse, strict, target)
+        if excess <= 0:
+            break
         strict = _tightened(strict, excess)
-    return _last_before_a_break(rows, tried, strict)
+    return _last_before_a_break(rows, thresholds, strict)
 
 
-def _last_before_a_break(rows: Rows, tried: Tried, target: Target) -> int | None:
-    kept = target.kept(tried, *rows.full())
-    first_broken = int(np.argmin(kept)) if not kept.all() else len(kept)
-    return first_broken - 1 if first_broken else None
+def _spread(count: int, most: int) -> list[int]:
+    return sorted({round(index) for index in np.linspace(0, count - 1, min(count, most))})
+
+
+def _last_before_a_break(
+    rows: Rows, thresholds: Sequence[float | np.ndarray], target: Target
+) -> int | None:
+    full, last = rows.full(), None
+    for index, threshold in enumerate(thresholds):
+        if not target.kept(rows.sweep([threshold]), *full).all():
+            break
+        last = index
+    return last
 
 
 def _folds(rows: Rows) -> list[tuple[Rows, Rows]]:
@@ -147,7 +155,7 @@ def _held_out_excess(
     """
     lost = []
     for seen, held_out in folds:
-        index = _last_before_a_break(seen, seen.sweep(thresholds), strict)
+        index = _last_before_a_break(seen, thresholds, strict)
         if len(held_out.indices) == 0 or len(seen.indices) == 0:
             continue
         full = held_out.full()[0]

@@ -125,6 +125,11 @@ class LabelIndex:
         }
 
     def __call__(self, label: str) -> int:
+        """Find it.
+
+        Raises:
+            ValueError: No label is named so, or several.
+        """
         if label in self._several:
             raise ValueError(f"several labels are named {label!r:.40}; write the number of one")
         if label not in self._indices:

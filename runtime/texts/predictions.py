@@ -154,9 +154,7 @@ def _answer(
     return Answer(answer=item.text[1][start:end], score=score, start=start, end=end, **common)
 
 
-def best_span(
-    item: EncodedText, starts: np.ndarray, ends: np.ndarray
-) -> tuple[int, int, float]:
+def best_span(item: EncodedText, starts: np.ndarray, ends: np.ndarray) -> tuple[int, int, float]:
     """Find the likeliest answer in a context.
 
     Args:

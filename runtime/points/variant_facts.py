@@ -121,10 +121,14 @@ def quality_of(found: Pass, metric: Metric) -> Callable[[np.ndarray, np.ndarray]
 
     def quality(exits: np.ndarray, rows: np.ndarray) -> float:
         every = len(rows) == len(found.tokens)  # taking all rows would copy them
-        facts = needed if every else {
-            name: value[:, rows] if name in OF_EXITS else value[rows]
-            for name, value in needed.items()
-        }
+        facts = (
+            needed
+            if every
+            else {
+                name: value[:, rows] if name in OF_EXITS else value[rows]
+                for name, value in needed.items()
+            }
+        )
         return metric.of(at_exits(facts, exits))
 
     return quality

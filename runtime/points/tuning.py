@@ -16,7 +16,7 @@ from effbert.runtime.points.examples import Columns, Examples
 from effbert.runtime.points.guarantee import examples_needed
 from effbert.runtime.points.metrics import Metric, spell_quality
 from effbert.runtime.points.rehearsal import Timed, rehearse
-from effbert.runtime.points.sizes import Size, measure_sizes
+from effbert.runtime.points.variant_facts import Size, measure_sizes
 from effbert.runtime.points.stored_points import replace_points
 from effbert.runtime.points.targets import Target
 from effbert.runtime.session import Session
@@ -30,7 +30,7 @@ class Tuning:
 
     Attributes:
         bundle: Folder of the bundle.
-        data: Examples, in a file that `texts.tables.read_rows` reads.
+        data: Examples, in a file that `texts.rows_of_files.read_rows` reads.
         targets: Operating points to choose.
         guarantee: Of one more point; None for none.
         metric: Name of the quality; None for the usual one of the task.

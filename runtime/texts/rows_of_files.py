@@ -22,7 +22,7 @@ INSTALL = 'pip install "effbert[tune]"'
 
 
 class Row(NamedTuple):
-    """One example: its line in the file (its number from 1 where there are no lines), its values."""
+    """Values of an example, and its line in the file (or its number, from 1)."""
 
     line: int
     values: dict[str, Any]
@@ -66,13 +66,17 @@ def _tabs(path: Path) -> Iterator[Row | BadRow]:
 
 
 def _separated(path: Path, delimiter: str) -> Iterator[Row | BadRow]:
-    quoting = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
     try:
         with (
             _fields_of_any_length(),
             path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file,
         ):
-            table = csv.DictReader(file, delimiter=delimiter, quoting=quoting)
+            quoted = delimiter == ","  # files with tabs do without
+            table = csv.DictReader(
+                file,
+                delimiter=delimiter,
+                quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+            )
             for row in table:
                 line = table.line_num
                 if None in row:
@@ -142,13 +146,17 @@ def _arrow_folder(path: Path) -> Iterator[Row | BadRow]:
         raise InputError(f"{path}: state.json names files outside the folder.")
     ipc, lib = _pyarrow("ipc"), _pyarrow("lib")
     try:
-        yield from _numbered(
-            batch for name in names for batch in ipc.open_stream(path.joinpath(name).open("rb"))
-        )
+        yield from _numbered(_batches(ipc, [path / name for name in names]))
     except OSError as error:
         raise _unreadable(path, error) from error
     except lib.ArrowException as error:
         raise InputError(f"{path} holds files that are damaged: {str(error)[:200]}.") from error
+
+
+def _batches(ipc: Any, files: Sequence[Path]) -> Iterator[Any]:
+    for file in files:
+        with file.open("rb") as opened:
+            yield from ipc.open_stream(opened)
 
 
 def _numbered(batches: Iterator[Any]) -> Iterator[Row]:
