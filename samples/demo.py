@@ -1,4 +1,4 @@
-"""A real model from training to comparison: train, export, calibrate, report. `make demo` runs it.
+"""A real model from training to comparison: train, export, tune, report. `make demo` runs it.
 
 MiniLM-L6 learns to tell what a question asks for, with an exit after every layer. The checkpoint
 becomes a bundle in float32 and one in int8, both get thresholds, and the report compares them with
@@ -33,9 +33,9 @@ TYPICAL = {
     "data": 1,
     "train exits": 85,
     "export exits": 16,
-    "calibrate": 22,
+    "tune": 15,
     "export int8": 65,
-    "calibrate int8": 15,
+    "tune int8": 10,
     "report": 75,
     "plot": 3,
     "train lengths": 65,
@@ -63,9 +63,9 @@ def steps(lengths: bool = False) -> dict[str, list[str]]:
         "data": sample("data", FOLDER),
         "train exits": sample("train_exits", *learn),
         "export exits": export(checkpoint, exits),
-        "calibrate": sample("calibrate", exits, heldout),
+        "tune": tune(exits, heldout),
         "export int8": export(checkpoint, int8, "--precision", "int8", "--calibration", train),
-        "calibrate int8": sample("calibrate", int8, heldout),
+        "tune int8": tune(int8, heldout),
         "report": sample("report", checkpoint, test, FOLDER, exits, int8),
         "plot": sample("plot", FOLDER / "report.json", FOLDER / "accuracy_latency.svg"),
     }
@@ -98,6 +98,10 @@ def installed(name: str) -> str:
 
 def export(checkpoint: str, bundle: str, *options: str) -> list[str]:
     return [installed("effbert-export"), checkpoint, bundle, *options, "--force"]
+
+
+def tune(bundle: str, data: str) -> list[str]:
+    return [installed("effbert"), "tune", bundle, "--data", data]
 
 
 def search(bundle: str, data: str, over: str) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from numpy import ndarray
 
-from calibrate import Measured, choose
+from choosing import Measured, choose
 
 Inputs = dict[str, ndarray]  # int64 [batch, sequence] by name
 SHARES = (0.9, 0.8, 0.7, 0.6, 0.5)

@@ -11,9 +11,9 @@ from effbert.runtime.bundle.manifest import to_float
 from effbert.runtime.points.guarantee import earliest_safe
 from effbert.runtime.points.metrics import row_losses
 from effbert.runtime.points.per_exit import thresholds_by_share
-from effbert.runtime.points.variant_facts import Size
 from effbert.runtime.points.sweep import exits_taken, knob_values, thresholds_to_try
 from effbert.runtime.points.targets import Target, choose
+from effbert.runtime.points.variant_facts import Size
 
 GRID_ROWS = 200  # rows that only say where thresholds lie, where a guarantee is asked for
 WORTH = 0.95  # a threshold for each exit must cost less than this share of one for all

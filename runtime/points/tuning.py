@@ -16,9 +16,9 @@ from effbert.runtime.points.examples import Columns, Examples
 from effbert.runtime.points.guarantee import examples_needed
 from effbert.runtime.points.metrics import Metric, spell_quality
 from effbert.runtime.points.rehearsal import Timed, rehearse
-from effbert.runtime.points.variant_facts import Size, measure_sizes
 from effbert.runtime.points.stored_points import replace_points
 from effbert.runtime.points.targets import Target
+from effbert.runtime.points.variant_facts import Size, measure_sizes
 from effbert.runtime.session import Session
 
 GUARANTEED = "guaranteed"

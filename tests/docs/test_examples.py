@@ -376,7 +376,7 @@ def test_an_open_block_is_an_error():
         "effbert-export ./my-deebert",
         "effbert run ./bundle --nob threshold=0.3 text",
         "effbert rum ./bundle text",
-        "python samples/calibrate.py bundle heldout.csv --los 0.5",
+        "python samples/report.py checkpoint test.csv report bundle --truncat x",
         "python samples/calibrat.py bundle",
         'pip install "effbert[export,gpus]"',
         "make demos",

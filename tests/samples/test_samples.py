@@ -13,11 +13,13 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from effbert.exporter import export
 from effbert.runtime import Session
 from effbert.runtime.bundle.manifest import OperatingPoint
+from effbert.runtime.commands import effbert
 from effbert.runtime.points.evolution import Settings
 from effbert.runtime.points.front_search import Search, search
 from vocabularies import fast_tokenizer, vocabulary
@@ -73,6 +75,11 @@ def write_texts(path: Path, count: int, seed: int) -> Path:
     return path
 
 
+def tune(bundle: Path, heldout: Path) -> None:
+    command = ["tune", str(bundle), "--data", str(heldout), "--max-loss", "0", "--max-loss", "10"]
+    assert CliRunner().invoke(effbert, command).exit_code == 0
+
+
 @pytest.mark.slow
 def test_texts_become_a_report(tmp_path, monkeypatch):
     backbone = write_backbone(tmp_path / "backbone")
@@ -86,7 +93,7 @@ def test_texts_become_a_report(tmp_path, monkeypatch):
     assert exported.description.format == "deebert"
     assert exported.description.labels == ("negative", "positive")
 
-    run(monkeypatch, "calibrate", bundle, heldout, "--loss", 0, 10)
+    tune(bundle, heldout)
     points = {p.name: p for p in Session(bundle).bundle.manifest.operating_points}
     assert set(points) == {"loss-0", "loss-10"}
     for point in points.values():
@@ -99,7 +106,7 @@ def test_texts_become_a_report(tmp_path, monkeypatch):
 
     int8 = tmp_path / "int8"
     export(checkpoint, int8, precision="int8", calibration=train, min_agreement=0.5)
-    run(monkeypatch, "calibrate", int8, heldout, "--loss", 0, 10)
+    tune(int8, heldout)
 
     both = tmp_path / "both"
     export(checkpoint, both, length_adaptive=True, verify=False)
@@ -149,33 +156,33 @@ def test_no_text_is_in_two_parts():
 
 @pytest.mark.parametrize("loss, value", [(0, 0.1), (0.5, 0.2), (2, 0.3), (50, 0.9)])
 def test_the_cheapest_value_within_the_loss_is_chosen(loss, value):
-    calibrate = importlib.import_module("calibrate")
-    full = calibrate.Measured(-1, 90.0, 6.0)
+    choosing = importlib.import_module("choosing")
+    full = choosing.Measured(-1, 90.0, 6.0)
     tried = [
-        calibrate.Measured(0.1, 90.2, 4.0),
-        calibrate.Measured(0.05, 90.0, 5.0),
-        calibrate.Measured(0.2, 89.5, 3.0),
-        calibrate.Measured(0.3, 88.0, 2.0),
-        calibrate.Measured(0.9, 60.0, 1.0),
+        choosing.Measured(0.1, 90.2, 4.0),
+        choosing.Measured(0.05, 90.0, 5.0),
+        choosing.Measured(0.2, 89.5, 3.0),
+        choosing.Measured(0.3, 88.0, 2.0),
+        choosing.Measured(0.9, 60.0, 1.0),
     ]
-    assert calibrate.choose(full, tried, loss).value == value
+    assert choosing.choose(full, tried, loss).value == value
 
 
 def test_a_lucky_value_behind_one_that_loses_too_much_is_not_trusted():
-    calibrate = importlib.import_module("calibrate")
-    full = calibrate.Measured(-1, 90.0, 6.0)
+    choosing = importlib.import_module("choosing")
+    full = choosing.Measured(-1, 90.0, 6.0)
     tried = [
-        calibrate.Measured(0.1, 90.0, 4.0),
-        calibrate.Measured(0.2, 88.0, 3.0),
-        calibrate.Measured(0.3, 90.0, 2.0),
+        choosing.Measured(0.1, 90.0, 4.0),
+        choosing.Measured(0.2, 88.0, 3.0),
+        choosing.Measured(0.3, 90.0, 2.0),
     ]
-    assert calibrate.choose(full, tried, 0.5).value == 0.1
+    assert choosing.choose(full, tried, 0.5).value == 0.1
 
 
 def test_nothing_leaves_early_where_every_value_loses_too_much():
-    calibrate = importlib.import_module("calibrate")
-    full = calibrate.Measured(-1, 90.0, 6.0)
-    assert calibrate.choose(full, [calibrate.Measured(0.1, 80.0, 2.0)], 1) == full
+    choosing = importlib.import_module("choosing")
+    full = choosing.Measured(-1, 90.0, 6.0)
+    assert choosing.choose(full, [choosing.Measured(0.1, 80.0, 2.0)], 1) == full
 
 
 @pytest.mark.parametrize(
