@@ -11,9 +11,9 @@ from effbert.runtime.bundle.manifest import to_float
 from effbert.runtime.points.guarantee import earliest_safe
 from effbert.runtime.points.metrics import row_losses
 from effbert.runtime.points.per_exit import thresholds_by_share
-from effbert.runtime.points.sweep import exits_taken, knob_values, thresholds_to_try
+from effbert.runtime.points.sweep import knob_values, thresholds_to_try
 from effbert.runtime.points.targets import Target, choose
-from effbert.runtime.points.variant_facts import Size
+from effbert.runtime.points.variant_facts import VariantFacts
 
 GRID_ROWS = 200  # rows that only say where thresholds lie, where a guarantee is asked for
 WORTH = 0.95  # a threshold for each exit must cost less than this share of one for all
@@ -26,82 +26,87 @@ class Choice(NamedTuple):
         knobs: As a session takes them.
         quality: The metric's.
         cost: Milliseconds a text.
-        layers: int64 [rows], the encoder layers of those exits.
+        layers: int64 [rows], the encoder layers where they leave.
+        threshold: In the sense of the sweep; minus infinity is full depth.
     """
 
     knobs: dict[str, Any]
     quality: float
     cost: float
     layers: np.ndarray
+    threshold: float | np.ndarray
 
 
-def choose_knobs(sizes: Sequence[Size], target: Target) -> Choice | None:
+def choose_knobs(variants: Sequence[VariantFacts], target: Target) -> Choice | None:
     """Find the cheapest choice that keeps a quality, or the best that keeps a cost.
 
     Args:
-        sizes: Variants of the bundle.
+        variants: Variants of the bundle.
         target: What is wanted.
 
     Returns:
         None if nothing keeps it.
     """
-    found = [choice for size in sizes for choice in _candidates(size, target)]
+    found = [choice for variant in variants for choice in _candidates(variant, target)]
     if target.bounds_cost:
         return max(found, key=lambda each: (each.quality, -each.cost), default=None)
     return min(found, key=lambda each: each.cost, default=None)
 
 
-def _candidates(size: Size, target: Target) -> Iterator[Choice]:
-    rows = size.rows
+def _candidates(variant: VariantFacts, target: Target) -> Iterator[Choice]:
+    rows = variant.rows
     deep = rows.sweep([-np.inf])
     if target.kept(deep, *rows.full()).all():
-        yield make_choice(size, -np.inf)
-    if size.knob is None:
+        yield make_choice(variant, -np.inf)
+    if variant.knob is None:
         return
-    one = thresholds_to_try(rows.signals, size.knob)
+    one = thresholds_to_try(rows.signals, variant.knob)
     index = choose(rows, [*one.tolist()], target)
     most = np.inf
     if index is not None:
-        alone = make_choice(size, float(one[index]))
+        alone = make_choice(variant, float(one[index]))
         most = WORTH * alone.cost
         yield alone
-    if size.knob.per_exit and rows.signals.exits > 2 and not target.bounds_cost:
-        several = thresholds_by_share(rows.signals, size.found.facts["same"])
+    if variant.knob.per_exit and rows.signals.exits > 2 and not target.bounds_cost:
+        several = thresholds_by_share(rows.signals, variant.found.facts["same"][:, rows.indices])
         index = choose(rows, several, target)
-        if index is not None and (apart := make_choice(size, several[index])).cost < most:
+        if index is not None and (apart := make_choice(variant, several[index])).cost < most:
             yield apart
 
 
-def make_choice(size: Size, threshold: float | np.ndarray) -> Choice:
+def make_choice(variant: VariantFacts, threshold: float | np.ndarray) -> Choice:
     """Describe a threshold; minus infinity is full depth."""
-    exits = exits_taken(size.rows.signals, threshold)
-    knobs = dict(size.selected)
-    if size.knob is not None:
+    exits = variant.exits_at(threshold)
+    knobs = dict(variant.selected)
+    if variant.knob is not None:
         never = isinstance(threshold, float) and threshold == -np.inf
-        knobs[size.knob.name] = (
-            to_float(size.knob.never)
+        knobs[variant.knob.name] = (
+            to_float(variant.knob.never)
             if never
-            else knob_values(size.rows.signals, threshold, size.knob)
+            else knob_values(variant.rows.signals, threshold, variant.knob)
         )
-        if size.knob.dtype == "int64":
-            knobs[size.knob.name] = int(knobs[size.knob.name])
-    layers = np.array([segment.layer for segment in size.manifest.segments])
+        if variant.knob.dtype == "int64":
+            knobs[variant.knob.name] = int(knobs[variant.knob.name])
+    layers = np.array([segment.layer for segment in variant.manifest.segments])
     return Choice(
         knobs,
-        size.rows.quality(exits, size.rows.indices),
-        float(size.rows.costs[exits, np.arange(len(exits))].mean()),
+        variant.rows.quality(exits, variant.rows.indices),
+        float(variant.rows.costs[exits, np.arange(len(exits))].mean()),
         layers[exits],
+        threshold,
     )
 
 
-def choose_safe(size: Size, labelled: bool, risk: float, confidence: float) -> Choice | None:
+def choose_safe(
+    variant: VariantFacts, labelled: bool, risk: float, confidence: float
+) -> Choice | None:
     """Find the earliest threshold that is guaranteed, see `guarantee`.
 
     Some rows only say where the thresholds lie, and the others test them: a test on rows that
     have chosen what is tested would promise too much.
 
     Args:
-        size: The largest variant, which must have exits.
+        variant: The largest variant, which must have exits.
         labelled: Whether the examples say what is right.
         risk: The largest expected loss.
         confidence: Probability that it is kept.
@@ -112,13 +117,13 @@ def choose_safe(size: Size, labelled: bool, risk: float, confidence: float) -> C
     Raises:
         InputError: The model answers numbers.
     """
-    assert size.knob is not None
-    losses = row_losses(size.found.facts, labelled)
+    assert variant.knob is not None
+    losses = row_losses(variant.found.facts, labelled)
     order = np.random.default_rng(0).permutation(losses.shape[1])
     grid = min(GRID_ROWS, len(order) // 4)
     scouts, testers = order[:grid], order[grid:]
-    thresholds = thresholds_to_try(size.rows.signals.of_rows(scouts), size.knob)
+    thresholds = thresholds_to_try(variant.rows.signals.of_rows(scouts), variant.knob)
     index = earliest_safe(
-        size.rows.signals.of_rows(testers), thresholds, losses[:, testers], risk, confidence
+        variant.rows.signals.of_rows(testers), thresholds, losses[:, testers], risk, confidence
     )
-    return None if index is None else make_choice(size, float(thresholds[index]))
+    return None if index is None else make_choice(variant, float(thresholds[index]))

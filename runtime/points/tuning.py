@@ -18,7 +18,7 @@ from effbert.runtime.points.metrics import Metric, spell_quality
 from effbert.runtime.points.rehearsal import Timed, rehearse
 from effbert.runtime.points.stored_points import replace_points
 from effbert.runtime.points.targets import Target
-from effbert.runtime.points.variant_facts import Size, measure_sizes
+from effbert.runtime.points.variant_facts import VariantFacts, measure_variants
 from effbert.runtime.session import Session
 
 GUARANTEED = "guaranteed"
@@ -92,13 +92,13 @@ def tune(options: Tuning, tell: Callable[[int], None] = lambda rows: None) -> Tu
         )
     examples = Examples(options.data, bundle.manifest, options.columns, options.skip_bad)
     with Session(bundle, options.engine, options.threads) as session:
-        sizes, metric = measure_sizes(
+        variants, metric = measure_variants(
             session, options.data, examples, options.columns, options.metric, tell
         )
-        chosen, unmet = _choose(sizes, options, metric, examples.labelled)
-        timed = rehearse(session, examples, chosen, make_choice(sizes[0], -np.inf))
-    count = len(sizes[0].found.tokens)
-    full = sizes[0].rows.full()
+        chosen, unmet = _choose(variants, options, metric, examples.labelled)
+        timed = rehearse(session, examples, chosen, make_choice(variants[0], -np.inf))
+    count = len(variants[0].found.tokens)
+    full = variants[0].rows.full()
     points = [
         OperatingPoint(
             name=name,
@@ -115,18 +115,18 @@ def tune(options: Tuning, tell: Callable[[int], None] = lambda rows: None) -> Tu
 
 
 def _choose(
-    sizes: Sequence[Size], options: Tuning, metric: Metric, labelled: bool
+    variants: Sequence[VariantFacts], options: Tuning, metric: Metric, labelled: bool
 ) -> tuple[dict[str, Choice], dict[str, str]]:
     chosen: dict[str, Choice] = {}
     unmet: dict[str, str] = {}
     for target in options.targets:
-        choice = choose_knobs(sizes, target)
+        choice = choose_knobs(variants, target)
         if choice is None:
-            unmet[target.name] = _why_unmet(sizes[0], target, metric)
+            unmet[target.name] = _why_unmet(variants[0], target, metric)
         else:
             chosen[target.name] = choice
     if options.guarantee is not None:
-        choice = _safe(sizes[0], options.guarantee, labelled)
+        choice = _safe(variants[0], options.guarantee, labelled)
         if choice is None:
             needed = examples_needed(options.guarantee.risk, options.guarantee.confidence)
             unmet[GUARANTEED] = (
@@ -139,17 +139,17 @@ def _choose(
     return chosen, unmet
 
 
-def _safe(size: Size, guarantee: Guarantee, labelled: bool) -> Choice | None:
-    if size.knob is None:
-        raise InputError("--guarantee needs a bundle with exits; this one has sizes only.")
-    return choose_safe(size, labelled, guarantee.risk, guarantee.confidence)
+def _safe(variant: VariantFacts, guarantee: Guarantee, labelled: bool) -> Choice | None:
+    if variant.knob is None:
+        raise InputError("--guarantee needs a bundle with exits; this one has variants only.")
+    return choose_safe(variant, labelled, guarantee.risk, guarantee.confidence)
 
 
-def _why_unmet(size: Size, target: Target, metric: Metric) -> str:
-    quality, cost = size.rows.full()
+def _why_unmet(variant: VariantFacts, target: Target, metric: Metric) -> str:
+    quality, cost = variant.rows.full()
     if target.kind == "quality":
         return f"full depth itself has {spell_quality(metric, quality)}"
-    least = size.rows.costs[0].mean()
+    least = variant.rows.costs[0].mean()
     return f"the first exit takes {least:.2f} ms a text, full depth {cost:.2f} ms"
 
 

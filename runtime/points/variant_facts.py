@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,13 @@ from effbert.runtime.points.exit_times import exit_costs
 from effbert.runtime.points.grading import OF_EXITS
 from effbert.runtime.points.metrics import Metric, at_exits, choose_metric
 from effbert.runtime.points.one_pass import Pass, cache_folder, one_pass
-from effbert.runtime.points.sweep import Signals, turn_signals
+from effbert.runtime.points.sweep import Signals, exits_taken, turn_signals
 from effbert.runtime.points.targets import Rows
 from effbert.runtime.session import Session
 
 
 @dataclass(frozen=True)
-class Size:
+class VariantFacts:
     """One variant, the largest first.
 
     Attributes:
@@ -39,6 +39,14 @@ class Size:
     knob: Knob | None
     found: Pass
     rows: Rows
+
+    def of_rows(self, chosen: np.ndarray) -> VariantFacts:
+        """Take some of the rows to choose on."""
+        return replace(self, rows=self.rows.some(chosen))
+
+    def exits_at(self, threshold: float | np.ndarray) -> np.ndarray:
+        """Tell where the rows leave, int64 [rows]."""
+        return exits_taken(self.rows.signals, threshold)
 
 
 def exit_knob(manifest: Manifest) -> Knob | None:
@@ -64,14 +72,14 @@ def exit_knob(manifest: Manifest) -> Knob | None:
     return None
 
 
-def measure_sizes(
+def measure_variants(
     session: Session,
     data: Path,
     examples: Examples,
     columns: Columns,
     metric: str | None,
     tell: Callable[[int], None],
-) -> tuple[list[Size], Metric]:
+) -> tuple[list[VariantFacts], Metric]:
     """Make the pass over every variant, and time its exits.
 
     Args:
@@ -89,7 +97,7 @@ def measure_sizes(
     manifest = session.bundle.manifest
     knob = exit_knob(manifest)
     fixed = {each.name: to_numbers(each.default) for each in manifest.knobs if each is not knob}
-    sizes: list[Size] = []
+    sizes: list[VariantFacts] = []
     for variant, selected in zip(
         split_variants(manifest), knob_combinations(manifest), strict=True
     ):
@@ -106,7 +114,7 @@ def measure_sizes(
             np.arange(costs.shape[1]),
             sizes[0].rows if sizes else None,
         )
-        sizes.append(Size(variant, selected, knob, found, rows))
+        sizes.append(VariantFacts(variant, selected, knob, found, rows))
     return sizes, chosen
 
 
