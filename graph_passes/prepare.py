@@ -24,7 +24,7 @@ from effbert.graph_passes.host_extents import HostExtent, take_extents
 from effbert.graph_passes.inline_weights import inline_weights
 from effbert.graph_passes.level_tables import widen_tables
 from effbert.graph_passes.refusal import PrepareError
-from effbert.graph_passes.sixteen_bits import compute_in_16_bits
+from effbert.graph_passes.sixteen_bits import PRODUCTS, compute_in_16_bits
 from effbert.graph_passes.symmetric_int8 import make_symmetric
 
 COMPUTES = ("fp32", "fp16", "bf16")
@@ -88,6 +88,9 @@ class Prepared:
         outputs: In the order of the graph.
         extents: How the host computes each input of the role "extent".
         changes: Rewrite -> how much it changed.
+        constants: Bytes of its constants, in the types that they are computed in.
+        wide_products: Products that compute in float32.
+        nodes: How many nodes it has.
     """
 
     model: bytes
@@ -95,6 +98,9 @@ class Prepared:
     outputs: tuple[Port, ...]
     extents: tuple[HostExtent, ...]
     changes: Mapping[str, int]
+    constants: int
+    wide_products: tuple[str, ...]
+    nodes: int
 
 
 def prepare(data: bytes, weights: bytes | None = None, request: Request | None = None) -> Prepared:
@@ -138,6 +144,13 @@ def prepare(data: bytes, weights: bytes | None = None, request: Request | None =
         outputs=tuple(_port(value, "output") for value in model.graph.outputs),
         extents=tuple(extents),
         changes=changes,
+        constants=sum(map(_computed_bytes, model.graph.initializers.values())),
+        wide_products=tuple(
+            str(node.name)
+            for node in model.graph
+            if node.op_type in PRODUCTS and node.outputs[0].dtype == ir.DataType.FLOAT
+        ),
+        nodes=len(model.graph),
     )
 
 
@@ -164,6 +177,13 @@ def _proto(data: bytes) -> Any:
     proto.Clear()
     proto.ParseFromString(data)
     return proto
+
+
+def _computed_bytes(value: ir.Value) -> int:
+    """Count the bytes of a constant; one that is widened is widened when the plan is built."""
+    tensor = value.const_value
+    widened = any(use.node.op_type == "Cast" for use in value.uses())
+    return tensor.size * 4 if widened else tensor.nbytes
 
 
 def _input(value: ir.Value, request: Request, extents: list[HostExtent]) -> Port:

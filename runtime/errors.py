@@ -13,12 +13,14 @@
     |  |- OutputExistsError       the bundle is there already
     |  |- ParityError             the bundle differs from the torch model (exit code 1)
     |  `- AgreementError          a lower precision changes too many answers or decisions
+    |- CompileError               an engine cannot build a segment (exit code 1)
     |- InputError                 texts, ids or knobs that do not fit (also a ValueError)
     |- RunError                   a run that failed
     |  |- NumericalError          logits are not finite
     |  |- ResourceError           out of memory or disk
     |  |- CancelledError          cancelled by the caller
     |  `- EngineError             the engine failed; its own text is the __cause__ (exit code 1)
+    |     `- PlanError            compiled plans are missing, not trusted, or of another kind
     `- MissingDependencyError     an extra is not installed (also an ImportError)
 
 Messages are one sentence: what is wrong, where, and what to do.
@@ -91,6 +93,12 @@ class AgreementError(ExportError):
     """A bundle of lower precision answers or decides too often otherwise than the model."""
 
 
+class CompileError(EffbertError):
+    """A segment that an engine cannot build."""
+
+    exit_code = 1
+
+
 class InputError(EffbertError, ValueError):
     """Texts, token ids or knobs that do not fit the bundle."""
 
@@ -123,6 +131,12 @@ class EngineError(RunError):
     """The engine refused a segment or failed while running it."""
 
     exit_code = 1
+
+
+class PlanError(EngineError):
+    """Compiled plans that are missing, not trusted, altered, or made for something else."""
+
+    exit_code = 2
 
 
 class MissingDependencyError(EffbertError, ImportError):

@@ -67,6 +67,9 @@ HOUSE: Mapping[str, Room] = {
         "runtime.engines.plans",
         f"{NUMPY} tensorrt",
     ),
+    "runtime.compile": Room(
+        "runtime.errors runtime.bundle runtime.engines runtime.engines.plans", "msgspec numpy"
+    ),
     "runtime.chain": Room("runtime.errors runtime.bundle runtime.engines.protocol", NUMPY),
     "runtime.texts": Room("runtime.errors runtime.bundle runtime.chain", f"{NUMPY} tokenizers"),
     "runtime.opening": Room(BELOW_SESSION),
@@ -77,7 +80,8 @@ HOUSE: Mapping[str, Room] = {
     "runtime.bench": Room(f"{ON_SESSION} runtime.plots", NUMPY),
     "runtime.checks": Room(ON_SESSION, f"{NUMPY} tokenizers onnx google"),
     "runtime.commands": Room(
-        f"{ON_SESSION} runtime.console runtime.plots runtime.points runtime.bench runtime.checks",
+        f"{ON_SESSION} runtime.console runtime.plots runtime.points runtime.bench runtime.checks "
+        "runtime.compile runtime.engines.plans",
         "click rich msgspec",
     ),
     "graph_passes": Room("", "numpy onnx_ir onnxscript"),

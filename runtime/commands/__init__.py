@@ -27,6 +27,9 @@ COMMANDS = {
     "search": LazyCommand(
         "effbert.runtime.commands.search:search", "Find knob values that trade accuracy for cost."
     ),
+    "compile": LazyCommand(
+        "effbert.runtime.commands.compile:compile", "Build plans of a bundle for NVIDIA GPUs."
+    ),
     "push": LazyCommand(
         "effbert.runtime.commands.push:push", "Upload a bundle to the Hugging Face hub."
     ),

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from effbert.runtime.bundle.manifest import Manifest
-from effbert.runtime.engines.plans.executable import Signature
-from effbert.runtime.errors import EngineError
+from effbert.runtime.bundle.names import WEIGHTS_NAME
+from effbert.runtime.engines.plans.executable import Extent, Profile, Range, Signature
+from effbert.runtime.engines.plans.index import PlanIndex, PlanSegment, input_sizes, read_index
+from effbert.runtime.engines.plans.plan_store import mark_used, stored_plans
+from effbert.runtime.engines.plans.trust import read_plan
+from effbert.runtime.errors import PlanError
 
 
 class Wanted(NamedTuple):
@@ -45,9 +50,87 @@ def find_plans(manifest: Manifest, wanted: Wanted, folder: Path | None) -> Found
         folder: Where to look; None is the user's cache.
 
     Raises:
-        EngineError: There are none for this.
+        PlanError: There are none for this; says what is there instead.
     """
-    raise EngineError(
-        f"There are no plans of this bundle for {wanted.engine}; make them with: effbert compile "
-        f"BUNDLE --engine {wanted.engine}."
+    if folder is not None:
+        index = read_index(folder)
+        if problem := _mismatch(manifest, index, wanted):
+            raise PlanError(f"The plans in {folder} {problem}.")
+        return _found(manifest, folder, index)
+    for stored, index in stored_plans():
+        if not _mismatch(manifest, index, wanted):
+            mark_used(stored)
+            return _found(manifest, stored, index)
+    raise PlanError(
+        f"There are no plans of this bundle for {wanted.engine} {wanted.version} on "
+        f"{wanted.capability.upper()}; make them with: effbert compile BUNDLE --engine "
+        f"{wanted.engine} --targets {wanted.capability}."
     )
+
+
+def _mismatch(manifest: Manifest, index: PlanIndex, wanted: Wanted) -> str | None:
+    """Say why plans do not fit a bundle, a library and a device; None if they do."""
+    if index.engine != wanted.engine:
+        return f"are for the engine {index.engine}, not for {wanted.engine}"
+    if index.library != wanted.version:
+        return (
+            f"were built by version {index.library} of {wanted.engine}, and this is "
+            f"{wanted.version}, which opens only its own; compile the bundle again"
+        )
+    if wanted.capability not in index.targets:
+        targets = ", ".join(target.upper() for target in index.targets)
+        return (
+            f"were built for {targets}, and this device is {wanted.capability.upper()}; compile "
+            f"the bundle with --targets {wanted.capability}"
+        )
+    plans = {segment.file: segment for segment in index.segments}
+    for record in manifest.segments:
+        plan = plans.get(record.file)
+        if plan is None or not _made_from(plan, manifest):
+            return f"were built from another bundle: {record.file} differs; compile this one"
+    return None
+
+
+def _made_from(plan: PlanSegment, manifest: Manifest) -> bool:
+    weights = manifest.files.get(WEIGHTS_NAME)
+    if manifest.files[plan.file].sha256 != plan.sha256:
+        return False
+    return plan.weights is None or (weights is not None and weights.sha256 == plan.weights)
+
+
+def _found(manifest: Manifest, folder: Path, index: PlanIndex) -> FoundPlans:
+    plans = {segment.file: segment for segment in index.segments}
+    return FoundPlans(
+        folder,
+        index.compute,
+        [
+            FoundPlan(
+                plan.file,
+                plan.plan_sha256,
+                signature_of(plan),
+                partial(read_plan, folder, plan),
+            )
+            for plan in (plans[record.file] for record in manifest.segments)
+        ],
+    )
+
+
+def signature_of(plan: PlanSegment) -> Signature:
+    """Return what the chain must know of a plan."""
+    ports = plan.inputs
+    return Signature(
+        data=tuple(port.name for port in ports if port.role in ("input", "carry")),
+        knobs=tuple(port.name for port in ports if port.role == "knob"),
+        rows={port.name: port.rows for port in ports if port.rows is not None},
+        kept={
+            each.name: Extent(each.knob, each.element, each.slack, each.least, each.total)
+            for each in plan.extents
+        },
+        dtypes={port.name: port.dtype for port in plan.outputs},
+        profiles=tuple(_profile(plan, index) for index in range(len(plan.profiles))),
+    )
+
+
+def _profile(plan: PlanSegment, index: int) -> Profile:
+    sizes = input_sizes(plan.inputs, plan.profiles[index])
+    return {name: Range(*(tuple(shape) for shape in shapes)) for name, shapes in sizes.items()}
