@@ -1,4 +1,4 @@
-"""Folders of plans without TensorRT: an index of the tiny bundle, and files that stand for plans."""
+"""Folders of plans without TensorRT: an index of the tiny bundle, and files instead of plans."""
 
 from __future__ import annotations
 
