@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -97,22 +97,24 @@ def test_a_folder_that_cannot_be_written_is_no_failure_of_validate(
 # What is missing
 
 
-@pytest.mark.skipif(bool(importlib.util.find_spec("tensorrt_rtx")), reason="it is installed")
 @pytest.mark.parametrize("command", ["run", "validate", "inspect"])
-def test_without_the_package_a_command_says_how_to_get_it(tiny: Path, command: str) -> None:
+def test_without_the_package_a_command_says_how_to_get_it(
+    gpu: Gpu, tiny: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
     words = [command, str(tiny), "--engine", NAME, *(["good"] if command == "run" else [])]
     result = CliRunner().invoke(effbert, words)
     assert result.exit_code == 2
-    assert result.stderr == (
-        "Error: Engine 'tensorrt-rtx' needs tensorrt_rtx, which cannot be imported (No module "
-        "named 'tensorrt_rtx'); install it with: pip install \"effbert[tensorrt-rtx]\".\n"
+    assert result.stderr.startswith(
+        "Error: Engine 'tensorrt-rtx' needs tensorrt_rtx, which cannot be imported ("
     )
+    assert result.stderr.endswith('install it with: pip install "effbert[tensorrt-rtx]".\n')
 
 
 def test_without_cuda_bindings_the_install_line_is_told(
     gpu: Gpu, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "cuda.bindings", None)
+    monkeypatch.setitem(sys.modules, "cuda.bindings", None)
     with pytest.raises(MissingDependencyError, match=r"cuda-bindings, .*effbert\[tensorrt-rtx\]"):
         Session(tiny, NAME)
 
