@@ -90,6 +90,7 @@ def _cut_columns(
         for axis in axes:
             shape[axis] = ir.SymbolicDim(f"{EARLIER}_{SEQUENCE}{suffix}")
         carry.shape = ir.Shape(shape)
+        taken.shape = ir.Shape([BATCH, *shape[1:]])
 
 
 def _extent(mask: ir.Value, first: ir.Node) -> ir.Value:

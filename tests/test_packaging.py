@@ -131,6 +131,7 @@ def test_the_lowest_versions_are_those_that_are_tested() -> None:
     )
     extras = PROJECT["project"]["optional-dependencies"]
     tools = {"mypy", "ruff", "setuptools", "tomli", "nncf", "onnxruntime-gpu"}
+    tools |= {"tensorrt-rtx", "tensorrt", "cuda-bindings"}  # for machines with a GPU
     accepted = lower_bounds(PROJECT["project"]["dependencies"])
     for requirements in extras.values():
         accepted |= lower_bounds(requirements)

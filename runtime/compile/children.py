@@ -77,5 +77,5 @@ def _ended(job: Job, code: int, said: Path) -> EffbertError:
     words = " ".join(said.read_text(encoding="utf-8", errors="replace").split())[-LONGEST:]
     how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
     return CompileError(
-        f"The process that built {job.file} ended {how}; the last it said was: {words or 'nothing'}."
+        f"The process that built {job.file} ended {how}; it last said: {words or 'nothing'}."
     )

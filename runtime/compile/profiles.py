@@ -177,7 +177,7 @@ class _Drops:
         self._values = np.ravel(values)
 
     def before(self) -> Sizes:
-        """What the segment is fed."""
+        """Say what the segment is fed."""
         if not self._extents:
             return 1, self._usual, self._longest
         first = self._extents[0]
@@ -185,7 +185,7 @@ class _Drops:
         return 1, usual, max(self._longest, first.total or 0)
 
     def behind(self, element: int, total: int | None) -> Sizes:
-        """What is left behind a layer."""
+        """Say what is left behind a layer."""
         return 1, self._left(element, total), max(self._longest, total or 0)
 
     def _left(self, element: int, total: int | None) -> int:

@@ -83,12 +83,15 @@ def open_engine(name: str, settings: EngineSettings | None = None) -> Engine:
     entry = ENGINES[name]
     module, _, cls = entry.target.partition(":")
     try:
-        engine: Engine = getattr(import_module(module), cls)(settings or EngineSettings())
+        chosen = getattr(import_module(module), cls)
     except MissingDependencyError:
         raise
-    except ImportError as error:
+    except Exception as error:  # a package that stands in for `tensorrt` raises RuntimeError
+        if not isinstance(error, ImportError) and not entry.on_request:
+            raise
         raise MissingDependencyError(
             f"Engine {name!r} needs {entry.library}, which cannot be imported ({error}); "
             f"install it with: {entry.install}."
         ) from error
+    engine: Engine = chosen(settings or EngineSettings())
     return engine

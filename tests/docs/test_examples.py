@@ -107,7 +107,8 @@ def check_pip(arguments: list[str]) -> None:
     if arguments[0] != "install":
         raise ValueError(f"pip {arguments[0]} is not checked.")
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    extras = set(re.findall(r"^(\w+) = \[", project.partition("optional-dependencies]")[2], re.M))
+    declared = project.partition("optional-dependencies]")[2]
+    extras = set(re.findall(r"^([\w-]+) = \[", declared, re.M))
     for word in " ".join(arguments[1:]).replace(",", "[").split("[")[1:]:
         if word.partition("]")[0] not in extras:
             raise ValueError(f"There is no extra {word}.")

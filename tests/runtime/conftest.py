@@ -9,7 +9,7 @@ import pytest
 
 from bundle_edits import at, edit_manifest
 from effbert.runtime import Session
-from effbert.runtime.engines.table import ENGINES
+from effbert.runtime.engines.table import installed_engines
 from task_bundles import build_question_bundle, build_token_bundle
 from tiny_bundle import build_tiny_bundle
 
@@ -44,7 +44,7 @@ def sessions(bundles: dict[str, Path]) -> Iterator[dict[str, Session]]:
         yield found
 
 
-@pytest.fixture(scope="session", params=ENGINES)
+@pytest.fixture(scope="session", params=installed_engines())
 def engine(request: pytest.FixtureRequest) -> str:
     """The name of each engine in turn."""
     return request.param

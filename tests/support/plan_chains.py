@@ -3,52 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from effbert.graph_passes.prepare import Prepared, Request, prepare
+import pytest
+
+from effbert.graph_passes.prepare import Prepared, prepare
+from effbert.runtime import Bundle
 from effbert.runtime.bundle.manifest import Manifest
 from effbert.runtime.engines.plans.chain import PlanChain
 from effbert.runtime.engines.plans.executable import Extent, Profile, Range, Signature
 from effbert.runtime.engines.plans.fitting import shape_limits
 from effbert.runtime.engines.protocol import UNLIMITED, EngineSettings
+from effbert.runtime.engines.row_independence import DIFFERENCES
+from effbert.runtime.engines.table import ENGINES, Entry
 from numpy_device import NumpyDevice, NumpyPlan
+from prepared_host import requests
 
 LARGEST = {"batch": 64, "sequence": 64, "tokens": 64}
-
-
-def rows_inputs(manifest: Manifest, index: int) -> dict[str, str]:
-    """Carry or state that a segment reads -> name of its input of rows."""
-    made: dict[str, int | None] = {state.name: None for state in manifest.states}
-    for earlier, segment in enumerate(manifest.segments[:index]):
-        made |= dict.fromkeys(segment.carries, earlier)
-    rows = {}
-    for item in manifest.segments[index].inputs:
-        if item.name in made:
-            maker = made[item.name]
-            suffix = "_from_start" if maker is None else f"_from_{maker}"
-            rows[item.name] = "rows" if maker == index - 1 else f"rows{suffix}"
-    return rows
 
 
 def prepared_segments(
     manifest: Manifest, files: list[bytes], weights: bytes | None, compute: str = "fp32"
 ) -> list[Prepared]:
     """Prepare every segment."""
-    return [
-        prepare(
-            files[index],
-            weights,
-            Request(
-                compute,
-                rows_inputs(manifest, index),
-                manifest.padding_free,
-                segment.carries,
-                {state.name for state in manifest.states},
-                {knob.name for knob in manifest.knobs},
-            ),
-        )
-        for index, segment in enumerate(manifest.segments)
-    ]
+    wanted = requests(Bundle(Path(), manifest), compute)
+    pairs = zip(files, wanted, strict=False)  # those of variants come behind
+    return [prepare(data, weights, request) for data, (_, request) in pairs]
 
 
 def signature(prepared: Prepared, profiles: tuple[Profile, ...] | None = None) -> Signature:
@@ -59,7 +40,8 @@ def signature(prepared: Prepared, profiles: tuple[Profile, ...] | None = None) -
         knobs=tuple(port.name for port in inputs if port.role == "knob"),
         rows={port.name: port.rows for port in inputs if port.rows is not None},
         kept={
-            e.name: Extent(e.knob, e.element, e.slack, e.least, e.total) for e in prepared.extents
+            e.name: Extent(e.knob, e.element, e.slack, e.least, e.total, e.exact)
+            for e in prepared.extents
         },
         dtypes={port.name: port.dtype for port in prepared.outputs},
         profiles=(profile(prepared),) if profiles is None else profiles,
@@ -125,4 +107,11 @@ class Options:
     terminate = False
 
 
-ENTRY = ("plan_chains:NumpyPlans", "numpy", "nothing")
+NAME = "plans on numpy"
+ENTRY = Entry("plan_chains:NumpyPlans", "numpy", "nothing", on_request=True)
+
+
+def register(patch: pytest.MonkeyPatch) -> None:
+    """Let sessions open the engine `NAME`, whose rows are independent."""
+    patch.setitem(ENGINES, NAME, ENTRY)
+    patch.setitem(DIFFERENCES, (NAME, "fp32"), 0.0)

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 
 from numpy import ndarray
 
-from effbert.runtime.engines.plans.buffers import layout
 from effbert.runtime.engines.plans.executable import WIDTHS, Shape
 from effbert.runtime.engines.plans.lanes import Lane
+from effbert.runtime.engines.plans.memory_pool import layout
 
 EXIT = "exit"
 FEW_BYTES = 1 << 14  # answers that small come along with the flags: a second copy takes longer

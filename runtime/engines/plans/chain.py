@@ -154,13 +154,15 @@ class _Step:
         if not self._signature.kept:
             return {}
         mask = tensors[MASK]
-        there = mask.shape[1]
+        there = None  # tokens that the segment is fed
         for name, axis in self._tokens.items():
             if axis is not None:
                 there = tensors[name].shape[axis]
         values = {}
         for name, extent in self._signature.kept.items():
-            there = rounded_up(kept_tokens(mask, knobs[extent.knob], extent), there)
+            longest = kept_tokens(mask, knobs[extent.knob], extent)
+            most = there or extent.total or mask.shape[1]
+            there = longest if extent.exact else rounded_up(longest, most)
             values[name] = np.array(there, np.int64)
         return values
 

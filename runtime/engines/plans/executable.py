@@ -39,6 +39,7 @@ class Extent(NamedTuple):
         slack: What a share may be above a whole number.
         least: Tokens that a share leaves at least.
         total: Tokens of every row; None is the sum of its mask.
+        exact: Whether it may not be rounded up.
     """
 
     knob: str
@@ -46,6 +47,7 @@ class Extent(NamedTuple):
     slack: float
     least: int
     total: int | None = None
+    exact: bool = False
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,7 @@ def signature_of(plan: PlanSegment) -> Signature:
         knobs=tuple(port.name for port in ports if port.role == "knob"),
         rows={port.name: port.rows for port in ports if port.rows is not None},
         kept={
-            each.name: Extent(each.knob, each.element, each.slack, each.least, each.total)
+            each.name: Extent(*(getattr(each, name) for name in Extent._fields))
             for each in plan.extents
         },
         dtypes={port.name: port.dtype for port in plan.outputs},

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 
-from effbert.runtime.engines.plans.buffers import Mirrored, Pool
 from effbert.runtime.engines.plans.device import Device
 from effbert.runtime.engines.plans.executable import Context, Executable
+from effbert.runtime.engines.plans.memory_pool import Mirrored, Pool
 from effbert.runtime.errors import EngineError, ResourceError
 
 

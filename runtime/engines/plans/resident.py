@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numpy import ndarray
 
-from effbert.runtime.engines.plans.buffers import Buffer
+from effbert.runtime.engines.plans.memory_pool import Buffer
 
 
 class OnDevice:

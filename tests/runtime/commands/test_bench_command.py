@@ -19,13 +19,15 @@ from effbert.runtime.bundle.manifest import Limits
 from effbert.runtime.commands import effbert
 from effbert.runtime.engines import table
 from effbert.runtime.engines.row_independence import DIFFERENCES
-from effbert.runtime.engines.table import ENGINES
+from effbert.runtime.engines.table import ENGINES, Entry, installed_engines
 
 POINTS = [
     {"name": "first exit", "knobs": {"threshold": 2.0}, "data": "none"},
     {"name": "mixed", "knobs": {"threshold": [0.0, 2.0, 0.0]}, "data": "none"},
 ]
 TEXTS = ["a very good film", "the plot was dull , but the actor was fine", "bad", "i hated it ."]
+
+ON_REQUEST = [name for name, entry in ENGINES.items() if entry.on_request]
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +66,7 @@ def test_a_precision_whose_rows_nobody_measured_is_timed_all_the_same(
 ) -> None:
     monkeypatch.delitem(DIFFERENCES, ("openvino", "fp32"))
     report = found(bench(bundle, "--batch", "1", "--lengths", "4", "--json"))
-    assert [result["engine"] for result in report["results"]] == [*ENGINES]
+    assert [result["engine"] for result in report["results"]] == installed_engines()
 
 
 def test_a_file_without_texts_is_one_sentence(bundle: Path, tmp_path: Path) -> None:
@@ -81,7 +83,7 @@ def test_token_ids_run_to_the_last_exit_with_every_engine(bundle: Path) -> None:
     assert set(report["versions"]) == {"effbert", "onnxruntime", "openvino"}
     arms = [(r["workload"], r["engine"]) for r in report["results"]]
     shapes = ["1 x 4", "1 x 9", "3 x 4", "3 x 9"]
-    assert arms == [(shape, engine) for shape in shapes for engine in ENGINES]
+    assert arms == [(shape, engine) for shape in shapes for engine in installed_engines()]
     for result in report["results"]:
         assert result["exits"] == [0, 0, 1]
         assert result["layers"] == 3
@@ -93,8 +95,8 @@ def test_texts_are_measured_at_every_operating_point(bundle: Path, data: Path) -
     report = found(bench(bundle, "--data", data, "--batch", "1,3", "--json"))
     points = {(r["engine"], r["point"]): r for r in report["results"] if r["batch"] == 3}
     wanted = ["full depth", "first exit", "mixed"]
-    assert set(points) == {(engine, point) for engine in ENGINES for point in wanted}
-    for engine in ENGINES:
+    assert set(points) == {(engine, point) for engine in installed_engines() for point in wanted}
+    for engine in installed_engines():
         assert points[engine, "full depth"]["exits"] == [0, 0, 1]
         assert points[engine, "first exit"]["exits"] == [1, 0, 0]
         assert points[engine, "first exit"]["layers"] == 1
@@ -126,9 +128,22 @@ def test_the_table_has_a_line_for_each_arm(bundle: Path, data: Path) -> None:
     assert lines[0].endswith("ratios to onnxruntime, full depth")
     assert lines[1].split("\t")[0] == "rows x tokens"
     assert lines[2].split("\t")[-3:] == ["full depth", "3.00", "0 0 100"]
-    table = 2 + 3 * len(ENGINES) + 1
+    table = 2 + 3 * len(installed_engines()) + 1
     assert "How the segments run" in lines[table:]
-    assert len(lines) == table + 3 + len(ENGINES)
+    notes = lines.index("Not measured")
+    assert lines[notes + 1] == "engine\treason"
+    assert len(lines) == notes + 3 + len(ON_REQUEST)
+
+
+def test_engines_that_cannot_run_here_are_skipped_with_the_reason(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = Entry("no_such_module:Engine", "no_such_library", "pip install it", on_request=True)
+    monkeypatch.setitem(ENGINES, "absent", entry)
+    report = found(bench(bundle, "--batch", "1", "--lengths", "4", "--json"))
+    assert [*report["skipped"]] == [*ON_REQUEST, "absent"]
+    assert "needs no_such_library, which cannot be imported" in report["skipped"]["absent"]
+    assert report["skipped"]["absent"].endswith("install it with: pip install it.")
 
 
 @pytest.mark.parametrize("on_texts", [True, False])

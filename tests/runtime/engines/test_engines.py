@@ -12,13 +12,13 @@ import pytest
 from checkpoints import write_deebert, write_pabee
 from effbert.exporter import export
 from effbert.runtime import Session
-from effbert.runtime.engines.table import ENGINES
+from effbert.runtime.engines.table import installed_engines
 from exit_checks import LOGITS_ATOL, NEAR_THRESHOLD, batch, pad_id
 from systems.sentee_checkpoint import write_sentee
 from vocabularies import random_rows
 
 LAYERS = 3
-OTHERS = [name for name in ENGINES if name != "onnxruntime"]
+OTHERS = [name for name in installed_engines() if name != "onnxruntime"]
 ROWS = list(random_rows("bert", 60, seed=5))
 Case = tuple[Callable[..., Path], dict[str, Any], dict[str, Any]]  # checkpoint, export, knob values
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fake_engine
-from effbert.runtime import InputError, MissingDependencyError, Session
+from effbert.runtime import EffbertWarning, EngineError, InputError, MissingDependencyError, Session
 from effbert.runtime.engines import row_independence, table
 from effbert.runtime.engines.protocol import EngineSettings, ShapeLimits
 from effbert.runtime.engines.table import ENGINES, Entry, installed_engines, open_engine
@@ -61,14 +61,18 @@ def test_rows_that_are_longer_than_the_engine_takes_are_refused(
             session.run({"input_ids": [[5, 3, 3]]})
 
 
-def test_rows_of_an_engine_that_nobody_measured_are_not_trusted(
-    waiting: None, bundle: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_session_warns_of_rows_that_nobody_measured(
+    waiting: None, bundle: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:
     monkeypatch.delitem(row_independence.DIFFERENCES, ("waiting", "fp32"))
     assert row_independence.row_independence("waiting", "fp32") == "not measured"
+    with pytest.warns(EffbertWarning, match=r"nobody has measured .* validate BUNDLE") as caught:
+        Session(bundle, "waiting").close()
+    assert [item.filename for item in caught] == [__file__]
     with pytest.raises(InputError, match="nobody has measured"):
-        Session(bundle, "waiting")
-    Session(bundle, "waiting", dependent_rows=True).close()
+        Session(bundle, "waiting", strict=True)
+    Session(bundle, "waiting", strict=True, dependent_rows=True).close()
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize("measured, trusted", [(0.0, True), (0.01, True), (float("inf"), False)])
@@ -100,3 +104,64 @@ def test_without_a_name_the_first_installed_engine_runs(
     missing.add("openvino")
     with pytest.raises(MissingDependencyError, match=r"No engine is installed; .*effbert\[cpu\]"):
         Session(bundle)
+
+
+@pytest.mark.parametrize("name", ["tensorrt-rtx", "tensorrt"])
+def test_engines_with_plans_are_never_chosen_by_themselves(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(table, "find_spec", lambda _: True)
+    assert ENGINES[name].on_request
+    assert name not in installed_engines()
+
+
+class Broken(fake_engine.Waiting):
+    def __init__(self, settings: EngineSettings) -> None:
+        raise EngineError("There is no GPU; install one.")
+
+
+@pytest.fixture
+def broken(waiting: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that cannot be opened here."""
+    monkeypatch.setattr(fake_engine, "Broken", Broken, raising=False)
+    monkeypatch.setitem(ENGINES, "broken", Entry("fake_engine:Broken", "nothing", "nothing"))
+
+
+def test_without_a_fallback_the_error_of_the_engine_is_raised(broken: None, bundle: Path) -> None:
+    with pytest.raises(EngineError, match="There is no GPU; install one"):
+        Session(bundle, "broken")
+
+
+def test_a_fallback_runs_with_one_warning_that_names_it(broken: None, bundle: Path) -> None:
+    with pytest.warns(EffbertWarning) as caught:
+        session = Session(bundle, "broken", fallback="onnxruntime", plans="somewhere")
+    assert [str(item.message) for item in caught] == [
+        "There is no GPU; install one; until then the engine onnxruntime runs the bundle."
+    ]
+    with session:
+        assert session.engine == "onnxruntime"
+        assert session.run({"input_ids": [[5, 3]]}).exit_index.tolist() == [2]
+
+
+def test_strict_refuses_the_fallback(broken: None, bundle: Path) -> None:
+    with pytest.raises(EngineError, match="There is no GPU"):
+        Session(bundle, "broken", fallback="onnxruntime", strict=True)
+
+
+@pytest.mark.parametrize("fallback", ["broken", "no such"])
+def test_a_fallback_is_another_engine(broken: None, bundle: Path, fallback: str) -> None:
+    with pytest.raises(InputError, match=f"Fallback '{fallback}' is no other engine; choose one"):
+        Session(bundle, "broken", fallback=fallback)
+
+
+def test_where_the_rows_depend_on_the_length_batches_are_split_by_it(
+    waiting: None, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = ShapeLimits(rows=1, length=4, steps=((2, 3), (4, 1)))
+    monkeypatch.setattr(fake_engine.Waiting, "limits", limits)
+    with Session(bundle, "waiting") as session:
+        session.run({"input_ids": np.full((4, 2), 5)})
+        assert [rows for _, (rows, _) in session._engine.shapes] == [3, 1]
+        session._engine.shapes.clear()
+        session.run({"input_ids": np.full((2, 3), 5)})
+        assert [rows for _, (rows, _) in session._engine.shapes] == [1, 1]
