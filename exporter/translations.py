@@ -13,7 +13,7 @@ from typing import Any
 
 import onnx_ir as ir
 import torch
-from onnxscript import opset20 as op
+from onnxscript import opset18 as op  # the oldest that an export may have
 from torch._ops import HigherOrderOperator, OpOverload
 from torch.export import ExportedProgram
 

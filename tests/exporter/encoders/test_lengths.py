@@ -50,7 +50,6 @@ def plain(family: str, task: str) -> Callable[[Path], Path]:
 
 KINDS: dict[str, tuple[Callable[[Path], Path], dict[str, Any], dict[str, Any]]] = {
     "exits": (lambda folder: write_deebert(folder, layers=LAYERS, tokenizer="fast"), {}, {}),
-    "bert classifies": (plain("bert", "text-classification"), {}, {}),
     "distilbert answers": (plain("distilbert", "question-answering"), {}, {"keep_first": False}),
     "bert labels": (plain("bert", "token-classification"), {}, {}),
     "power": (

@@ -54,7 +54,7 @@ def test_entropy_may_replace_learning_to_exit(tmp_path: Path):
         assert not {name for name in names if "score" in name}
 
 
-@pytest.mark.parametrize("layers", [[1, 3], [2, 4], [4]])
+@pytest.mark.parametrize("layers", [[1, 3], [4]])
 def test_chosen_exits(layers: list[int], tmp_path: Path):
     checkpoint = write_berxit(tmp_path / "in", divide="alternate-lte", seed=3)
     export(checkpoint, tmp_path / "out", exits=layers)

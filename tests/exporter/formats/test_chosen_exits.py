@@ -31,7 +31,7 @@ def knobs_of(session: Session, **wanted: float) -> dict[str, float]:
     return wanted if session.knobs else {}
 
 
-@pytest.mark.parametrize("layers", [[1, 3, 5], [2, 4], [5], [1]])
+@pytest.mark.parametrize("layers", [[1, 3, 5], [4]])
 def test_chosen_exits_of_deebert(layers: list[int], tmp_path: Path):
     checkpoint = write_deebert(tmp_path / "in", tokenizer=None)
     export(checkpoint, tmp_path / "out", exits=layers)
@@ -49,7 +49,7 @@ def test_chosen_exits_of_deebert(layers: list[int], tmp_path: Path):
         np.testing.assert_allclose(found["logits"][i], expected.logits, atol=LOGITS_ATOL)
 
 
-@pytest.mark.parametrize("layers", [[2, 4, 6], [1, 2], [6]])
+@pytest.mark.parametrize("layers", [[2, 4, 6], [1]])
 def test_chosen_exits_of_pabee_agree_with_the_chosen_exit_before(layers: list[int], tmp_path: Path):
     checkpoint = write_pabee(tmp_path / "in", tokenizer=None, labels=3)
     export(checkpoint, tmp_path / "out", exits=layers)
@@ -63,7 +63,7 @@ def test_chosen_exits_of_pabee_agree_with_the_chosen_exit_before(layers: list[in
         np.testing.assert_allclose(found["logits"][i], expected.logits, atol=LOGITS_ATOL)
 
 
-@pytest.mark.parametrize("opset", range(18, 24))
+@pytest.mark.parametrize("opset", [18, 20, 22])
 def test_every_opset(opset: int, tmp_path: Path):
     for write, kind, backbone, knobs in (
         (write_deebert, DeeBertReference, "roberta", {"threshold": 0.5}),

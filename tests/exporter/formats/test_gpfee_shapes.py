@@ -27,7 +27,7 @@ from vocabularies import random_rows
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("layers", [[1, 3, 5], [2, 4], [5], [1]])
+@pytest.mark.parametrize("layers", [[1, 3, 5], [4]])
 def test_chosen_exits_still_look_at_all_layers(layers: list[int], tmp_path: Path):
     checkpoint = write_gpfee(tmp_path / "in", layers=5, tokenizer=None)
     export(checkpoint, tmp_path / "out", exits=layers)

@@ -51,14 +51,12 @@ PABEES = [
         slow=True,
     ),
     pabee("pabee-bert-2", **EVERY, labels=2),
-    pabee("pabee-bert-4", **EVERY, labels=4),
     pabee("pabee-bert-regression-6", **EVERY_LIMIT),
     pabee("pabee-albert-regression", **EVERY_LIMIT, backbone="albert"),
     pabee("pabee-albert-three-groups", **EVERY, backbone="albert", labels=4, groups=3),
     pabee(
         "pabee-albert-two-groups-of-two", **EVERY, backbone="albert", labels=3, groups=2, inner=2
     ),
-    pabee("pabee-albert-six-groups", **EVERY, backbone="albert", labels=2, groups=6),
     pabee(
         "pabee-albert-two-inner-layers",
         backbone="albert",
@@ -198,7 +196,7 @@ ELBERTS = [
             thres_name=rule,
             labels=labels,
             **settings,
-            layers=6,
+            layers=settings.get("num_exit_layers", 4),
             seed=3,
             knobs=many_windows,
             least=1,

@@ -43,7 +43,6 @@ DEEBERTS = [
         slow=True,
     ),
     deebert("deebert-bert-castorini", **CASTORINI, **MANY, labels=2, layers=6, seed=2),
-    deebert("deebert-bert-castorini-4", **CASTORINI, **MANY, labels=4, layers=6, seed=4),
     deebert("deebert-bert-hf-4", **MANY, labels=4, layers=6, seed=4),
     deebert(
         "deebert-roberta-hf-4", **MANY, backbone="roberta", labels=4, layers=6, noise=True, seed=4
@@ -96,7 +95,7 @@ BERXITS = [
     ),
     *(
         berxit(f"berxit-{name}-last-highway", **SHAPES[name], **TOLD, seed=2, slow=True, least=2)
-        for name in ("learned-bert", "albert-two-groups", "distilbert")
+        for name in ("albert-two-groups",)
     ),
     berxit("berxit-learned-regression", **LEARNED, backbone="distilbert", labels=1, slow=True),
 ]
@@ -128,7 +127,7 @@ FASTBERTS = [
         )
         for suffix, layout, shapes in (
             ("", {}, (("last", 2), ("max", 4))),
-            ("-pypi", PACKAGED, (("last", 4), ("max", 2))),
+            ("-pypi", PACKAGED, (("max", 2),)),
         )
         for pooling, labels in shapes
     ),
@@ -169,7 +168,6 @@ GPFEES = [
     gpfee("gpfee-roberta", backbone="roberta", noise=True, slow=True),
     gpfee("gpfee-albert", backbone="albert", tokenizer=None, slow=True),
     gpfee("gpfee-bert-4", **MANY, labels=4, layers=6),
-    gpfee("gpfee-roberta-2", **MANY, backbone="roberta", labels=2, layers=6, seed=2),
     gpfee("gpfee-albert-two-groups", **MANY, backbone="albert", groups=2, layers=6),
     gpfee("gpfee-albert-two-inner-layers", **MANY, backbone="albert", inner=2, labels=2),
 ]
