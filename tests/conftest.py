@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
@@ -55,14 +56,21 @@ def model(
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("requires_gpu") and not has_cuda():
-        pytest.skip("needs an NVIDIA GPU and onnxruntime's CUDA provider")
+    if item.get_closest_marker("requires_gpu") and (reason := no_gpu()):
+        pytest.skip(reason)
 
 
-def has_cuda() -> bool:
-    import onnxruntime
-
-    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+@cache
+def no_gpu() -> str | None:
+    """Why tests that need a GPU cannot run here; None if they can."""
+    try:
+        from cuda.bindings import runtime
+    except ImportError as error:
+        return f"needs an NVIDIA GPU and cuda-bindings ({error})"
+    code, count = runtime.cudaGetDeviceCount()
+    if code != runtime.cudaError_t.cudaSuccess or not count:
+        return f"needs an NVIDIA GPU (CUDA says {code.name}, and counts {count or 0})"
+    return None
 
 
 @pytest.fixture(scope="session")

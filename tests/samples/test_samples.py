@@ -15,11 +15,14 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+import fake_gpu
 from effbert.exporter import export
 from effbert.runtime import Session
 from effbert.runtime.bundle.manifest import OperatingPoint
 from effbert.runtime.points.evolution import Settings
 from effbert.runtime.points.front_search import Search, search
+from plan_folders import write_plans
+from tiny_bundle import build_tiny_bundle
 from vocabularies import fast_tokenizer, vocabulary
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
@@ -376,3 +379,30 @@ def test_a_model_trained_with_layerdrop_answers_with_fewer_layers(tmp_path, monk
         answers = session(list(texts))
         right = [a.label == label for a, label in zip(answers, labels, strict=True)]
         assert sum(right) >= 0.9 * len(right)
+
+
+def test_a_bundle_is_tried_on_the_device_with_one_table_at_the_end(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    fake_gpu.install(monkeypatch)
+    bundle = build_tiny_bundle(tmp_path / "bundle")
+    plans = write_plans(bundle, tmp_path / "plans")
+    few = {"BATCHES": (1, 2), "ROUNDS": 2}
+    script = run(monkeypatch, "on_device", bundle, "--plans", plans, "--lengths", "8,99", **few)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{bundle} on this device"
+    assert [line.split("\t")[0] for line in lines[2:] if line] == [
+        "engine",
+        "golden rows",
+        "a row alone and in a batch",
+        "1 x 8 tokens, chain",
+        "2 x 8 tokens, chain",
+    ]
+    assert script.own_target("tensorrt-rtx") == "sm86"
+
+
+def test_a_machine_without_a_gpu_is_told_the_way_out(tmp_path, monkeypatch):
+    fake_gpu.install(monkeypatch).cuda.gpus = 0
+    bundle = build_tiny_bundle(tmp_path / "bundle")
+    with pytest.raises(SystemExit, match="no GPU was found"):
+        run(monkeypatch, "on_device", bundle)

@@ -306,7 +306,7 @@ class FakeContext:
     def _ok(self, name: str) -> bool:
         if name not in self.engine.library.refuses:
             return True
-        self.engine.logger.log(Severity.ERROR, f"{name} is refused")
+        self.engine.logger.log(Severity.ERROR, name)
         return False
 
 
@@ -328,5 +328,6 @@ def install(patch: pytest.MonkeyPatch) -> Gpu:
     patch.setitem(sys.modules, "cuda.bindings.runtime", gpu.cuda)
     patch.setitem(sys.modules, "tensorrt_rtx", gpu.tensorrt)
     for name in ENGINE_MODULES:
-        patch.delitem(sys.modules, name, raising=False)
+        patch.setitem(sys.modules, name, cuda)  # so that what replaces it goes with the patch
+        del sys.modules[name]
     return gpu

@@ -36,7 +36,7 @@ def write_plans(bundle: Path, folder: Path, trusted: bool = True, **changes: Any
         ports = ports_of(prepared)
         plan = f"{segment.file}.plan"
         (folder / plan).write_bytes(prepared.model)
-        sizes = {axis: SIZES for axis in (*ports.axes, *(each.name for each in ports.extents))}
+        sizes = dict.fromkeys((*ports.axes, *(each.name for each in ports.extents)), SIZES)
         segments.append(
             PlanSegment(
                 file=segment.file,

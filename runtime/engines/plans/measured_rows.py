@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from pathlib import Path
 
 import msgspec
 
 from effbert.runtime.engines.plans.cuda import CudaDevice
 from effbert.runtime.engines.plans.found import FoundPlans
+from effbert.runtime.errors import EffbertWarning
 
 NAME = "rows.json"
 
@@ -39,10 +41,20 @@ class MeasuredRows:
         return None
 
     def write(self, difference: float) -> None:
-        """Keep a measurement, in place of the one before; without a right to write it is lost."""
+        """Keep a measurement, in place of the one before; warn if the folder cannot be written."""
         ours = Measured(self._plans, self._device.capability, self._device.driver, difference)
         others = [item for item in self._all() if not self._is_ours(item)]
-        data = msgspec.json.encode([*others, ours])
+        try:
+            self._replace(msgspec.json.encode([*others, ours]))
+        except OSError as error:
+            warnings.warn(
+                f"{self._path} cannot be written ({error.strerror or error}), so sessions will go "
+                "on to warn that nobody has measured the rows; make the folder writable.",
+                EffbertWarning,
+                stacklevel=2,
+            )
+
+    def _replace(self, data: bytes) -> None:
         handle, name = tempfile.mkstemp(dir=self._path.parent)
         with os.fdopen(handle, "wb") as file:
             file.write(data)

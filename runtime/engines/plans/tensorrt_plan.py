@@ -6,6 +6,7 @@ name, not by version.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,6 +17,7 @@ from effbert.runtime.engines.plans.executable import Feed, Shape
 from effbert.runtime.errors import EngineError
 
 LONGEST = 300
+SOURCE = re.compile(r"\s*In \w+ at /_src/[^\s)]+")
 
 
 class Messages:
@@ -33,11 +35,15 @@ class Messages:
         self._by_thread.texts = []
 
     def last(self) -> str:
-        """Return this thread's last message, without where TensorRT's source said it."""
+        """Return this thread's last message, without where TensorRT's source said it.
+
+        Without a driver, a line about that follows whatever else is wrong.
+        """
         texts = getattr(self._by_thread, "texts", [])
-        return (
-            " ".join(texts[-1].split(" In ")[0].split())[:LONGEST] if texts else "no reason given"
-        )
+        telling = [text for text in texts if "catchCudaError" not in text] or texts
+        if not telling:
+            return "no reason given"
+        return " ".join(SOURCE.sub("", telling[-1]).split())[:LONGEST].rstrip(".")
 
 
 def make_logger(trt: Any) -> tuple[Any, Messages]:
