@@ -58,8 +58,9 @@ def _full(folder: Path) -> Path:
 
 SMALL: dict[str, Small] = {
     "dynabert": Small(_full, {"widths": "0.75,1", "depths": "1,0.5"}),
+    "sentee": Small(lambda folder: write_sentee(folder, layers=LAYERS), {}),
     "tokee": Small(
-        lambda folder: write_sentee(folder, heads="token"), {"knobs": {"threshold": 0.3}}
+        lambda folder: write_sentee(folder, layers=LAYERS, keep_norm_same=1, seed=2), {}
     ),
     "exits": Small(_exits, {}),
     "exits-22": Small(_exits, {"opset": 22}),

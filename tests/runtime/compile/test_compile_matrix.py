@@ -34,6 +34,7 @@ MATRIX = [
     *(("berxit-entropy", "bf16", MODERN), ("act", "fp16", TURING), ("act", "fp32", MODERN)),
     *(("dynabert", "fp16", TURING), ("cascadebert-3", "bf16", MODERN)),
     *(("cascadebert-3", "fp16", TURING), ("tokee", "fp32", MODERN), ("tokee", "fp16", TURING)),
+    *(("sentee", "bf16", MODERN),),
     *(("gpfee-bert", "fp16", TURING), ("fastbert-pypi", "bf16", MODERN)),
     *(("sledgehammer", "fp16", TURING), ("elasticbert", "fp32", MODERN)),
 ]
