@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import re
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
+from effbert.runtime.engines.devices import gpu_index
 from effbert.runtime.errors import (
     EngineError,
     InputError,
@@ -30,7 +30,6 @@ TO_DEVICE = cudart.cudaMemcpyKind.cudaMemcpyHostToDevice
 TO_HOST = cudart.cudaMemcpyKind.cudaMemcpyDeviceToHost
 MAJOR = cudart.cudaDeviceAttr.cudaDevAttrComputeCapabilityMajor
 MINOR = cudart.cudaDeviceAttr.cudaDevAttrComputeCapabilityMinor
-NAMED = re.compile(r"cuda(?::(\d{1,3}))?")
 
 
 class CudaDevice:
@@ -49,7 +48,7 @@ class CudaDevice:
             InputError: `name` is not of the form "cuda" or "cuda:N", or there is no such GPU.
             EngineError: There is no driver or no GPU.
         """
-        self._index = _device_index(name)
+        self._index = gpu_index(name)
         self.name = f"cuda:{self._index}"
         count = count_gpus()
         if self._index >= count:
@@ -127,16 +126,6 @@ def count_gpus() -> int:
             "update NVIDIA's driver, or choose an engine for the CPU: --engine onnxruntime."
         )
     return int(count)
-
-
-def _device_index(name: str | None) -> int:
-    found = NAMED.fullmatch("cuda" if name is None else name)
-    if found is None:
-        raise InputError(
-            f"This engine computes on GPUs of NVIDIA, got device {name!r}, expected 'cuda' or "
-            "'cuda:N'."
-        )
-    return int(found[1] or 0)
 
 
 def _checked(action: str, code: Any, value: Any = None) -> Any:
