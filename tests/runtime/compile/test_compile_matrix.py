@@ -40,7 +40,10 @@ MATRIX = [
 ]
 
 
-@pytest.mark.parametrize("name, compute, targets", MATRIX, ids="-".join)
+IDS = ["-".join(row).replace(",", "+") for row in MATRIX]
+
+
+@pytest.mark.parametrize("name, compute, targets", MATRIX, ids=IDS)
 def test_every_segment_builds(
     small_bundle: Callable[[str], Bundle],
     tmp_path: Path,
