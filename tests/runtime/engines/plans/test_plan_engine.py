@@ -57,6 +57,20 @@ def test_scratch_is_shared_and_graphs_are_captured(gpu: Gpu, tiny: Path, compile
             assert config.cuda_graph_strategy == gpu.tensorrt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
 
 
+@WARNED
+def test_a_call_of_known_shapes_binds_nothing_anew(gpu: Gpu, tiny: Path, compiled: Path) -> None:
+    """So that graphs that were captured find the addresses that they know."""
+    with Session(tiny, NAME, plans=compiled) as session:
+        expected = session.run(INPUTS).logits
+        contexts = [engine.contexts[0] for engine in gpu.tensorrt.engines]
+        session.run(INPUTS)
+        bound = [context.bound for context in contexts]
+        np.testing.assert_array_equal(session.run(INPUTS).logits, expected)
+        assert [context.bound for context in contexts] == bound
+        session.run({"input_ids": INPUTS["input_ids"][:1]})
+        assert all(c.bound > before for c, before in zip(contexts, bound, strict=True))
+
+
 # Row independence
 
 
@@ -228,6 +242,7 @@ def test_a_plan_that_is_slower_here_is_warned_of_or_refused(
         ("set_optimization_profile_async", "refused profile 0 for the plan of segment-00.onnx"),
         ("set_input_shape", "refused threshold of"),
         ("set_tensor_address", "refused threshold for the plan"),
+        ("shapes", "work out the shapes of segment-00.onnx: shape inference failed in a node."),
         ("infer_shapes", "inputs that were not bound: something"),
         ("get_tensor_shape", "of an extent that only the data says"),
         ("execute_async_v3", "refused a launch for the plan of segment-00.onnx: execute_async_v3."),
