@@ -82,6 +82,9 @@ class FakeCuda(ModuleType):
     def cudaDeviceGetAttribute(self, attribute: Attribute, device: int) -> tuple[Code, int]:
         return self.code("cudaDeviceGetAttribute"), 8 if attribute == 75 else 6
 
+    def cudaGetDeviceProperties(self, device: int) -> tuple[Code, Any]:
+        return self.code("cudaGetDeviceProperties"), SimpleNamespace(name=b"A fake GPU\0\0")
+
     def cudaSetDevice(self, device: int) -> tuple[Code]:
         return (self.code("cudaSetDevice"),)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from weakref import finalize
 
@@ -36,11 +36,22 @@ class PlanChain:
         executables: Sequence[Executable],
         device: Device,
         most: int,
+        before_close: Callable[[], None] | None = None,
     ) -> None:
+        """Chain plans.
+
+        Args:
+            manifest: Of the bundle, or of a variant.
+            signatures: Of each plan.
+            executables: The loaded plans.
+            device: What they run on.
+            most: Calls that may compute at the same time.
+            before_close: Called before anything is freed.
+        """
         keep_in_children(self)
         self.reason = "plans are chained on the device"
         self._steps = _steps(manifest, signatures)
-        self._lanes = Lanes(device, executables, most)
+        self._lanes = Lanes(device, executables, most, before_close)
         finalize(self, self._lanes.close)
 
     def begin(self) -> PlanCall:

@@ -37,6 +37,7 @@ class CudaDevice:
 
     Attributes:
         name: Such as "cuda:0".
+        model: What NVIDIA calls it.
         capability: Such as "sm86".
         driver: Version of CUDA that the driver supports, such as 13000.
     """
@@ -57,6 +58,8 @@ class CudaDevice:
                 "'cuda:0'."
             )
         self.driver = int(_checked("ask for the driver", *cudart.cudaDriverGetVersion()))
+        properties = _checked("ask for the GPU", *cudart.cudaGetDeviceProperties(self._index))
+        self.model = bytes(properties.name).rstrip(b"\0").decode(errors="replace")
         self.capability = f"sm{self._attribute(MAJOR)}{self._attribute(MINOR)}"
 
     def activate(self) -> None:

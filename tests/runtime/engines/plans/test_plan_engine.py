@@ -69,7 +69,7 @@ def test_a_session_warns_until_validate_has_measured(gpu: Gpu, tiny: Path, compi
     with Session(tiny, NAME, plans=compiled, strict=True) as session:
         assert session.row_independence == "exact"
     [kept] = json.loads((compiled / "rows.json").read_text())
-    assert kept["capability"] == "sm86"
+    assert kept["gpu"] == "A fake GPU"
     gpu.cuda.cudaDriverGetVersion = lambda: (Code.cudaSuccess, 14000)  # another driver
     with pytest.warns(EffbertWarning, match="nobody has measured"):
         Session(tiny, NAME, plans=compiled).close()
@@ -268,6 +268,17 @@ def test_kernels_are_kept_for_the_next_process(gpu: Gpu, tiny: Path, compiled: P
     gpu.cuda.cudaDriverGetVersion = lambda: (Code.cudaSuccess, 14000)
     Session(tiny, NAME, plans=compiled).close()
     assert not gpu.tensorrt.restored
+
+
+@WARNED
+def test_kernels_that_calls_needed_are_kept_when_the_session_is_closed(
+    gpu: Gpu, tiny: Path, compiled: Path
+) -> None:
+    session = Session(tiny, NAME, plans=compiled)
+    gpu.tensorrt.kernels = b"more kernels"
+    session.close()
+    Session(tiny, NAME, plans=compiled).close()
+    assert gpu.tensorrt.restored == [b"more kernels"] * 3
 
 
 @WARNED
