@@ -25,6 +25,7 @@ from effbert.runtime.checks.replay import validate
 from effbert.runtime.commands import effbert
 from effbert.runtime.errors import PlanError
 from fake_gpu import Code, Gpu
+from variant_bundle import COMBINATIONS, build_variant_bundle
 
 INPUTS = {"input_ids": np.array([[2, 9, 10, 11, 3], [2, 30, 31, 32, 3]])}
 NAME = "tensorrt-rtx"
@@ -69,6 +70,19 @@ def test_a_call_of_known_shapes_binds_nothing_anew(gpu: Gpu, tiny: Path, compile
         assert [context.bound for context in contexts] == bound
         session.run({"input_ids": INPUTS["input_ids"][:1]})
         assert all(c.bound > before for c, before in zip(contexts, bound, strict=True))
+
+
+@WARNED
+def test_every_variant_has_plans_of_its_own(gpu: Gpu, own_folders: None, tmp_path: Path) -> None:
+    build_variant_bundle(tmp_path / "bundle", tmp_path)
+    bundle = tmp_path / "bundle"
+    plans = plan_folders.write_plans(bundle, tmp_path / "plans")
+    with Session(bundle, "onnxruntime") as usual, Session(bundle, NAME, plans=plans) as session:
+        for knobs in COMBINATIONS:
+            expected, found = usual.run(INPUTS, knobs), session.run(INPUTS, knobs)
+            np.testing.assert_array_equal(found.exit_index, expected.exit_index)
+            np.testing.assert_allclose(found.logits, expected.logits, atol=1e-6)
+    assert not gpu.cuda.memory
 
 
 # Row independence
