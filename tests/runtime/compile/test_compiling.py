@@ -24,7 +24,13 @@ from effbert.runtime.engines.plans.found import Wanted, find_plans
 from effbert.runtime.engines.plans.index import INDEX_NAME, read_index
 from effbert.runtime.engines.plans.plan_store import store_folder
 from effbert.runtime.engines.plans.trust import is_trusted, trust_folder
-from effbert.runtime.errors import CompileError, InputError, PlanError, ResourceError
+from effbert.runtime.errors import (
+    CompileError,
+    InputError,
+    MissingDependencyError,
+    PlanError,
+    ResourceError,
+)
 from tiny_bundle import build_tiny_bundle
 
 trt: Any = pytest.importorskip("tensorrt_rtx")
@@ -277,3 +283,12 @@ def test_interrupting_a_build_ends_the_child_and_leaves_nothing(
     with pytest.raises(ProcessLookupError):
         os.kill(interrupted[0], 0)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle"]
+
+
+def test_what_prepares_graphs_is_an_extra(tiny: Bundle, monkeypatch: pytest.MonkeyPatch):
+    def missing(name: str) -> Any:
+        raise ModuleNotFoundError("No module named 'onnx_ir'", name="onnx_ir")
+
+    monkeypatch.setattr(worker, "import_module", missing)
+    with pytest.raises(MissingDependencyError, match=r"onnx_ir.*pip install \"effbert\[compile\]"):
+        worker.do_job(job_of(tiny))
