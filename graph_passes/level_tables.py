@@ -40,4 +40,7 @@ def _keep_exact(gather: ir.Node) -> None:
     for cast in (use.node for use in gather.outputs[0].uses()):
         if cast.op_type == "Cast":
             for use in cast.outputs[0].uses():
-                use.node.meta[IN_FLOAT32] = True
+                scales = (value.producer() for value in use.node.inputs)
+                for node in (use.node, *scales):
+                    if node is not None:
+                        node.meta[IN_FLOAT32] = True

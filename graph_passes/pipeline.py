@@ -8,6 +8,7 @@
 6. Precision, where one below float32 is asked for: `int8.quantize_products`, `stored.store_blocks`,
    `stored.store_halves`, `stored.store_tables`.
 7. `share.share_weights`: weights that several segments read, into one file.
+8. Per target, when a finished bundle is compiled: the stages of `prepare`.
 
 A stage returns how much it changed, so that a report can say what happened to a model.
 """

@@ -10,11 +10,12 @@ OFFERED = {
     "effbert.exporter": "ExportOptions export",
     "effbert.runtime": """
         ENGINES AgreementError Answer Bundle BundleError Cancel CancelledError CheckpointError
-        Classification EffbertError EffbertWarning EncodedText Encoder EngineError Entity Exit
-        ExportError InputError IntegrityError Labelled ManifestError MissingDependencyError
-        NumericalError OutputExistsError ParityError PathError Prediction ResourceError Result
-        RunError Session Text TextEncoder TokenLabels TraceError UnsafeContentError VersionError
-        by_length open_bundle read_labelled read_texts record_segments
+        Classification CompileError EffbertError EffbertWarning EncodedText Encoder EngineError
+        Entity Exit ExportError InputError IntegrityError Labelled ManifestError
+        MissingDependencyError NumericalError OutputExistsError ParityError PathError PlanError
+        Prediction ResourceError Result RunError Session Text TextEncoder TokenLabels TraceError
+        UnsafeContentError VersionError by_length open_bundle read_labelled read_texts
+        record_segments
     """,
 }
 

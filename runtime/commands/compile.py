@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from effbert.runtime.bundle.folder import Bundle, open_bundle
+from effbert.runtime.commands.compile_report import facts, print_check, print_compiled
 from effbert.runtime.commands.shared_options import json_option, revision_option
 from effbert.runtime.console.groups import GroupedCommand
 from effbert.runtime.console.parameters import GroupedOption
-from effbert.runtime.console.tables import amount, print_table
+from effbert.runtime.console.tables import print_table
 from effbert.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from effbert.runtime.compile.compiling import Checked, Compiled, CompileOptions
+    from effbert.runtime.compile.compiling import CompileOptions
     from effbert.runtime.compile.profiles import Profile, Shape
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -161,9 +162,9 @@ def compile(  # the command's name
     compiled = compile_bundle(opened, options, _progress(as_json))
     served = serve(traffic, options.profiles) if traffic else None
     if as_json:
-        click.echo(json.dumps(_facts(compiled, served)))
+        click.echo(json.dumps(facts(compiled, served)))
     else:
-        _print(compiled, served)
+        print_compiled(compiled, served)
 
 
 def _options(
@@ -233,80 +234,6 @@ def _check(bundle: Bundle, options: CompileOptions, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([each._asdict() for each in found]))
     else:
-        _print_check(found)
+        print_check(found)
     if bad:
         sys.exit(1)
-
-
-def _print_check(found: Sequence[Checked]) -> None:
-    rows = [
-        (each.file, "; ".join(f"{n} {name}" for name, n in each.changes.items() if n) or "nothing")
-        for each in found
-    ]
-    print_table("What is changed", ("segment", "changes"), rows)
-    problems = [(each.file, *problem) for each in found for problem in each.problems]
-    columns = ("segment", "node", "operator", "reason", "way out")
-    print_table("What cannot be built", columns, problems)
-    if not problems:
-        click.echo("Nothing was found that cannot be built.")
-
-
-def _facts(compiled: Compiled, served: Any) -> dict[str, Any]:
-    index = compiled.index
-    facts: dict[str, Any] = {
-        "folder": str(compiled.folder),
-        "reused": not compiled.built,
-        "engine": index.engine,
-        "library": index.library,
-        "targets": index.targets,
-        "compute": index.compute,
-        "plans": [
-            {"segment": plan.file, "plan": plan.plan, "size": plan.size, "sha256": plan.plan_sha256}
-            for plan in index.segments
-        ],
-        "built": [built._asdict() for built in compiled.built],
-        "copied_bytes": compiled.copies[1],
-        "evicted": [str(folder) for folder, _ in compiled.evicted],
-    }
-    if served is not None:
-        facts["traffic"] = [
-            {"profile": str(each.profile), "share": each.share, "waste": each.waste}
-            for each in served[0]
-        ]
-        facts["outside"] = served[1]
-    return facts
-
-
-def _print(compiled: Compiled, served: Any) -> None:
-    index, number = compiled.index, len(compiled.index.segments[0].profiles)
-    title = f"{index.engine} {index.library}, {index.compute}, {', '.join(index.targets)}"
-    rows = [
-        (b.file, f"{b.seconds:.1f}", amount(b.size, "B"), amount(b.peak, "B"))
-        for b in compiled.built
-    ]
-    print_table(title, ("segment", "seconds", "plan", "peak memory"), rows)
-    if served is not None:
-        _print_served(served)
-    total = sum(plan.size for plan in index.segments)
-    click.echo(
-        f"{len(index.segments)} plans with {number} profile(s), {amount(total, 'B')}, "
-        f"{'are in' if compiled.built else 'were there already:'} {compiled.folder}"
-    )
-    copies, more = compiled.copies
-    if copies:
-        click.echo(
-            f"{copies} of them hold weights that the bundle has once: {amount(more, 'B')} more."
-        )
-    for folder, size in compiled.evicted:
-        click.echo(f"The cache was full: {folder} ({amount(size, 'B')}) is gone.")
-
-
-def _print_served(served: Any) -> None:
-    profiles, outside = served
-    rows = [
-        (str(each.profile), f"{100 * each.share:.0f} %", f"{100 * each.waste:.0f} %")
-        for each in profiles
-    ]
-    print_table("Traffic", ("profile", "calls", "predicted waste"), rows)
-    if outside:
-        click.echo(f"{100 * outside:.1f} % of the calls are outside every profile.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -116,13 +117,19 @@ def _prepared(bundle: Bundle, job: Job) -> tuple[Any, list[Any]]:
 
 
 def _peak() -> int:
-    """Return the most bytes that this process held; 0 where the system does not say."""
-    try:
+    """Return the most bytes that this process held; 0 where the system does not say.
+
+    On Linux, `getrusage` starts from what the parent held.
+    """
+    with suppress(OSError, ValueError):
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    with suppress(ImportError):
         resource: Any = import_module("resource")
-    except ImportError:
-        return 0
-    unit = 1 if sys.platform == "darwin" else 1024
-    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
+        unit = 1 if sys.platform == "darwin" else 1024
+        return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
+    return 0
 
 
 def main() -> None:

@@ -38,6 +38,18 @@ ENGINES = {
         "openvino",
         'pip install "effbert[openvino]"',
     ),
+    "onnxruntime-cuda": Entry(
+        "effbert.runtime.engines.onnxruntime.on_gpu:OnnxRuntimeCuda",
+        "onnxruntime",
+        'pip install "effbert[gpu]"',
+        on_request=True,
+    ),
+    "onnxruntime-tensorrt": Entry(
+        "effbert.runtime.engines.onnxruntime.on_gpu:OnnxRuntimeTensorRt",
+        "onnxruntime",
+        'pip install "effbert[gpu]"',
+        on_request=True,
+    ),
     "tensorrt-rtx": Entry(
         "effbert.runtime.engines.tensorrt_rtx.engine:TensorRtRtx",
         "tensorrt_rtx",

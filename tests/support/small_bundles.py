@@ -13,6 +13,8 @@ from effbert.exporter import export
 from effbert.runtime import Bundle
 from families import write_family
 from systems.cases import CASES
+from systems.compressed_checkpoint import write_pruned
+from systems.sentee_checkpoint import write_sentee
 
 Arrays = dict[str, np.ndarray]
 LAYERS = 3
@@ -50,7 +52,16 @@ def _lower(precision: str, **more: Any) -> Small:
     return Small(_wide, {"precision": precision, "min_agreement": 0, **more})
 
 
+def _full(folder: Path) -> Path:
+    return write_pruned(folder, heads=(4,) * 2, neurons=(64,) * 2)
+
+
 SMALL: dict[str, Small] = {
+    "dynabert": Small(_full, {"widths": "0.75,1", "depths": "1,0.5"}),
+    "sentee": Small(lambda folder: write_sentee(folder, layers=LAYERS), {}),
+    "tokee": Small(
+        lambda folder: write_sentee(folder, layers=LAYERS, keep_norm_same=1, seed=2), {}
+    ),
     "exits": Small(_exits, {}),
     "exits-22": Small(_exits, {"opset": 22}),
     "albert": Small(_albert, {}),

@@ -68,7 +68,7 @@ class OnnxRuntime:
         if not hasattr(options, FROM_MEMORY) and REFERENCE in model:
             _refuse_other_files(name, model)
         try:
-            with _reachable(weights, options):
+            with reachable(weights, options):
                 return OnnxRuntimeSegment(name, _opened(model, options))
         except Exception as error:
             raise translated(error, "onnxruntime", "open", name) from error
@@ -260,7 +260,7 @@ def quiet_options() -> onnxruntime.RunOptions:
 
 
 @contextmanager
-def _reachable(weights: bytes | None, options: onnxruntime.SessionOptions) -> Iterator[None]:
+def reachable(weights: bytes | None, options: onnxruntime.SessionOptions) -> Iterator[None]:
     """Let a session that opens inside find `weights.bin` as it was checked, and no other file."""
     if weights is None:
         options.add_session_config_entry(EXTERNAL_FOLDER, NOWHERE)

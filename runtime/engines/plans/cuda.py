@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import re
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
+from effbert.runtime.engines.devices import gpu_index
 from effbert.runtime.errors import (
     EngineError,
     InputError,
@@ -30,7 +30,6 @@ TO_DEVICE = cudart.cudaMemcpyKind.cudaMemcpyHostToDevice
 TO_HOST = cudart.cudaMemcpyKind.cudaMemcpyDeviceToHost
 MAJOR = cudart.cudaDeviceAttr.cudaDevAttrComputeCapabilityMajor
 MINOR = cudart.cudaDeviceAttr.cudaDevAttrComputeCapabilityMinor
-NAMED = re.compile(r"cuda(?::(\d{1,3}))?")
 
 
 class CudaDevice:
@@ -38,6 +37,7 @@ class CudaDevice:
 
     Attributes:
         name: Such as "cuda:0".
+        model: What NVIDIA calls it.
         capability: Such as "sm86".
         driver: Version of CUDA that the driver supports, such as 13000.
     """
@@ -49,7 +49,7 @@ class CudaDevice:
             InputError: `name` is not of the form "cuda" or "cuda:N", or there is no such GPU.
             EngineError: There is no driver or no GPU.
         """
-        self._index = _device_index(name)
+        self._index = gpu_index(name)
         self.name = f"cuda:{self._index}"
         count = count_gpus()
         if self._index >= count:
@@ -58,6 +58,8 @@ class CudaDevice:
                 "'cuda:0'."
             )
         self.driver = int(_checked("ask for the driver", *cudart.cudaDriverGetVersion()))
+        properties = _checked("ask for the GPU", *cudart.cudaGetDeviceProperties(self._index))
+        self.model = bytes(properties.name).rstrip(b"\0").decode(errors="replace")
         self.capability = f"sm{self._attribute(MAJOR)}{self._attribute(MINOR)}"
 
     def activate(self) -> None:
@@ -127,16 +129,6 @@ def count_gpus() -> int:
             "update NVIDIA's driver, or choose an engine for the CPU: --engine onnxruntime."
         )
     return int(count)
-
-
-def _device_index(name: str | None) -> int:
-    found = NAMED.fullmatch("cuda" if name is None else name)
-    if found is None:
-        raise InputError(
-            f"This engine computes on GPUs of NVIDIA, got device {name!r}, expected 'cuda' or "
-            "'cuda:N'."
-        )
-    return int(found[1] or 0)
 
 
 def _checked(action: str, code: Any, value: Any = None) -> Any:

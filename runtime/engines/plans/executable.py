@@ -9,7 +9,16 @@ from typing import NamedTuple, Protocol
 from numpy import ndarray
 
 Shape = tuple[int, ...]
-WIDTHS = {"float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "bool": 1}
+WIDTHS = {
+    "float32": 4,
+    "float16": 2,
+    "bfloat16": 2,
+    "int64": 8,
+    "int32": 4,
+    "int8": 1,
+    "uint8": 1,
+    "bool": 1,
+}
 
 
 class Feed(NamedTuple):

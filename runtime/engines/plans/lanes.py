@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from effbert.runtime.engines.plans.device import Device
@@ -54,10 +54,17 @@ class Lane:
 class Lanes:
     """The lanes of a chain: made when calls come at the same time, at most `most`."""
 
-    def __init__(self, device: Device, executables: Sequence[Executable], most: int) -> None:
+    def __init__(
+        self,
+        device: Device,
+        executables: Sequence[Executable],
+        most: int,
+        before_close: Callable[[], None] | None = None,
+    ) -> None:
         self._device = device
         self._executables = executables
         self._most = most
+        self._before_close = before_close
         self._count = 0
         self._idle: list[Lane] = []
         self._changed = threading.Condition()
@@ -101,6 +108,8 @@ class Lanes:
         """Free all lanes; no call has one. A forked process frees nothing, it has no GPU."""
         if self._process != os.getpid():
             return
+        if self._before_close is not None:
+            self._before_close()
         with self._changed:
             lanes, self._idle = self._idle, []
             self._count -= len(lanes)

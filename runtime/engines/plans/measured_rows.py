@@ -20,7 +20,7 @@ class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One measurement: with which plans, on which GPU and driver, and what was found."""
 
     plans: list[str]
-    capability: str
+    gpu: str
     driver: int
     difference: float
 
@@ -42,7 +42,7 @@ class MeasuredRows:
 
     def write(self, difference: float) -> None:
         """Keep a measurement, in place of the one before; warn if the folder cannot be written."""
-        ours = Measured(self._plans, self._device.capability, self._device.driver, difference)
+        ours = Measured(self._plans, self._device.model, self._device.driver, difference)
         others = [item for item in self._all() if not self._is_ours(item)]
         try:
             self._replace(msgspec.json.encode([*others, ours]))
@@ -61,8 +61,8 @@ class MeasuredRows:
         Path(name).replace(self._path)
 
     def _is_ours(self, item: Measured) -> bool:
-        where = (item.capability, item.driver)
-        return item.plans == self._plans and where == (self._device.capability, self._device.driver)
+        where = (item.gpu, item.driver)
+        return item.plans == self._plans and where == (self._device.model, self._device.driver)
 
     def _all(self) -> list[Measured]:
         try:

@@ -69,7 +69,9 @@ class PlanEngine(ABC):
         self.limits = shape_limits(signatures)
         self._rows = MeasuredRows(found, self._device)
         self.measured_rows = self._rows.read()
-        chain = PlanChain(manifest, signatures, executables, self._device, self.lanes)
+        chain = PlanChain(
+            manifest, signatures, executables, self._device, self.lanes, self._keep_kernels
+        )
         warm_up(manifest, signatures, chain)
         self._keep_kernels()
         return chain
@@ -120,4 +122,4 @@ class PlanEngine(ABC):
 
     @abstractmethod
     def _keep_kernels(self) -> None:
-        """Keep what the library compiled on this GPU while it warmed up."""
+        """Keep what the library compiled on this GPU up to now."""

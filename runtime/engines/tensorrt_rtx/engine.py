@@ -59,7 +59,7 @@ class TensorRtRtx(PlanEngine):
         kept = JitCache(
             plan_hash,
             tensorrt_rtx.__version__,
-            self._device.name,
+            self._device.model,
             self._device.capability,
             self._device.driver,
         )

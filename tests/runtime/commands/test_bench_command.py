@@ -80,7 +80,7 @@ def test_token_ids_run_to_the_last_exit_with_every_engine(bundle: Path) -> None:
     report = found(bench(bundle, "--batch", "1,3", "--lengths", "4,9", "--json"))
     assert report["threads"] == 1
     assert {"date", "machine", "cores", "python"} <= set(report)
-    assert set(report["versions"]) == {"effbert", "onnxruntime", "openvino"}
+    assert set(report["versions"]) >= {"effbert", "onnxruntime", "openvino"}
     arms = [(r["workload"], r["engine"]) for r in report["results"]]
     shapes = ["1 x 4", "1 x 9", "3 x 4", "3 x 9"]
     assert arms == [(shape, engine) for shape in shapes for engine in installed_engines()]

@@ -8,12 +8,18 @@ from typing import Any
 import onnx
 import pytest
 
-from effbert.graph_passes.prepare import prepare
+from effbert.graph_passes.prepare import Request, prepare
+from effbert.runtime.compile import build as build_module
 from effbert.runtime.compile.audit import audit_graph, audit_size
 from effbert.runtime.compile.build import Choices, build_plan, tidy
 from effbert.runtime.compile.library import choose_targets, known_targets, load_library
 from effbert.runtime.compile.ports import Ports, ports_of
-from effbert.runtime.errors import CompileError, InputError, MissingDependencyError
+from effbert.runtime.errors import (
+    CompileError,
+    InputError,
+    MissingDependencyError,
+    ResourceError,
+)
 
 trt: Any = pytest.importorskip("tensorrt_rtx")
 ONE = Choices(["sm86"])
@@ -78,7 +84,7 @@ def test_tf32_is_off_unless_it_is_asked_for():
 @pytest.mark.parametrize("data", [b"", b"garbage", onnx.ModelProto().SerializeToString()])
 def test_garbage_that_the_parser_takes_is_refused(data: bytes):
     nothing = Ports([], [], [])
-    with pytest.raises(CompileError, match="holds no outputs|cannot be parsed"):
+    with pytest.raises(CompileError, match=r"holds no outputs|cannot be parsed"):
         build_plan(trt, "segment-00.onnx", data, nothing, [], ONE)
 
 
@@ -226,3 +232,32 @@ def test_what_a_build_machine_adds_to_a_message_is_stripped():
         "Runtime (In x at /_src/y.cpp:3: cudaError 35)"
     )
     assert tidy(raw) == "IBuilder::buildSerializedNetwork: Error Code 4: Internal Error (k is bad)"
+
+
+@pytest.mark.parametrize("text", ["OutOfMemory (Requested size was 9)", "std::bad_alloc"])
+def test_too_little_memory_for_a_build_is_said_as_such(text: str):
+    log = SimpleNamespace(of=lambda *kinds: [text])
+    error = build_module._failed("segment-00.onnx", "cannot be built", log)
+    assert isinstance(error, ResourceError)
+    assert "ran out of memory while it built segment-00.onnx" in str(error)
+
+
+def test_a_build_without_a_reason_says_that_there_is_none():
+    log = SimpleNamespace(of=lambda *kinds: ["[checkMacros.cpp::catchCudaError (cudaError 35)"])
+    error = build_module._failed("segment-00.onnx", "cannot be built", log)
+    assert str(error) == "segment-00.onnx cannot be built: TensorRT gives no reason."
+
+
+def test_buffers_of_different_age_build_together():
+    text = """
+    g (float[batch,sequence,4] hidden, float[batch,sequence,4] old,
+       int64[batch,sequence] attention_mask) => (float[batch,sequence,4] y) {
+        y = Add(hidden, old)
+    }
+    """
+    rows = {"hidden": "rows", "old": "rows_from_0"}
+    found = prepare(model(text), None, Request(rows=rows, trims=True))
+    buffer, indices = [[1, 2, 4], [8, 16, 4], [32, 32, 4]], [[1], [8], [32]]
+    shapes = {"hidden": buffer, "old": buffer, "rows": indices, "rows_from_0": indices}
+    shapes["attention_mask"] = [[1, 2], [8, 16], [32, 32]]
+    assert build_plan(trt, "segment-02.onnx", found.model, ports_of(found), [shapes], ONE)

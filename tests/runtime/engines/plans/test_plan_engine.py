@@ -25,6 +25,7 @@ from effbert.runtime.checks.replay import validate
 from effbert.runtime.commands import effbert
 from effbert.runtime.errors import PlanError
 from fake_gpu import Code, Gpu
+from variant_bundle import COMBINATIONS, build_variant_bundle
 
 INPUTS = {"input_ids": np.array([[2, 9, 10, 11, 3], [2, 30, 31, 32, 3]])}
 NAME = "tensorrt-rtx"
@@ -57,6 +58,33 @@ def test_scratch_is_shared_and_graphs_are_captured(gpu: Gpu, tiny: Path, compile
             assert config.cuda_graph_strategy == gpu.tensorrt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
 
 
+@WARNED
+def test_a_call_of_known_shapes_binds_nothing_anew(gpu: Gpu, tiny: Path, compiled: Path) -> None:
+    """So that graphs that were captured find the addresses that they know."""
+    with Session(tiny, NAME, plans=compiled) as session:
+        expected = session.run(INPUTS).logits
+        contexts = [engine.contexts[0] for engine in gpu.tensorrt.engines]
+        session.run(INPUTS)
+        bound = [context.bound for context in contexts]
+        np.testing.assert_array_equal(session.run(INPUTS).logits, expected)
+        assert [context.bound for context in contexts] == bound
+        session.run({"input_ids": INPUTS["input_ids"][:1]})
+        assert all(c.bound > before for c, before in zip(contexts, bound, strict=True))
+
+
+@WARNED
+def test_every_variant_has_plans_of_its_own(gpu: Gpu, own_folders: None, tmp_path: Path) -> None:
+    build_variant_bundle(tmp_path / "bundle", tmp_path)
+    bundle = tmp_path / "bundle"
+    plans = plan_folders.write_plans(bundle, tmp_path / "plans")
+    with Session(bundle, "onnxruntime") as usual, Session(bundle, NAME, plans=plans) as session:
+        for knobs in COMBINATIONS:
+            expected, found = usual.run(INPUTS, knobs), session.run(INPUTS, knobs)
+            np.testing.assert_array_equal(found.exit_index, expected.exit_index)
+            np.testing.assert_allclose(found.logits, expected.logits, atol=1e-6)
+    assert not gpu.cuda.memory
+
+
 # Row independence
 
 
@@ -69,7 +97,7 @@ def test_a_session_warns_until_validate_has_measured(gpu: Gpu, tiny: Path, compi
     with Session(tiny, NAME, plans=compiled, strict=True) as session:
         assert session.row_independence == "exact"
     [kept] = json.loads((compiled / "rows.json").read_text())
-    assert kept["capability"] == "sm86"
+    assert kept["gpu"] == "A fake GPU"
     gpu.cuda.cudaDriverGetVersion = lambda: (Code.cudaSuccess, 14000)  # another driver
     with pytest.warns(EffbertWarning, match="nobody has measured"):
         Session(tiny, NAME, plans=compiled).close()
@@ -228,6 +256,7 @@ def test_a_plan_that_is_slower_here_is_warned_of_or_refused(
         ("set_optimization_profile_async", "refused profile 0 for the plan of segment-00.onnx"),
         ("set_input_shape", "refused threshold of"),
         ("set_tensor_address", "refused threshold for the plan"),
+        ("shapes", "work out the shapes of segment-00.onnx: shape inference failed in a node."),
         ("infer_shapes", "inputs that were not bound: something"),
         ("get_tensor_shape", "of an extent that only the data says"),
         ("execute_async_v3", "refused a launch for the plan of segment-00.onnx: execute_async_v3."),
@@ -268,6 +297,17 @@ def test_kernels_are_kept_for_the_next_process(gpu: Gpu, tiny: Path, compiled: P
     gpu.cuda.cudaDriverGetVersion = lambda: (Code.cudaSuccess, 14000)
     Session(tiny, NAME, plans=compiled).close()
     assert not gpu.tensorrt.restored
+
+
+@WARNED
+def test_kernels_that_calls_needed_are_kept_when_the_session_is_closed(
+    gpu: Gpu, tiny: Path, compiled: Path
+) -> None:
+    session = Session(tiny, NAME, plans=compiled)
+    gpu.tensorrt.kernels = b"more kernels"
+    session.close()
+    Session(tiny, NAME, plans=compiled).close()
+    assert gpu.tensorrt.restored == [b"more kernels"] * 3
 
 
 @WARNED

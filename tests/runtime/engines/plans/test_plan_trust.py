@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from effbert.runtime import Bundle, open_bundle
+from effbert.runtime import Bundle, Session, open_bundle
 from effbert.runtime.engines.plans import plan_store
 from effbert.runtime.engines.plans.found import Wanted, find_plans
 from effbert.runtime.engines.plans.index import INDEX_NAME, parse_index, read_index
 from effbert.runtime.engines.plans.plan_store import Key, evict, folder_of, store_folder
 from effbert.runtime.engines.plans.trust import adopt_plans, is_trusted, trust_folder, trust_hashes
 from effbert.runtime.errors import EngineError, PlanError
+from fake_gpu import Gpu
 from tiny_bundle import build_tiny_bundle
 from written_plans import LIBRARY, plan_bytes, write_plans
 
@@ -69,36 +70,41 @@ def edit(folder: Path, change: Callable[[Any], object]) -> None:
     (folder / INDEX_NAME).write_text(json.dumps(content))
 
 
+def first(folder: Path) -> Path:
+    return folder / read_index(folder).segments[0].plan
+
+
 def forge(folder: Path, _: Bundle) -> None:
     """A plan of somebody else, with an index that says so."""
     data = b"another plan"
-    (folder / "segment-00.plan").write_bytes(data)
+    first(folder).write_bytes(data)
     digest = hashlib.sha256(data).hexdigest()
     edit(folder, lambda c: c["segments"][0].update(size=len(data), plan_sha256=digest))
 
 
 def alter(folder: Path, _: Bundle) -> None:
-    data = bytearray((folder / "segment-00.plan").read_bytes())
+    data = bytearray(first(folder).read_bytes())
     data[500] ^= 1
-    (folder / "segment-00.plan").write_bytes(data)
+    first(folder).write_bytes(data)
 
 
 def truncate(folder: Path, _: Bundle) -> None:
-    os.truncate(folder / "segment-00.plan", 100)
+    os.truncate(first(folder), 100)
 
 
 def lengthen(folder: Path, _: Bundle) -> None:
-    with open(folder / "segment-00.plan", "ab") as file:
+    with open(first(folder), "ab") as file:
         file.write(b"more")
 
 
 def remove(folder: Path, _: Bundle) -> None:
-    (folder / "segment-00.plan").unlink()
+    first(folder).unlink()
 
 
 def link_out(folder: Path, _: Bundle) -> None:
-    (folder / "segment-00.plan").rename(folder.parent / "elsewhere.plan")
-    (folder / "segment-00.plan").symlink_to(folder.parent / "elsewhere.plan")
+    plan, outside = first(folder), folder.parent / "elsewhere.plan"
+    plan.rename(outside)
+    plan.symlink_to(outside)
 
 
 def change_bundle(folder: Path, _: Bundle) -> None:
@@ -247,3 +253,21 @@ def test_a_hash_is_a_file_that_says_where_the_plan_is_from(plans: Path):
     assert (trust_folder() / digest).read_text() == "a test\n"
     assert is_trusted(digest)
     assert not is_trusted("0" * 64)
+
+
+def older_library(folder: Path, _: Bundle) -> None:
+    edit(folder, lambda content: content.update(library="1.6.0"))
+
+
+def other_device(folder: Path, _: Bundle) -> None:
+    edit(folder, lambda content: content.update(targets=["sm75"]))
+
+
+@pytest.mark.parametrize("harm", [*REFUSED, older_library, other_device], ids=lambda h: h.__name__)
+def test_no_call_of_tensorrt_sees_a_byte_of_what_is_refused(
+    gpu: Gpu, tiny: Path, compiled: Path, harm: Callable[[Path, Bundle], None]
+):
+    harm(compiled, open_bundle(tiny))
+    with pytest.raises(PlanError):
+        Session(tiny, "tensorrt-rtx", plans=compiled)
+    assert gpu.tensorrt.seen == []
