@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 
 import plan_folders
 from effbert.runtime import (
+    Bundle,
     EffbertWarning,
     EngineError,
     InputError,
@@ -25,6 +27,7 @@ from effbert.runtime.checks.replay import validate
 from effbert.runtime.commands import effbert
 from effbert.runtime.errors import PlanError
 from fake_gpu import Code, Gpu
+from small_bundles import some_inputs
 from variant_bundle import COMBINATIONS, build_variant_bundle
 
 INPUTS = {"input_ids": np.array([[2, 9, 10, 11, 3], [2, 30, 31, 32, 3]])}
@@ -320,3 +323,20 @@ def test_kernels_that_others_may_write_are_not_read(
         path.chmod(0o666)
     Session(tiny, NAME, plans=compiled).close()
     assert not gpu.tensorrt.restored
+
+
+@WARNED
+def test_extents_are_read_from_memory_of_the_host(
+    gpu: Gpu, own_folders: None, small_bundle: Callable[[str], Bundle], tmp_path: Path
+) -> None:
+    bundle = small_bundle("lengths")
+    plans = plan_folders.write_plans(bundle.path, tmp_path / "plans")
+    inputs = some_inputs(bundle)
+    with (
+        Session(bundle, "onnxruntime", threads=1) as usual,
+        Session(bundle, NAME, plans=plans) as session,
+    ):
+        for lengths in ([20, 11, 3], [20, 11, 3], [0.9, 0.5, 0.3], [20, 20, 20]):
+            expected = usual.run(inputs, {"lengths": lengths})
+            found = session.run(inputs, {"lengths": lengths})
+            np.testing.assert_allclose(found.logits, expected.logits, atol=1e-5)
