@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -340,3 +341,15 @@ def test_extents_are_read_from_memory_of_the_host(
             expected = usual.run(inputs, {"lengths": lengths})
             found = session.run(inputs, {"lengths": lengths})
             np.testing.assert_allclose(found.logits, expected.logits, atol=1e-5)
+
+
+@WARNED
+def test_a_session_that_is_pickled_opens_the_same_plans(
+    gpu: Gpu, tiny: Path, compiled: Path
+) -> None:
+    with Session(tiny, NAME, plans=compiled, device="cuda:0") as session:
+        expected = session.run(INPUTS)
+        data = pickle.dumps(session)
+    with pickle.loads(data) as again:
+        assert again.engine == NAME
+        np.testing.assert_array_equal(again.run(INPUTS).logits, expected.logits)
