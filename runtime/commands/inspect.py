@@ -16,7 +16,7 @@ from effbert.runtime.bundle.variants import knob_combinations, spell, split_vari
 from effbert.runtime.commands.shared_options import device_options, json_option, revision_option
 from effbert.runtime.console.groups import Reporting
 from effbert.runtime.console.tables import amount, print_table
-from effbert.runtime.engines.row_independence import row_independence
+from effbert.runtime.engines.row_independence import NOT_MEASURED, row_independence
 from effbert.runtime.engines.table import ENGINES
 from effbert.runtime.engines.threads import Threads, choose_threads
 
@@ -206,7 +206,7 @@ def _facts(manifest: Manifest, summary: dict[str, Any]) -> dict[str, str]:
         "padding": "no effect on answers"
         if manifest.padding_free
         else "batches equal lengths only",
-        "rows": "; ".join(f"{k} {v}" for k, v in summary["row_independence"].items()),
+        "rows": _spelled_rows(summary["row_independence"]),
         "runs": _spelled_mode(summary),
         "threads": str(Threads(summary["threads"], summary["threads_reason"])),
         "exit policy": f"{policy.name}: {policy.rule} ({policy.paper})",
@@ -222,6 +222,12 @@ def _facts(manifest: Manifest, summary: dict[str, Any]) -> dict[str, str]:
         )
         facts["parity"] = f"{worst:.1e} ({allowed}) on {parity.rows} rows"
     return facts
+
+
+def _spelled_rows(by_engine: Mapping[str, str]) -> str:
+    """Write what was measured; of an engine with plans, its device knows."""
+    measured = {name: found for name, found in by_engine.items() if found != NOT_MEASURED}
+    return "; ".join(f"{name} {found}" for name, found in measured.items()) or NOT_MEASURED
 
 
 def _spelled_mode(summary: dict[str, Any]) -> str:

@@ -254,6 +254,7 @@ class FakeContext:
         self.profile: int | None = None
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.addresses: dict[str, int] = {}
+        self.bound = 0  # calls that set a shape or an address
 
     def set_device_memory(self, address: int, size: int) -> None:
         assert size >= self.engine.device_memory_size_v2
@@ -267,16 +268,20 @@ class FakeContext:
         if name not in self.engine.inputs:
             return False
         self.shapes[name] = tuple(shape)
+        self.bound += 1
         return self._ok("set_input_shape")
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self.addresses[name] = address
+        self.bound += 1
         return self._ok("set_tensor_address")
 
     def infer_shapes(self) -> list[str]:
         missing = [name for name in self.engine.inputs if name not in self.addresses]
         if "infer_shapes" in self.engine.library.refuses:
             missing.append("something")
+        if "shapes" in self.engine.library.refuses:
+            raise RuntimeError("shape inference failed\nin a node")
         if not missing:
             self.found = self._compute()
         return missing

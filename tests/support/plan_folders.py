@@ -34,6 +34,8 @@ def write_plans(bundle: Path, folder: Path, trusted: bool = True, **changes: Any
     weights = files[WEIGHTS_NAME].sha256 if WEIGHTS_NAME in files else None
     for (segment, _), prepared in zip(requests(opened), prepared_ones, strict=True):
         ports = ports_of(prepared)
+        if segment.file in {item.file for item in segments}:
+            continue  # variants share it
         plan = f"{segment.file}.plan"
         (folder / plan).write_bytes(prepared.model)
         sizes = dict.fromkeys((*ports.axes, *(each.name for each in ports.extents)), SIZES)

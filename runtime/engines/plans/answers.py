@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
+import numpy as np
 from numpy import ndarray
 
 from effbert.runtime.engines.plans.executable import WIDTHS, Shape
@@ -15,59 +16,65 @@ EXIT = "exit"
 FEW_BYTES = 1 << 14  # answers that small come along with the flags: a second copy takes longer
 
 
+class AnswerLayout:
+    """Where each answer of a segment lies, the flags first; depends on shapes alone.
+
+    Attributes:
+        places: Name -> where it starts, its bytes, dtype and shape.
+        end: Bytes of all of them.
+        first: Bytes that are fetched with the flags.
+    """
+
+    def __init__(self, shapes: Mapping[str, Shape], dtypes: Mapping[str, str]) -> None:
+        ordered = {EXIT: shapes[EXIT], **shapes}
+        sizes = {name: math.prod(s) * WIDTHS[dtypes[name]] for name, s in ordered.items()}
+        starts, self.end = layout(sizes)
+        self.places = {
+            name: (starts[name], sizes[name], np.dtype(dtypes[name]), tuple(shape))
+            for name, shape in ordered.items()
+        }
+        self.first = self.end if self.end <= FEW_BYTES else sizes[EXIT]
+
+
 class Answers(Mapping[str, ndarray]):
     """The outputs of a segment that are no carries; valid until the next segment runs."""
 
-    def __init__(self, lane: Lane, shapes: Mapping[str, Shape], dtypes: Mapping[str, str]) -> None:
-        """Make room for them.
-
-        Args:
-            lane: Of the call.
-            shapes: Of each output.
-            dtypes: Of each output; what numpy calls them.
-        """
+    def __init__(self, lane: Lane, places: AnswerLayout) -> None:
         self._lane = lane
-        self._dtypes = dtypes
-        self._shapes = {EXIT: shapes[EXIT], **shapes}  # the flags are first in memory
-        self._sizes = {
-            name: math.prod(shape) * WIDTHS[dtypes[name]] for name, shape in self._shapes.items()
-        }
-        self._starts, self._end = layout(self._sizes)
-        self._pinned, self._address = lane.answers.reserve(self._end)
+        self._layout = places
+        self._pinned, self._address = lane.answers.reserve(places.end)
         self._there = 0
         self._read: dict[str, ndarray] = {}
 
     @property
     def addresses(self) -> dict[str, int]:
         """Where the segment writes them."""
-        return {name: self._address + start for name, start in self._starts.items()}
+        return {name: self._address + place[0] for name, place in self._layout.places.items()}
 
     def fetch_flags(self) -> list[bool]:
         """Wait for the segment; return which rows leave."""
-        few = self._end <= FEW_BYTES
-        self._fetch(self._end if few else self._sizes[EXIT])
+        self._fetch(self._layout.first)
         flags: list[bool] = self[EXIT].tolist()
         return flags
 
     def __getitem__(self, name: str) -> ndarray:
         found = self._read.get(name)
         if found is None:
-            start, size = self._starts[name], self._sizes[name]
+            start, size, dtype, shape = self._layout.places[name]
             if start + size > self._there:
-                self._fetch(self._end)
+                self._fetch(self._layout.end)
             piece = self._pinned[start : start + size].copy()  # the next segment writes over it
-            found = piece.view(self._dtypes[name]).reshape(self._shapes[name])
-            self._read[name] = found
+            found = self._read[name] = piece.view(dtype).reshape(shape)
         return found
 
     def __contains__(self, name: object) -> bool:
-        return name in self._shapes
+        return name in self._layout.places
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._shapes)
+        return iter(self._layout.places)
 
     def __len__(self) -> int:
-        return len(self._shapes)
+        return len(self._layout.places)
 
     def _fetch(self, end: int) -> None:
         begin, self._there = self._there, end

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
-import numpy as np
 from numpy import ndarray
 
 from effbert.runtime.engines.plans.device import ALIGNMENT, Device
+from effbert.runtime.engines.plans.executable import Feed
+
+RECENT = 256  # shapes whose arrays are kept ready
 
 
 class Buffer:
@@ -42,7 +45,8 @@ class Pool:
         """Return a buffer of at least this size; nothing else uses it until `keep_only` says so."""
         fitting = [buffer for buffer in self._free if buffer.size >= size]
         if fitting:
-            buffer = min(fitting, key=_size)
+            # The same in every call, so that graphs that were captured find their addresses.
+            buffer = min(fitting, key=_size_and_address)
             self._free.remove(buffer)
         else:
             # A larger one replaces the largest, else calls that grow would leave one of each size.
@@ -72,6 +76,34 @@ def _size(buffer: Buffer) -> int:
     return buffer.size
 
 
+def _size_and_address(buffer: Buffer) -> tuple[int, int]:
+    return buffer.size, buffer.address
+
+
+class SentLayout:
+    """Where small arrays lie that cross together; depends on their shapes alone.
+
+    Attributes:
+        places: Name, where it starts, bytes, dtype and shape of each.
+        end: Bytes of all of them.
+    """
+
+    def __init__(self, arrays: Mapping[str, ndarray]) -> None:
+        starts, self.end = layout({name: array.nbytes for name, array in arrays.items()})
+        self.places = [
+            (name, starts[name], array.nbytes, array.dtype, array.shape)
+            for name, array in arrays.items()
+        ]
+
+
+class _Views(NamedTuple):
+    """A layout in the memory that there is: arrays in the pinned part, inputs on the device."""
+
+    arrays: list[tuple[str, ndarray]]
+    whole: ndarray
+    feeds: dict[str, Feed]
+
+
 class Mirrored:
     """Pinned memory and as much on the device: small arrays cross together, in one copy."""
 
@@ -80,6 +112,7 @@ class Mirrored:
         self._size = 0
         self._pinned: ndarray | None = None
         self._address = 0
+        self._views: dict[SentLayout, _Views] = {}
 
     def reserve(self, size: int) -> tuple[ndarray, int]:
         """Return pinned memory and an address on the device with room for `size` bytes each."""
@@ -91,22 +124,36 @@ class Mirrored:
             self._size = grown
         return self._pinned, self._address
 
-    def upload(self, arrays: Mapping[str, ndarray], stream: int) -> dict[str, int]:
+    def upload(
+        self, places: SentLayout, arrays: Mapping[str, ndarray], stream: int
+    ) -> dict[str, Feed]:
         """Begin to copy arrays to the device; what was sent before must have arrived.
 
         Returns:
             Where each of them is going to be.
         """
-        starts, size = layout({name: array.nbytes for name, array in arrays.items()})
-        pinned, address = self.reserve(size)
-        for name, array in arrays.items():
-            flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-            pinned[starts[name] : starts[name] + flat.size] = flat
-        self._device.upload(address, pinned[:size], stream)
-        return {name: address + start for name, start in starts.items()}
+        pinned, address = self.reserve(places.end)
+        views = self._views.get(places)
+        if views is None:
+            views = self._viewed(places, pinned, address)
+        for name, view in views.arrays:
+            view[...] = arrays[name]
+        self._device.upload(address, views.whole, stream)
+        return views.feeds.copy()
+
+    def _viewed(self, places: SentLayout, pinned: ndarray, address: int) -> _Views:
+        arrays, feeds = [], {}
+        for name, start, size, dtype, shape in places.places:
+            arrays.append((name, pinned[start : start + size].view(dtype).reshape(shape)))
+            feeds[name] = Feed(address + start, tuple(shape))
+        if len(self._views) >= RECENT:
+            self._views.clear()
+        views = self._views[places] = _Views(arrays, pinned[: places.end], feeds)
+        return views
 
     def close(self) -> None:
         """Free both."""
+        self._views.clear()
         if self._pinned is not None:
             pinned, self._pinned = self._pinned, None
             self._device.unpin(pinned)

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 from numpy import ndarray
 
 from effbert.runtime.engines.plans.executable import Feed, Shape
@@ -112,7 +113,10 @@ class TensorRtContext:
         modes = {each: engine.get_tensor_mode(each).name for each in names}
         self._outputs = [each for each in names if modes[each] == "OUTPUT"]
         self._profile: int | None = None
+        self._shapes: dict[str, Shape] = {}  # of inputs, as they are set
+        self._addresses: dict[str, int] = {}
         self._values: dict[str, ndarray] = {}
+        self._found: dict[str, Shape] = {}  # of outputs
 
     def prepare(
         self,
@@ -125,31 +129,65 @@ class TensorRtContext:
         context = self._context
         self._messages.clear()
         if profile != self._profile:
-            self._profile = None
+            self._profile, self._found = None, {}
+            self._shapes.clear()
+            self._addresses.clear()
             self._require(
                 context.set_optimization_profile_async(profile, stream), f"profile {profile}"
             )
             self._profile = profile
         for name, feed in feeds.items():
-            self._require(context.set_input_shape(name, feed.shape), f"{name} of {feed.shape}")
-            self._require(context.set_tensor_address(name, feed.address), name)
-        # TensorRT reads these from memory of the host, until the work is done.
-        self._values = dict(values)
-        for name, value in self._values.items():
-            self._require(context.set_input_shape(name, value.shape), name)
-            self._require(context.set_tensor_address(name, value.ctypes.data), name)
-        if missing := context.infer_shapes():
-            raise EngineError(
-                f"The plan of {self._name} wants inputs that were not bound: {', '.join(missing)}; "
-                "compile the bundle again."
-            )
-        return {name: self._shape(name) for name in self._outputs}
+            if self._shapes.get(name) != feed.shape:
+                self._found = {}
+                self._require(context.set_input_shape(name, feed.shape), f"{name} of {feed.shape}")
+                self._shapes[name] = feed.shape
+            self._bind(name, feed.address)
+        for name, value in values.items():
+            self._set_value(name, value)
+        if not self._found:
+            if missing := self._missing():
+                raise EngineError(
+                    f"The plan of {self._name} wants inputs that were not bound: "
+                    f"{', '.join(missing)}; compile the bundle again."
+                )
+            self._found = {name: self._shape(name) for name in self._outputs}
+        return self._found
 
     def launch(self, outputs: Mapping[str, int], stream: int) -> None:
         """Queue the work."""
         for name in self._outputs:
-            self._require(self._context.set_tensor_address(name, outputs[name]), name)
+            self._bind(name, outputs[name])
         self._require(self._context.execute_async_v3(stream), "a launch")
+
+    def _bind(self, name: str, address: int) -> None:
+        """Tell TensorRT where a tensor is, unless it knows."""
+        if self._addresses.get(name) != address:
+            self._require(self._context.set_tensor_address(name, address), name)
+            self._addresses[name] = address
+
+    def _set_value(self, name: str, value: ndarray) -> None:
+        """Give TensorRT an input that it reads from memory of the host, until the work is done."""
+        held = self._values.get(name)
+        if held is not None and name in self._addresses and np.array_equal(held, value):
+            return
+        if held is None:
+            held = self._values[name] = value.copy()
+        held[...] = value
+        self._found = {}
+        self._addresses.pop(name, None)  # to bind it again is what says that it changed
+        self._require(self._context.set_input_shape(name, held.shape), name)
+        self._bind(name, held.ctypes.data)
+
+    def _missing(self) -> list[str]:
+        """Let TensorRT work out the shapes; return the inputs that it still wants."""
+        try:
+            missing: list[str] = self._context.infer_shapes()
+        except RuntimeError as error:
+            raise EngineError(
+                f"TensorRT cannot work out the shapes of {self._name}: "
+                f"{' '.join(str(error).split())[:LONGEST]}."
+            ) from error
+        return missing
 
     def _shape(self, name: str) -> Shape:
         shape = tuple(self._context.get_tensor_shape(name))

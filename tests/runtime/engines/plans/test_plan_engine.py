@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from click.testing import CliRunner
 
 import plan_folders
 from effbert.runtime import (
+    Bundle,
     EffbertWarning,
     EngineError,
     InputError,
@@ -25,6 +28,8 @@ from effbert.runtime.checks.replay import validate
 from effbert.runtime.commands import effbert
 from effbert.runtime.errors import PlanError
 from fake_gpu import Code, Gpu
+from small_bundles import some_inputs
+from variant_bundle import COMBINATIONS, build_variant_bundle
 
 INPUTS = {"input_ids": np.array([[2, 9, 10, 11, 3], [2, 30, 31, 32, 3]])}
 NAME = "tensorrt-rtx"
@@ -55,6 +60,33 @@ def test_scratch_is_shared_and_graphs_are_captured(gpu: Gpu, tiny: Path, compile
         for engine in gpu.tensorrt.engines:
             [config] = engine.configs
             assert config.cuda_graph_strategy == gpu.tensorrt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+
+
+@WARNED
+def test_a_call_of_known_shapes_binds_nothing_anew(gpu: Gpu, tiny: Path, compiled: Path) -> None:
+    """So that graphs that were captured find the addresses that they know."""
+    with Session(tiny, NAME, plans=compiled) as session:
+        expected = session.run(INPUTS).logits
+        contexts = [engine.contexts[0] for engine in gpu.tensorrt.engines]
+        session.run(INPUTS)
+        bound = [context.bound for context in contexts]
+        np.testing.assert_array_equal(session.run(INPUTS).logits, expected)
+        assert [context.bound for context in contexts] == bound
+        session.run({"input_ids": INPUTS["input_ids"][:1]})
+        assert all(c.bound > before for c, before in zip(contexts, bound, strict=True))
+
+
+@WARNED
+def test_every_variant_has_plans_of_its_own(gpu: Gpu, own_folders: None, tmp_path: Path) -> None:
+    build_variant_bundle(tmp_path / "bundle", tmp_path)
+    bundle = tmp_path / "bundle"
+    plans = plan_folders.write_plans(bundle, tmp_path / "plans")
+    with Session(bundle, "onnxruntime") as usual, Session(bundle, NAME, plans=plans) as session:
+        for knobs in COMBINATIONS:
+            expected, found = usual.run(INPUTS, knobs), session.run(INPUTS, knobs)
+            np.testing.assert_array_equal(found.exit_index, expected.exit_index)
+            np.testing.assert_allclose(found.logits, expected.logits, atol=1e-6)
+    assert not gpu.cuda.memory
 
 
 # Row independence
@@ -228,6 +260,7 @@ def test_a_plan_that_is_slower_here_is_warned_of_or_refused(
         ("set_optimization_profile_async", "refused profile 0 for the plan of segment-00.onnx"),
         ("set_input_shape", "refused threshold of"),
         ("set_tensor_address", "refused threshold for the plan"),
+        ("shapes", "work out the shapes of segment-00.onnx: shape inference failed in a node."),
         ("infer_shapes", "inputs that were not bound: something"),
         ("get_tensor_shape", "of an extent that only the data says"),
         ("execute_async_v3", "refused a launch for the plan of segment-00.onnx: execute_async_v3."),
@@ -291,3 +324,32 @@ def test_kernels_that_others_may_write_are_not_read(
         path.chmod(0o666)
     Session(tiny, NAME, plans=compiled).close()
     assert not gpu.tensorrt.restored
+
+
+@WARNED
+def test_extents_are_read_from_memory_of_the_host(
+    gpu: Gpu, own_folders: None, small_bundle: Callable[[str], Bundle], tmp_path: Path
+) -> None:
+    bundle = small_bundle("lengths")
+    plans = plan_folders.write_plans(bundle.path, tmp_path / "plans")
+    inputs = some_inputs(bundle)
+    with (
+        Session(bundle, "onnxruntime", threads=1) as usual,
+        Session(bundle, NAME, plans=plans) as session,
+    ):
+        for lengths in ([20, 11, 3], [20, 11, 3], [0.9, 0.5, 0.3], [20, 20, 20]):
+            expected = usual.run(inputs, {"lengths": lengths})
+            found = session.run(inputs, {"lengths": lengths})
+            np.testing.assert_allclose(found.logits, expected.logits, atol=1e-5)
+
+
+@WARNED
+def test_a_session_that_is_pickled_opens_the_same_plans(
+    gpu: Gpu, tiny: Path, compiled: Path
+) -> None:
+    with Session(tiny, NAME, plans=compiled, device="cuda:0") as session:
+        expected = session.run(INPUTS)
+        data = pickle.dumps(session)
+    with pickle.loads(data) as again:
+        assert again.engine == NAME
+        np.testing.assert_array_equal(again.run(INPUTS).logits, expected.logits)

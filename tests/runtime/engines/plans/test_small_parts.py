@@ -9,7 +9,7 @@ from effbert.runtime import InputError
 from effbert.runtime.engines.plans.executable import Extent, Range, Signature
 from effbert.runtime.engines.plans.extents import kept_tokens, rounded_up
 from effbert.runtime.engines.plans.fitting import choose_profile, shape_limits
-from effbert.runtime.engines.plans.memory_pool import Mirrored, Pool, aligned, layout
+from effbert.runtime.engines.plans.memory_pool import Mirrored, Pool, SentLayout, aligned, layout
 from effbert.runtime.engines.plans.resident import OnDevice
 from effbert.runtime.engines.protocol import UNLIMITED, ShapeLimits
 from numpy_device import NumpyDevice
@@ -99,11 +99,13 @@ def test_arrays_cross_in_one_copy() -> None:
     device = NumpyDevice()
     mirrored, stream = Mirrored(device), device.open_stream()
     arrays = {"mask": MASK, "knob": np.array(0.5, np.float32), "flags": np.array([True, False])}
+    places = SentLayout(arrays)
     for _ in range(2):
-        found = mirrored.upload(arrays, stream)
+        found = mirrored.upload(places, arrays, stream)
         device.synchronize(stream)
         for name, array in arrays.items():
-            copy = device.read(found[name], array.shape, str(array.dtype))
+            assert found[name].shape == array.shape
+            copy = device.read(*found[name], str(array.dtype))
             np.testing.assert_array_equal(copy, array)
     assert len(device.uploads) == 2
     assert len(device.blocks) == len(device.pinned) == 1
