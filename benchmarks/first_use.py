@@ -15,13 +15,12 @@ import json
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 from chain import make_bundle
 from checkpoints import Shape, add_arguments, make_checkpoint
 from effbert.runtime.console.tables import print_table
-from effbert.runtime.engines.table import ENGINES
+from effbert.runtime.engines.table import installed_engines
 from fresh import in_fresh_process, machine
 from subjects import named_folder
 
@@ -111,8 +110,7 @@ def main() -> None:
     opened = {
         f"{name}, {engine}": loading(folder, engine, options.tries)
         for name, folder in [(shape.name, bundle), *options.bundle]
-        for engine in ENGINES
-        if find_spec(ENGINES[engine].library)
+        for engine in installed_engines()
     }
     print_table(
         "Opening a bundle: seconds, and resident memory over the size of the segments",

@@ -31,7 +31,7 @@ from checkpoints import Shape, add_arguments
 from effbert.runtime.bench.arms import FULL, all_points, full_depth
 from effbert.runtime.bench.workloads import LENGTHS, Workload
 from effbert.runtime.bundle.folder import open_bundle
-from effbert.runtime.engines.table import ENGINES
+from effbert.runtime.engines.table import installed_engines
 from effbert.runtime.errors import EffbertError
 from fresh import in_fresh_process, machine
 from ideal import Execution, executions, uncut_flops
@@ -69,7 +69,7 @@ class Field:
         for name, bundle in bundles.items():
             manifest = open_bundle(bundle).manifest
             points = full_depth(manifest) if subject.expected is None else all_points(manifest)
-            for engine in ENGINES:
+            for engine in installed_engines():
                 uncut = UNCUT.get((manifest.precision, engine))
                 if uncut not in self.baselines:
                     uncut = UNCUT["fp32", engine]

@@ -108,8 +108,10 @@ class Lanes:
         """Free all lanes; no call has one. A forked process frees nothing, it has no GPU."""
         if self._process != os.getpid():
             return
-        if self._before_close is not None:
-            self._before_close()
+        with suppress(EngineError):
+            self._device.activate()
+            if self._before_close is not None:
+                self._before_close()
         with self._changed:
             lanes, self._idle = self._idle, []
             self._count -= len(lanes)

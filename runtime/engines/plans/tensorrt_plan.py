@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 from numpy import ndarray
 
 from effbert.runtime.engines.plans.executable import Feed, Shape
@@ -141,13 +142,8 @@ class TensorRtContext:
                 self._require(context.set_input_shape(name, feed.shape), f"{name} of {feed.shape}")
                 self._shapes[name] = feed.shape
             self._bind(name, feed.address)
-        if values:
-            self._found = {}
-            # TensorRT reads these from memory of the host, until the work is done.
-            self._values = dict(values)
-            for name, value in self._values.items():
-                self._require(context.set_input_shape(name, value.shape), name)
-                self._bind(name, value.ctypes.data)
+        for name, value in values.items():
+            self._set_value(name, value)
         if not self._found:
             if missing := self._missing():
                 raise EngineError(
@@ -168,6 +164,19 @@ class TensorRtContext:
         if self._addresses.get(name) != address:
             self._require(self._context.set_tensor_address(name, address), name)
             self._addresses[name] = address
+
+    def _set_value(self, name: str, value: ndarray) -> None:
+        """Give TensorRT an input that it reads from memory of the host, until the work is done."""
+        held = self._values.get(name)
+        if held is not None and name in self._addresses and np.array_equal(held, value):
+            return
+        if held is None:
+            held = self._values[name] = value.copy()
+        held[...] = value
+        self._found = {}
+        self._addresses.pop(name, None)  # to bind it again is what says that it changed
+        self._require(self._context.set_input_shape(name, held.shape), name)
+        self._bind(name, held.ctypes.data)
 
     def _missing(self) -> list[str]:
         """Let TensorRT work out the shapes; return the inputs that it still wants."""

@@ -75,7 +75,9 @@ class TensorRtRtx(PlanEngine):
         """Keep the kernels that were compiled up to now."""
         for kept, kernels in self._caches:
             with suppress(RuntimeError):
-                kept.write(bytes(kernels.serialize()))
+                data = kernels.serialize()
+                if data is not None:
+                    kept.write(bytes(data))
 
 
 def _spelled(diagnostics: int) -> str:

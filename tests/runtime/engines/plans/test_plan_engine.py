@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from click.testing import CliRunner
 
 import plan_folders
 from effbert.runtime import (
+    Bundle,
     EffbertWarning,
     EngineError,
     InputError,
@@ -25,6 +28,7 @@ from effbert.runtime.checks.replay import validate
 from effbert.runtime.commands import effbert
 from effbert.runtime.errors import PlanError
 from fake_gpu import Code, Gpu
+from small_bundles import some_inputs
 from variant_bundle import COMBINATIONS, build_variant_bundle
 
 INPUTS = {"input_ids": np.array([[2, 9, 10, 11, 3], [2, 30, 31, 32, 3]])}
@@ -320,3 +324,32 @@ def test_kernels_that_others_may_write_are_not_read(
         path.chmod(0o666)
     Session(tiny, NAME, plans=compiled).close()
     assert not gpu.tensorrt.restored
+
+
+@WARNED
+def test_extents_are_read_from_memory_of_the_host(
+    gpu: Gpu, own_folders: None, small_bundle: Callable[[str], Bundle], tmp_path: Path
+) -> None:
+    bundle = small_bundle("lengths")
+    plans = plan_folders.write_plans(bundle.path, tmp_path / "plans")
+    inputs = some_inputs(bundle)
+    with (
+        Session(bundle, "onnxruntime", threads=1) as usual,
+        Session(bundle, NAME, plans=plans) as session,
+    ):
+        for lengths in ([20, 11, 3], [20, 11, 3], [0.9, 0.5, 0.3], [20, 20, 20]):
+            expected = usual.run(inputs, {"lengths": lengths})
+            found = session.run(inputs, {"lengths": lengths})
+            np.testing.assert_allclose(found.logits, expected.logits, atol=1e-5)
+
+
+@WARNED
+def test_a_session_that_is_pickled_opens_the_same_plans(
+    gpu: Gpu, tiny: Path, compiled: Path
+) -> None:
+    with Session(tiny, NAME, plans=compiled, device="cuda:0") as session:
+        expected = session.run(INPUTS)
+        data = pickle.dumps(session)
+    with pickle.loads(data) as again:
+        assert again.engine == NAME
+        np.testing.assert_array_equal(again.run(INPUTS).logits, expected.logits)
