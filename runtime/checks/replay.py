@@ -22,6 +22,7 @@ from effbert.runtime.texts.tokenization import TextEncoder
 
 TOLERANCE = 1e-4
 LOWERED = 0.5  # of a precision below float32 that was not verified
+LEVEL = 0.2  # of integers that plans round to the next level
 NARROW = {"fp16": 1e-2, "bf16": 1e-1}  # plans that compute in 16 bits, also as a share
 
 
@@ -189,7 +190,8 @@ def _tolerance(session: Session) -> tuple[float, float]:
         own = (parity.atol or TOLERANCE) if parity else TOLERANCE
         return max(own, narrow), max(TOLERANCE, narrow)
     own = max(map(float, parity.max_abs_diff), default=LOWERED) if parity else LOWERED
-    return max(own, DIFFERENCES.get((engine, manifest.precision), 0.0), narrow), narrow
+    level = LEVEL if compute is not None and manifest.precision.startswith("int") else 0.0
+    return max(own, DIFFERENCES.get((engine, manifest.precision), 0.0), narrow, level), narrow
 
 
 def _inputs(row: Golden) -> dict[str, np.ndarray]:

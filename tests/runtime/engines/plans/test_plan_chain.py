@@ -201,6 +201,28 @@ def test_exported_bundles_answer_as_with_onnxruntime(
                 np.testing.assert_allclose(found.outputs[output], wanted, atol=5e-3)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name, close", [("albert", 2e-2), ("int8", 0.15), ("int4-weight", 0.15)])
+def test_in_16_bits_carries_take_half_the_memory_and_answers_are_close(
+    name: str,
+    close: float,  # integers of activations may be one level off
+    small_bundle: Callable[[str], Bundle],
+    plans: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bundle, largest, answered = small_bundle(name), {}, {}
+    inputs = some_inputs(bundle)
+    for compute in ("fp32", "fp16"):
+        monkeypatch.setattr(plan_chains.NumpyPlans, "compute", compute)
+        with Session(bundle, plans) as session:
+            answered[compute] = session.run_exits(inputs)
+            [lane] = lanes_of(session)
+            largest[compute] = max(map(len, carries(lane)))
+    assert largest["fp32"] == 2 * largest["fp16"]
+    for output, wanted in answered["fp32"].items():
+        np.testing.assert_allclose(answered["fp16"][output], wanted, atol=close)
+
+
 def test_where_tokens_are_dropped_the_extent_is_rounded_up(
     small_bundle: Callable[[str], Bundle], plans: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
