@@ -42,6 +42,7 @@ def test_inspect_shows_exits_knobs_points_and_parity(bundle: Path) -> None:
         "held-out questions",
         "accuracy 0.91",
         "layers 1.5",
+        "",
     ]
     assert point_line in lines
 
