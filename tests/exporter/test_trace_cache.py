@@ -31,6 +31,7 @@ def load(checkpoint: Path, **options: Any) -> Any:
     return deebert.load(open_checkpoint(checkpoint), LoadOptions(**options)).eval()
 
 
+@pytest.mark.slow
 def test_a_bundle_of_a_kept_trace_is_the_same_to_the_bit(checkpoint: Path, tmp_path: Path):
     calls = []
 

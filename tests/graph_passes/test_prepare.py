@@ -154,6 +154,7 @@ def test_without_the_clamp_masks_are_infinite_and_logits_no_numbers(
     assert not np.isfinite(found.outputs[0]["logits"]).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fp16", "bf16"])
 def test_weights_stored_in_16_bits_serve_every_precision(small_bundle: Small, name: str):
     bundle = small_bundle(name)

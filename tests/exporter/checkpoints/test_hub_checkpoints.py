@@ -51,6 +51,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refused", slow_but(REFUSED, REFUSED[1]), ids=str)
 def test_what_the_hub_does_not_give_is_one_sentence(
     hub: Hub, run: Run, refused: tuple[tuple[str, ...], dict[str, str], str]

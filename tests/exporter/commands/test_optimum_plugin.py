@@ -53,6 +53,7 @@ def test_help_names_every_parameter_of_the_export_command() -> None:
             assert word in done.stdout
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_loaded(tmp_path: Path) -> None:
     checkpoint = write_deebert(tmp_path / "checkpoint", layers=2, tokenizer="fast")
     options = ("--exits", "2", "--knob", "threshold=0.5", "--dry-run", "--json")

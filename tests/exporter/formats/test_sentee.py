@@ -81,6 +81,7 @@ def test_every_exit_labels_every_token_like_the_reference(exported, kind: str):
             np.testing.assert_allclose(found[:, i, : len(ids)], expected, atol=LOGITS_ATOL, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("q", [0.05, 0.2, 0.5])
 @pytest.mark.parametrize("sizes", [(1,), (16, 3, 8)], ids=["alone", "batches"])
 def test_sentences_leave_where_the_least_sure_word_is_sure(exported, q: float, sizes):

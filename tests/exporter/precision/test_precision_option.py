@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cache
 from io import BytesIO
@@ -24,6 +25,7 @@ from effbert.runtime.engines.onnxruntime.joined import join_segments
 from effbert.runtime.errors import InputError
 from exit_checks import batch, pad_id
 from export_command import contents, run_command, sentence
+from matrices import slow_but
 from separate_segments import keep_apart
 from systems.compressed_checkpoint import write_pruned
 from vocabularies import random_rows
@@ -75,7 +77,7 @@ def in_integers(bundle: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("precision", LOWER)
+@pytest.mark.parametrize("precision", slow_but(LOWER, "int8", "fp16"))
 def test_a_bundle_of_lower_precision(exported: Callable, precision: str):
     session = Session(exported(precision), threads=1)
     manifest = session.bundle.manifest

@@ -141,6 +141,7 @@ def test_killed_before_each_step_of_a_replacement(tmp_path: Path, old: Files, ne
     assert read(target) == new
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replaces", [False, True], ids=["first", "replacement"])
 def test_killed_at_random_moments(tmp_path: Path, old: Files, new: Files, replaces: bool) -> None:
     target = tmp_path / "parent" / "bundle"

@@ -15,6 +15,7 @@ from fake_hub import EFFBERT, Hub, Run, runner, sentence, serving
 pytest.importorskip("huggingface_hub")
 OPENED = """
 import sys
+from matrices import slow_but
 from effbert.runtime import Session
 with Session("org/tiny", threads=1, revision=(sys.argv[1:] or [None])[0]) as session:
     print(session(["good film"])[0].label, session.bundle.origin, session.bundle.path.name)
@@ -55,6 +56,7 @@ def test_commands_read_a_bundle_from_the_hub(hub: Hub, run: Run) -> None:
     assert "hf download org/tiny" in sentence(run("search", "org/tiny", "--data", "x.csv"))
 
 
+@pytest.mark.slow
 def test_what_is_in_the_cache_opens_offline(hub: Hub, run: Run) -> None:
     assert run("run", "org/tiny", "good film").code == 0
     assert run("run", "org/tiny", "good film", HF_HUB_OFFLINE="1").out.startswith("positive")
@@ -62,6 +64,7 @@ def test_what_is_in_the_cache_opens_offline(hub: Hub, run: Run) -> None:
     assert run("run", "org/tiny", "good film", HF_ENDPOINT=gone).out.startswith("positive")
 
 
+@pytest.mark.slow
 def test_a_download_that_breaks_off_is_taken_up(hub: Hub, run: Run) -> None:
     hub.cut_after, hub.cuts_left = 100, 2
     assert run("run", "org/tiny", "good film").out.startswith("positive")
@@ -94,7 +97,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("case", slow_but(REFUSED, "missing", "gated", "damaged"))
 def test_what_the_hub_does_not_give_is_one_sentence(
     hub: Hub, run: Run, pristine: Path, case: str
 ) -> None:

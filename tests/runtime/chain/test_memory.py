@@ -2,7 +2,8 @@
 
 import json
 import subprocess
-import sys
+import sysimport pytest
+
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,7 @@ print(json.dumps({"healthy": healthy, "leaking": leaking}))
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_calls(pristine: Path) -> None:
     megabytes = measured(LONG_RUN, pristine)
     assert megabytes["healthy"] < 2

@@ -109,6 +109,7 @@ def test_inspect_opens_the_segments_only_when_an_engine_is_named(bundle: Path) -
     )
 
 
+@pytest.mark.slow
 def test_bench_tells_how_every_engine_runs_the_segments(bundle: Path) -> None:
     arguments = ["bench", str(bundle), "--rounds", "1", "--batch", "1", "--lengths", "8"]
     shown = json.loads(CliRunner().invoke(effbert, [*arguments, "--json"]).output)

@@ -54,6 +54,7 @@ def test_branch_visibility_and_message_are_those_asked_for(
     assert done.out.startswith(f"org/new@{repository.refs['int8']}\n")
 
 
+@pytest.mark.slow
 def test_files_of_an_earlier_bundle_go(hub: Hub, run: Run, pristine: Path) -> None:
     run("push", pristine, "org/new", HF_TOKEN="hf_x")
     repository = hub.repositories["org/new"]

@@ -86,6 +86,7 @@ def test_a_bundle_becomes_plans_that_a_session_would_find(tiny: Bundle, tmp_path
     assert names == ["bundle", "data", "plans"]
 
 
+@pytest.mark.slow
 def test_what_is_compiled_already_is_taken_from_the_cache(tiny: Bundle):
     first = compile_bundle(tiny, CompileOptions(targets=["sm86"]))
     again = compile_bundle(tiny, CompileOptions(targets=["sm86"]))
@@ -192,6 +193,7 @@ def test_a_segment_that_was_replaced_meanwhile_is_refused(tiny: Bundle, tmp_path
         run_job(job_of(tiny, sha256="0" * 64), tmp_path / "work")
 
 
+@pytest.mark.slow
 def test_shared_weights_that_plans_copy_are_reported(tmp_path: Path):
     shared = open_bundle(build_tiny_bundle(tmp_path / "shared", shared_weights=True))
     compiled = compile_bundle(shared, CompileOptions(targets=["sm86"]))
@@ -223,6 +225,7 @@ def test_the_command_builds_adopts_and_says_what_is_where(tiny: Bundle, tmp_path
     assert find_plans(tiny.manifest, wanted, plans).plans[0].read()
 
 
+@pytest.mark.slow
 def test_the_command_prints_json(tiny: Bundle):
     result = run(tiny.path, "--targets", "sm86", "--json")
     facts = json.loads(result.output)
@@ -232,6 +235,7 @@ def test_the_command_prints_json(tiny: Bundle):
     assert json.loads(run(tiny.path, "--targets", "sm86", "--json").output)["reused"] is True
 
 
+@pytest.mark.slow
 def test_check_lists_changes_and_problems(tiny: Bundle):
     good = run(tiny.path, "--check", "--compute", "fp16")
     assert good.exit_code == 0, good.output

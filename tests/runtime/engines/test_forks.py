@@ -14,6 +14,7 @@ from effbert.runtime.engines.passing_folder import passing_folder
 
 HEAD = """
 import gc, multiprocessing, os, sys, threading, time
+from matrices import slow_but
 from effbert.runtime import EffbertError, Session
 """
 OPENED = """
@@ -51,7 +52,7 @@ def script(code: str, *arguments: object) -> list[str]:
     return done.stdout.splitlines()
 
 
-@pytest.mark.parametrize("what", IN_CHILD)
+@pytest.mark.parametrize("what", slow_but(IN_CHILD, "exits", "opens anew"))
 def test_a_forked_process_ends_with_its_own_code(pristine: Path, engine: str, what: str) -> None:
     code = f"{HEAD}{OPENED}child = os.fork()\nif child == 0:\n    {IN_CHILD[what]}{WAITED}"
     assert script(code, pristine, engine)[-1] == "child 7 True positive"
