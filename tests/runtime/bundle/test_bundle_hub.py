@@ -11,11 +11,11 @@ from effbert.runtime import open_bundle
 from effbert.runtime.bundle.hub import is_hub_id
 from effbert.runtime.errors import BundleError, InputError
 from fake_hub import EFFBERT, Hub, Run, runner, sentence, serving
+from matrices import slow_but
 
 pytest.importorskip("huggingface_hub")
 OPENED = """
 import sys
-from matrices import slow_but
 from effbert.runtime import Session
 with Session("org/tiny", threads=1, revision=(sys.argv[1:] or [None])[0]) as session:
     print(session(["good film"])[0].label, session.bundle.origin, session.bundle.path.name)

@@ -2,10 +2,11 @@
 
 import json
 import subprocess
-import sysimport pytest
-
+import sys
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 # Every measurement has a process of its own: what other tests freed would hide what is kept here.
 SETUP = """

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from effbert.runtime.engines.passing_folder import passing_folder
+from matrices import slow_but
 
 HEAD = """
 import gc, multiprocessing, os, sys, threading, time
-from matrices import slow_but
 from effbert.runtime import EffbertError, Session
 """
 OPENED = """
