@@ -1,7 +1,7 @@
 """Whether tuned points keep what they promise on examples they were not chosen on.
 
     make demo
-    python benchmarks/promises.py build/demo/exits build/demo/heldout.csv build/demo/test.csv
+    python benchmarks/promises.py build/demo/exits_bundle build/demo/heldout.csv build/demo/test.csv
 
 The examples of all files are answered once at every exit. Then they are parted into two halves at
 random, again and again; points are chosen on one half and looked at on the other. For a guarantee
