@@ -26,18 +26,24 @@ def seconds(command: list[str], tries: int = 5) -> float:
 
 
 @pytest.fixture(scope="module")
+def slowness() -> float:
+    """How much slower this machine is at the moment than one that imports numpy in 0.12 s."""
+    return max(1.0, seconds([sys.executable, "-c", "import numpy"]) / 0.12)
+
+
+@pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_tiny_bundle(tmp_path_factory.mktemp("cold") / "bundle")
 
 
 @pytest.mark.parametrize("command", [["effbert-export"], ["effbert"], ["effbert", "run"]])
-def test_help_takes_less_than_half_a_second(command: list[str]) -> None:
+def test_help_takes_less_than_half_a_second(command: list[str], slowness: float) -> None:
     program, *arguments = command
-    assert seconds([str(BIN / program), *arguments, "--help"]) < 0.5
+    assert seconds([str(BIN / program), *arguments, "--help"]) < 0.5 * slowness
 
 
-def test_importing_the_runtime_takes_less_than_0_3_seconds() -> None:
-    assert seconds([sys.executable, "-c", "import effbert.runtime"]) < 0.3
+def test_importing_the_runtime_takes_less_than_0_3_seconds(slowness: float) -> None:
+    assert seconds([sys.executable, "-c", "import effbert.runtime"]) < 0.3 * slowness
 
 
 def test_importing_the_runtime_loads_no_exporter_and_no_command_line_library() -> None:

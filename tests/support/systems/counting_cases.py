@@ -165,7 +165,14 @@ STRUCTURES: Sequence[tuple[str, int, dict[str, Any]]] = [
     ("logits", 4, {"pooler_input": "mean-max"}),
 ]
 ELBERTS = [
-    elbert("elbert-bias-1", exit_thres=0.2, cnt_thres=2.0, num_exit_layers=2, use_fc2=True),
+    elbert(
+        "elbert-bias-1",
+        exit_thres=0.2,
+        cnt_thres=2.0,
+        num_exit_layers=2,
+        use_fc2=True,
+        slow=True,
+    ),
     elbert(
         "elbert-bias-3-of-all-tokens",
         policy="elbert-bias-3",

@@ -87,7 +87,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 berxit = partial(case_of, BERXIT)
 BERXITS = [
-    berxit("berxit-entropy", noise=True),
+    berxit("berxit-entropy", noise=True, slow=True),
     berxit("berxit-learned", **LEARNED, backbone="roberta", labels=2, seed=3),
     *(
         berxit(f"berxit-{name}", **options, seed=2, slow=True, least=2)
@@ -164,7 +164,7 @@ GPFEE = {
 }
 gpfee = partial(case_of, GPFEE)
 GPFEES = [
-    gpfee("gpfee-bert", labels=2),
+    gpfee("gpfee-bert", labels=2, slow=True),
     gpfee("gpfee-roberta", backbone="roberta", noise=True, slow=True),
     gpfee("gpfee-albert", backbone="albert", tokenizer=None, slow=True),
     gpfee("gpfee-bert-4", **MANY, labels=4, layers=6),
