@@ -42,7 +42,7 @@ def _option(group: str, *names: str, **settings: Any) -> Callable[[Command], Com
     return click.option(*names, cls=GroupedOption, group=group, **settings)
 
 
-class Share(click.ParamType[float]):
+class Share(click.ParamType):  # type: ignore[type-arg]  # click 8.2 takes none
     """A share, such as 0.01 or 1%."""
 
     name = "share"
