@@ -168,7 +168,7 @@ def _keep(file: Path, piece: Facts) -> None:
     passing = file.with_suffix(f".{os.getpid()}.npz")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(passing, allow_pickle=False, **piece)
+        np.savez(passing, **piece)  # type: ignore[arg-type]  # its other arguments are newer
         passing.replace(file)
     except OSError as error:
         passing.unlink(missing_ok=True)
