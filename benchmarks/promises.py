@@ -21,9 +21,8 @@ import numpy as np
 
 from effbert.runtime import Session
 from effbert.runtime.console.tables import print_table
-from effbert.runtime.points.choices import choose_knobs
+from effbert.runtime.points.choices import choose_knobs, choose_safe
 from effbert.runtime.points.examples import Columns, Examples
-from effbert.runtime.points.guarantee import earliest_safe
 from effbert.runtime.points.metrics import row_losses
 from effbert.runtime.points.sweep import exits_taken, thresholds_to_try
 from effbert.runtime.points.targets import Target
@@ -34,7 +33,6 @@ LOSSES = (0.0, 0.5, 2.0)
 HALVES = 20
 SPLITS = 500
 RISK, CONFIDENCE = 0.01, 0.95
-GRID = 200
 
 
 def main() -> None:
@@ -117,8 +115,8 @@ def guaranteed(facts: VariantFacts, risk: float) -> Iterator[tuple[object, ...]]
     losses = row_losses(facts.found.facts, labelled=True)
     signals = facts.rows.signals
     layers = np.array([segment.layer for segment in facts.manifest.segments])
-    ways: dict[str, Callable[[np.ndarray], float]] = {
-        "guaranteed": lambda rows: safe(facts, losses, rows, risk),
+    ways: dict[str, Callable[[np.ndarray], float | np.ndarray]] = {
+        "guaranteed": lambda rows: safe(facts, rows, risk),
         "mean loss below the risk": lambda rows: hopeful(facts, losses, rows, risk),
     }
     for name, choose in ways.items():
@@ -137,16 +135,10 @@ def guaranteed(facts: VariantFacts, risk: float) -> Iterator[tuple[object, ...]]
         )
 
 
-def safe(facts: VariantFacts, losses: np.ndarray, rows: np.ndarray, risk: float) -> float:
+def safe(facts: VariantFacts, rows: np.ndarray, risk: float) -> float | np.ndarray:
     """The earliest threshold that is guaranteed on these rows."""
-    assert facts.knob is not None
-    scouts, testers = rows[: min(GRID, len(rows) // 4)], rows[min(GRID, len(rows) // 4) :]
-    signals = facts.rows.signals
-    thresholds = thresholds_to_try(signals.of_rows(scouts), facts.knob)
-    index = earliest_safe(
-        signals.of_rows(testers), thresholds, losses[:, testers], risk, CONFIDENCE
-    )
-    return -np.inf if index is None else float(thresholds[index])
+    choice = choose_safe(facts.of_rows(rows), True, risk, CONFIDENCE)
+    return -np.inf if choice is None else choice.threshold
 
 
 def hopeful(facts: VariantFacts, losses: np.ndarray, rows: np.ndarray, risk: float) -> float:

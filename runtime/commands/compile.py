@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,7 +14,7 @@ from effbert.runtime.bundle.folder import Bundle, open_bundle
 from effbert.runtime.commands.compile_report import facts, print_check, print_compiled
 from effbert.runtime.commands.shared_options import json_option, revision_option
 from effbert.runtime.console.groups import GroupedCommand
-from effbert.runtime.console.parameters import GroupedOption
+from effbert.runtime.console.parameters import grouped_option
 from effbert.runtime.console.tables import print_table
 from effbert.runtime.errors import InputError
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from effbert.runtime.compile.compiling import CompileOptions
     from effbert.runtime.compile.profiles import Profile, Shape
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 WHAT, SHAPES, OUTPUT = "What to build", "Batches and lengths", "Output"
 COMPILED = ("tensorrt-rtx", "tensorrt")
 EXAMPLES = """
@@ -38,14 +37,9 @@ Examples:
 PATH = click.Path(path_type=Path)
 
 
-def _option(group: str, *names: str, **settings: Any) -> Callable[[Command], Command]:
-    """Declare an option under a heading of `--help`."""
-    return click.option(*names, cls=GroupedOption, group=group, **settings)
-
-
 @click.command(cls=GroupedCommand, epilog=EXAMPLES)
 @click.argument("bundle", required=False)
-@_option(
+@grouped_option(
     WHAT,
     "--engine",
     type=click.Choice(COMPILED),
@@ -54,7 +48,7 @@ def _option(group: str, *names: str, **settings: Any) -> Callable[[Command], Com
     help="tensorrt-rtx builds for any of its devices, without a GPU; tensorrt builds for the GPU "
     "of this machine.",
 )
-@_option(
+@grouped_option(
     WHAT,
     "--compute",
     type=click.Choice(["fp32", "fp16", "bf16"]),
@@ -63,15 +57,15 @@ def _option(group: str, *names: str, **settings: Any) -> Callable[[Command], Com
     help="Precision of products and attention; LayerNormalization, policy and answers stay in "
     "float32, integers of int8 bundles stay integers.",
 )
-@_option(
+@grouped_option(
     WHAT,
     "--targets",
     metavar="SM,SM,..",
     default="",
     help="Devices, such as sm86,sm89; one plan serves all of them. Left out: sm80,sm86,sm89,sm120.",
 )
-@_option(WHAT, "--tf32", is_flag=True, help="Let products of float32 round factors to TF32.")
-@_option(
+@grouped_option(WHAT, "--tf32", is_flag=True, help="Let products of float32 round factors to TF32.")
+@grouped_option(
     SHAPES,
     "--profile",
     "profiles",
@@ -80,7 +74,7 @@ def _option(group: str, *names: str, **settings: Any) -> Callable[[Command], Com
     help="The least, the usual and the largest batch, each ROWSxLENGTH, such as 1x8,8x64,32x128. "
     "May be repeated. Left out: one profile for all lengths, and 1 to 32 rows.",
 )
-@_option(
+@grouped_option(
     SHAPES,
     "--traffic",
     type=PATH,
@@ -88,7 +82,7 @@ def _option(group: str, *names: str, **settings: Any) -> Callable[[Command], Com
     help="Plan profiles for a histogram of calls: a .csv with the columns batch, length and "
     "count, or JSON lines with these. With --profile, only says how well those serve it.",
 )
-@_option(
+@grouped_option(
     SHAPES,
     "--most-profiles",
     type=click.IntRange(1, 16),
@@ -96,7 +90,7 @@ def _option(group: str, *names: str, **settings: Any) -> Callable[[Command], Com
     show_default=True,
     help="Profiles that --traffic may plan.",
 )
-@_option(
+@grouped_option(
     SHAPES,
     "--leaving",
     type=click.FloatRange(0, 1, max_open=True),
@@ -104,14 +98,14 @@ def _option(group: str, *names: str, **settings: Any) -> Callable[[Command], Com
     show_default=True,
     help="Share of the rows that usually leave at each exit: later segments are tuned for fewer.",
 )
-@_option(
+@grouped_option(
     OUTPUT,
     "--output",
     type=PATH,
     metavar="DIR",
     help="Folder to make for the plans; left out: the user's cache, where sessions look.",
 )
-@_option(
+@grouped_option(
     OUTPUT,
     "--cache-limit",
     type=click.FloatRange(0.001),
@@ -120,8 +114,8 @@ def _option(group: str, *names: str, **settings: Any) -> Callable[[Command], Com
     metavar="GB",
     help="What the cache may hold; plans that were not used for longest go first.",
 )
-@_option(OUTPUT, "--check", is_flag=True, help="Only list what cannot be built, and why.")
-@_option(
+@grouped_option(OUTPUT, "--check", is_flag=True, help="Only list what cannot be built, and why.")
+@grouped_option(
     OUTPUT,
     "--trust",
     type=PATH,

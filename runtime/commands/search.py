@@ -7,20 +7,19 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
 from effbert.runtime.commands.shared_options import engine_option, json_option, threads_option
 from effbert.runtime.console.groups import GroupedCommand
-from effbert.runtime.console.parameters import GroupedOption
+from effbert.runtime.console.parameters import grouped_option
 from effbert.runtime.console.tables import print_table
 
 if TYPE_CHECKING:
     from effbert.runtime.points.evolution import Evaluated
     from effbert.runtime.points.front_search import Found
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 INTERRUPTED = 130
 COUNT = click.IntRange(0, 10_000)
 SEED = click.IntRange(0, 2**32 - 1)
@@ -35,28 +34,23 @@ Examples:
 WHAT, EVOLUTION, RUNNING = "What to search", "Evolution", "Running"
 
 
-def _option(group: str, *names: str, **settings: Any) -> Callable[[Command], Command]:
-    """Declare an option under a heading of `--help`."""
-    return click.option(*names, cls=GroupedOption, group=group, **settings)
-
-
 @click.command(cls=GroupedCommand, epilog=EXAMPLES)
 @click.argument("bundle")
-@_option(
+@grouped_option(
     WHAT,
     "--data",
     required=True,
     type=click.Path(path_type=Path),
     help="CSV file with the columns text and label.",
 )
-@_option(
+@grouped_option(
     WHAT,
     "--over",
     multiple=True,
     metavar="KNOB,..",
     help="Knobs to search, lengths or threshold; by default those that the bundle has.",
 )
-@_option(
+@grouped_option(
     WHAT,
     "--cost",
     type=click.Choice(["latency", "flops"]),
@@ -64,28 +58,28 @@ def _option(group: str, *names: str, **settings: Any) -> Callable[[Command], Com
     show_default=True,
     help="Measured time, or counted FLOPs.",
 )
-@_option(EVOLUTION, "--generations", type=COUNT, default=30, show_default=True)
-@_option(EVOLUTION, "--population", type=COUNT, default=20, show_default=True)
-@_option(EVOLUTION, "--mutations", type=COUNT, default=30, show_default=True)
-@_option(EVOLUTION, "--crossovers", type=COUNT, default=30, show_default=True)
-@_option(
+@grouped_option(EVOLUTION, "--generations", type=COUNT, default=30, show_default=True)
+@grouped_option(EVOLUTION, "--population", type=COUNT, default=20, show_default=True)
+@grouped_option(EVOLUTION, "--mutations", type=COUNT, default=30, show_default=True)
+@grouped_option(EVOLUTION, "--crossovers", type=COUNT, default=30, show_default=True)
+@grouped_option(
     EVOLUTION,
     "--mutation-probability",
     type=click.FloatRange(0, 1),
     default=0.5,
     show_default=True,
 )
-@_option(EVOLUTION, "--seed", type=SEED, default=0, show_default=True)
-@_option(
+@grouped_option(EVOLUTION, "--seed", type=SEED, default=0, show_default=True)
+@grouped_option(
     RUNNING,
     "--store",
     type=click.Path(path_type=Path),
     help="File of the evaluated genes; BUNDLE.search.jsonl if left out.",
 )
-@_option(RUNNING, "--resume", is_flag=True, help="Go on with the search in the store.")
+@grouped_option(RUNNING, "--resume", is_flag=True, help="Go on with the search in the store.")
 @engine_option
 @threads_option
-@_option(
+@grouped_option(
     RUNNING,
     "--plot",
     type=click.Path(path_type=Path),

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from effbert.runtime.console.parameters import GroupedOption
+from effbert.runtime.console.parameters import Command, grouped_option
 from effbert.runtime.engines.row_independence import spell_rows
 from effbert.runtime.engines.table import ENGINES
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 CHOICES = ", ".join(f"{name} (rows {spell_rows(name)})" for name in ENGINES)
 
 
 def _option(*names: str, **settings: Any) -> Callable[[Command], Command]:
     """Declare an option that stands under "Running" where `--help` has headings."""
-    return click.option(*names, cls=GroupedOption, group="Running", **settings)
+    return grouped_option("Running", *names, **settings)
 
 
 def engine_option(command: Command) -> Command:

@@ -7,20 +7,19 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from effbert.runtime.commands.shared_options import engine_option, json_option, threads_option
 from effbert.runtime.console.groups import GroupedCommand
-from effbert.runtime.console.parameters import GroupedOption
+from effbert.runtime.console.parameters import grouped_option
 from effbert.runtime.console.tables import print_table
 
 if TYPE_CHECKING:
     from effbert.runtime.points.targets import Target
     from effbert.runtime.points.tuning import Tuned
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 WANTED, DATA = "What to keep", "Examples"
 LOSSES = (0.0, 0.5, 2.0)  # points of accuracy, where nothing is asked for
 METRICS = (
@@ -35,11 +34,6 @@ Examples:
   effbert tune ./bundle --data heldout.jsonl --guarantee 0.95 --risk 1%
   effbert run ./bundle --operating-point loss-0.5 "A sentence."
 """
-
-
-def _option(group: str, *names: str, **settings: Any) -> Callable[[Command], Command]:
-    """Declare an option under a heading of `--help`."""
-    return click.option(*names, cls=GroupedOption, group=group, **settings)
 
 
 class Share(click.ParamType):  # type: ignore[type-arg]  # click 8.2 takes none
@@ -61,7 +55,7 @@ class Share(click.ParamType):  # type: ignore[type-arg]  # click 8.2 takes none
 
 @click.command(cls=GroupedCommand, epilog=EXAMPLES)
 @click.argument("bundle")
-@_option(
+@grouped_option(
     WANTED,
     "--max-loss",
     multiple=True,
@@ -70,7 +64,7 @@ class Share(click.ParamType):  # type: ignore[type-arg]  # click 8.2 takes none
     help="Lose at most so much quality against full depth, in percentage points; becomes the "
     "operating point loss-POINTS. Without any option of this group: 0, 0.5 and 2.",
 )
-@_option(
+@grouped_option(
     WANTED,
     "--quality",
     multiple=True,
@@ -78,7 +72,7 @@ class Share(click.ParamType):  # type: ignore[type-arg]  # click 8.2 takes none
     metavar="Q",
     help="Keep a quality, such as 0.9; becomes quality-Q.",
 )
-@_option(
+@grouped_option(
     WANTED,
     "--speedup",
     multiple=True,
@@ -86,7 +80,7 @@ class Share(click.ParamType):  # type: ignore[type-arg]  # click 8.2 takes none
     metavar="TIMES",
     help="Answer so many times as fast as at full depth, text by text; becomes speedup-TIMES.",
 )
-@_option(
+@grouped_option(
     WANTED,
     "--latency-ms",
     multiple=True,
@@ -94,7 +88,7 @@ class Share(click.ParamType):  # type: ignore[type-arg]  # click 8.2 takes none
     metavar="MS",
     help="Take so many milliseconds a text on average; becomes latency-MS.",
 )
-@_option(
+@grouped_option(
     WANTED,
     "--guarantee",
     type=Share(),
@@ -102,15 +96,15 @@ class Share(click.ParamType):  # type: ignore[type-arg]  # click 8.2 takes none
     help="With probability P, the expected loss against full depth is at most --risk; becomes "
     "guaranteed.",
 )
-@_option(WANTED, "--risk", type=Share(), default="1%", show_default=True, metavar="LOSS")
-@_option(
+@grouped_option(WANTED, "--risk", type=Share(), default="1%", show_default=True, metavar="LOSS")
+@grouped_option(
     WANTED,
     "--metric",
     type=click.Choice(METRICS),
     help="What quality is; by default the usual one of the task, and without labels agreement "
     "with full depth.",
 )
-@_option(
+@grouped_option(
     DATA,
     "--data",
     required=True,
@@ -118,10 +112,10 @@ class Share(click.ParamType):  # type: ignore[type-arg]  # click 8.2 takes none
     help="A .csv, .tsv, .jsonl or .parquet file, or a folder that save_to_disk of the datasets "
     "library wrote. Labels are names or ids, and may be missing.",
 )
-@_option(DATA, "--text", metavar="COLUMN", help="Column of the texts, words or questions.")
-@_option(DATA, "--pair", metavar="COLUMN", help="Column of second texts or contexts.")
-@_option(DATA, "--label", metavar="COLUMN", help="Column of the right answers.")
-@_option(DATA, "--skip-bad", is_flag=True, help="Leave out lines that cannot be read.")
+@grouped_option(DATA, "--text", metavar="COLUMN", help="Column of the texts, words or questions.")
+@grouped_option(DATA, "--pair", metavar="COLUMN", help="Column of second texts or contexts.")
+@grouped_option(DATA, "--label", metavar="COLUMN", help="Column of the right answers.")
+@grouped_option(DATA, "--skip-bad", is_flag=True, help="Leave out lines that cannot be read.")
 @engine_option
 @threads_option
 @json_option()

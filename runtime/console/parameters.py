@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 Number = int | float
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def split_numbers(value: str | Sequence[Any], read: Callable[[str], Number]) -> tuple[Number, ...]:
@@ -95,3 +96,8 @@ class GroupedOption(click.Option):
     def __init__(self, *args: Any, group: str, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.group = group
+
+
+def grouped_option(group: str, *names: str, **settings: Any) -> Callable[[Command], Command]:
+    """Declare an option under a heading of `--help`."""
+    return click.option(*names, cls=GroupedOption, group=group, **settings)

@@ -118,7 +118,7 @@ def choose_safe(
         InputError: The model answers numbers.
     """
     assert variant.knob is not None
-    losses = row_losses(variant.found.facts, labelled)
+    losses = row_losses(variant.found.facts, labelled)[:, variant.rows.indices]
     order = np.random.default_rng(0).permutation(losses.shape[1])
     grid = min(GRID_ROWS, len(order) // 4)
     scouts, testers = order[:grid], order[grid:]

@@ -135,11 +135,13 @@ def _last_before_a_break(
 
 def _folds(rows: Rows) -> list[tuple[Rows, Rows]]:
     """Rows without one part, and that part, for each part."""
-    count = len(rows.indices)
-    part_of = np.random.default_rng(0).permutation(count) % min(FOLDS, count)
+    parts = min(FOLDS, len(rows.indices))
+    if parts < 2:
+        return []
+    part_of = np.random.default_rng(0).permutation(len(rows.indices)) % parts
     return [
         (rows.some(np.flatnonzero(part_of != part)), rows.some(np.flatnonzero(part_of == part)))
-        for part in range(min(FOLDS, count))
+        for part in range(parts)
     ]
 
 
@@ -156,8 +158,6 @@ def _held_out_excess(
     lost = []
     for seen, held_out in folds:
         index = _last_before_a_break(seen, thresholds, strict)
-        if len(held_out.indices) == 0 or len(seen.indices) == 0:
-            continue
         full = held_out.full()[0]
         found = full
         if index is not None:
