@@ -17,8 +17,8 @@ struct ManifestError : BundleError {
 };
 
 // The bundle needs a newer reader.
-struct VersionError : ManifestError {
-  using ManifestError::ManifestError;
+struct VersionError : BundleError {
+  using BundleError::BundleError;
 };
 
 // A file name leads out of the bundle, or is no regular file.
