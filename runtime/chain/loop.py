@@ -110,7 +110,7 @@ class Chain:
     ) -> None:
         """Run every segment on all rows, whatever the exits say, and keep every answer."""
         for step, out in self._every_step(inputs, rows, knobs):
-            outputs.put(rows, step, out)
+            outputs.put(rows, step.index, out)
 
     def close(self) -> None:
         """Free the segments."""
