@@ -1,5 +1,5 @@
-# Installs the package into a new prefix, and builds and runs consumers of it: the samples, by
-# find_package with both libraries and by pkg-config, in C89 and C++17.
+# Installs the package into a new prefix, and builds consumers of it, by find_package with both
+# libraries and by pkg-config, in C89 and C++17; the samples too.
 macro(run)
   execute_process(COMMAND ${ARGN} COMMAND_ERROR_IS_FATAL ANY)
 endmacro()
@@ -12,6 +12,10 @@ run(${CMAKE_COMMAND} --build ${WORK}/consumer)
 run(${WORK}/consumer/consumer_shared)
 run(${WORK}/consumer/consumer_static)
 run(${WORK}/consumer/consumer_cpp)
+
+get_filename_component(root ${SOURCES}/../../.. ABSOLUTE)
+run(${CMAKE_COMMAND} -S ${root}/samples/native -B ${WORK}/samples -D CMAKE_PREFIX_PATH=${prefix})
+run(${CMAKE_COMMAND} --build ${WORK}/samples)
 
 find_program(pkg_config NAMES pkg-config pkgconf)
 if(pkg_config)
