@@ -62,6 +62,20 @@ DRIVEN = (
     "record_rules.cpp",
     "segment_rules.cpp",
     "variant_rules.cpp",
+    "unicode.cpp",
+    "part.cpp",
+    "normalizer.cpp",
+    "charsmap.cpp",
+    "pre_tokenizer.cpp",
+    "token_model.cpp",
+    "wordpiece.cpp",
+    "bpe.cpp",
+    "unigram.cpp",
+    "added_tokens.cpp",
+    "post_processor.cpp",
+    "pipeline.cpp",
+    "long_texts.cpp",
+    "tokenizer.cpp",
 )
 
 

@@ -4,12 +4,14 @@
 // its size and its bytes, of which the first is '+', or '-' before a message.
 #include <cstdint>
 #include <cstdio>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "manifest.hpp"
 #include "paths.hpp"
 #include "sha256.hpp"
+#include "tokenizer.hpp"
 
 namespace {
 
@@ -31,6 +33,39 @@ void write_answer(const std::string &answer) {
   std::fflush(stdout);
 }
 
+std::optional<effbert::Tokenizer> tokenizer;
+
+// Two sizes and five flags, then tokenizer.json.
+void configure(std::string_view given) {
+  effbert::TokenizerSettings settings;
+  settings.max_length = read_size(given);
+  settings.min_length = read_size(given.substr(4));
+  const auto flag = [&](std::size_t index) { return given[8 + index] != 0; };
+  settings.truncate_left = flag(0);
+  settings.special_tokens_in_text = flag(1);
+  settings.pairs_only = flag(2);
+  settings.texts_only = flag(3);
+  tokenizer.reset();
+  tokenizer.emplace(given.substr(12), settings);
+}
+
+void append(std::string &text, std::int64_t number) {
+  for (int shift = 0; shift < 32; shift += 8) text += static_cast<char>(number >> shift & 255);
+}
+
+// Truncated or not, then seven numbers for each token.
+std::string spelled(const effbert::Encoding &row) {
+  std::string text = row.truncated ? "+1" : "+0";
+  const auto words = row.word_map();
+  for (std::size_t k = 0; k < row.ids.size(); ++k)
+    for (const std::int64_t number :
+         {std::int64_t{row.ids[k]}, std::int64_t{row.type_ids[k]}, std::int64_t{row.word_ids[k]},
+          std::int64_t{row.sequence_ids[k]}, std::int64_t{row.starts[k]},
+          std::int64_t{row.ends[k]}, words[k]})
+      append(text, number);
+  return text;
+}
+
 std::string answer(char what, std::string_view given) {
   using namespace effbert;
   switch (what) {
@@ -42,6 +77,16 @@ std::string answer(char what, std::string_view given) {
       const auto data = open_file(std::string(given.substr(zero + 1)), given.substr(0, zero))
                             .read(std::uint64_t{1} << 20);
       return "+" + std::string(data.begin(), data.end());
+    }
+    case 't': configure(given); return "+";
+    case 'e': return spelled(tokenizer.value().encode(0, given));
+    case 'p': {
+      const std::uint32_t size = read_size(given);
+      return spelled(tokenizer.value().encode(0, given.substr(4, size), given.substr(4 + size)));
+    }
+    case 's': {
+      const std::string *token = tokenizer.value().token(read_size(given));
+      return token == nullptr ? "-none" : "+" + *token;
     }
     default: return "-no such request";
   }

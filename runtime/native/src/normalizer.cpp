@@ -1,0 +1,257 @@
+#include "normalizer.hpp"
+
+#include <algorithm>
+
+#include "unicode.hpp"
+
+namespace effbert {
+namespace {
+
+template <typename Keep>
+void filter(Characters &text, Keep keep) {
+  text.erase(std::remove_if(text.begin(), text.end(),
+                            [&](const Character &c) { return !keep(c.code); }),
+             text.end());
+}
+
+// Replaces every character by those that `change` appends.
+template <typename Append>
+void expand(Characters &text, Append append) {
+  Characters changed;
+  changed.reserve(text.size());
+  std::vector<char32_t> becomes;
+  for (const Character &c : text) {
+    becomes.clear();
+    append(c.code, becomes);
+    for (const char32_t code : becomes) changed.push_back({code, c.from, c.to});
+  }
+  text.swap(changed);
+}
+
+void lower(Characters &text) {
+  const Unicode &unicode = Unicode::tables();
+  expand(text, [&](char32_t c, std::vector<char32_t> &to) { unicode.lower(c, to); });
+}
+
+// Decomposes, and sorts marks by their classes (Unicode, section 3.11).
+void decompose(Characters &text, bool compatibly) {
+  const Unicode &unicode = Unicode::tables();
+  expand(text, [&](char32_t c, std::vector<char32_t> &to) { unicode.decompose(c, compatibly, to); });
+  const auto mark_class = [&](const Character &c) { return unicode.combining_class(c.code); };
+  for (auto at = text.begin(); at != text.end();) {
+    if (mark_class(*at) == 0) {
+      ++at;
+      continue;
+    }
+    const auto end = std::find_if(at, text.end(),
+                                  [&](const Character &c) { return mark_class(c) == 0; });
+    std::stable_sort(at, end, [&](const Character &a, const Character &b) {
+      return mark_class(a) < mark_class(b);
+    });
+    at = end;
+  }
+}
+
+// Joins what was decomposed and sorted.
+void compose(Characters &text) {
+  const Unicode &unicode = Unicode::tables();
+  Characters changed;
+  std::size_t starter = text.size();  // in `changed`; none yet
+  int last = 0;                       // class of what stands between it and the next
+  for (const Character &c : text) {
+    const int own = unicode.combining_class(c.code);
+    if (starter < changed.size()) {
+      const bool adjacent = starter + 1 == changed.size();
+      const char32_t joined =
+          adjacent || (last < own && last != 0) ? unicode.compose(changed[starter].code, c.code) : 0;
+      if (joined != 0) {
+        changed[starter].code = joined;
+        continue;
+      }
+    }
+    if (own == 0) starter = changed.size();
+    last = own;
+    changed.push_back(c);
+  }
+  text.swap(changed);
+}
+
+class Sequence : public Normalizer {
+ public:
+  explicit Sequence(Part &part) {
+    for (Part &inner : part.parts("normalizers")) inner_.push_back(make_normalizer(inner));
+  }
+  void apply(Characters &text) const override {
+    for (const auto &inner : inner_) inner->apply(text);
+  }
+
+ private:
+  std::vector<std::unique_ptr<const Normalizer>> inner_;
+};
+
+class Bert : public Normalizer {
+ public:
+  explicit Bert(Part &part)
+      : clean_(part.flag("clean_text")),
+        chinese_(part.flag("handle_chinese_chars")),
+        lower_(part.flag("lowercase")),
+        strip_(part.flag("strip_accents", lower_)) {}
+
+  void apply(Characters &text) const override {
+    const Unicode &unicode = Unicode::tables();
+    if (clean_) {
+      filter(text, [&](char32_t c) { return !unicode.is(c, bert_removed); });
+      for (Character &c : text)
+        if (unicode.is(c.code, bert_space)) c.code = ' ';
+    }
+    if (chinese_)
+      expand(text, [&](char32_t c, std::vector<char32_t> &to) {
+        if (unicode.is(c, chinese)) to.insert(to.end(), {U' ', c, U' '});
+        else to.push_back(c);
+      });
+    if (strip_) {
+      decompose(text, false);
+      filter(text, [&](char32_t c) { return !unicode.is(c, bert_mark); });
+    }
+    if (lower_) lower(text);
+  }
+
+ private:
+  bool clean_, chinese_, lower_, strip_;
+};
+
+class Form : public Normalizer {
+ public:
+  Form(bool compatibly, bool composed) : compatibly_(compatibly), composed_(composed) {}
+  void apply(Characters &text) const override {
+    const auto is_ascii = [](const Character &c) { return c.code < 0x80; };
+    if (std::all_of(text.begin(), text.end(), is_ascii)) return;
+    decompose(text, compatibly_);
+    if (composed_) compose(text);
+  }
+
+ private:
+  bool compatibly_, composed_;
+};
+
+class StripAccents : public Normalizer {
+ public:
+  void apply(Characters &text) const override {
+    const Unicode &unicode = Unicode::tables();
+    filter(text, [&](char32_t c) { return !unicode.is(c, combining); });
+  }
+};
+
+class Lowercase : public Normalizer {
+ public:
+  void apply(Characters &text) const override { lower(text); }
+};
+
+class Strip : public Normalizer {
+ public:
+  explicit Strip(Part &part) : left_(part.flag("strip_left")), right_(part.flag("strip_right")) {}
+  void apply(Characters &text) const override {
+    const Unicode &unicode = Unicode::tables();
+    const auto solid = [&](const Character &c) { return !unicode.is(c.code, space); };
+    if (right_) text.erase(std::find_if(text.rbegin(), text.rend(), solid).base(), text.end());
+    if (left_) text.erase(text.begin(), std::find_if(text.begin(), text.end(), solid));
+  }
+
+ private:
+  bool left_, right_;
+};
+
+class Prepend : public Normalizer {
+ public:
+  explicit Prepend(Part &part) : before_(to_characters(part.text("prepend"))) {}
+  void apply(Characters &text) const override {
+    for (auto c = before_.rbegin(); c != before_.rend(); ++c) prepend(text, c->code);
+  }
+
+ private:
+  Characters before_;
+};
+
+// Replaces a string, or one of a few patterns.
+class Replace : public Normalizer {
+ public:
+  explicit Replace(Part &part) : content_(to_characters(part.text("content"))) {
+    Part pattern = part.part("pattern");
+    if (pattern.has("String")) {
+      string_ = to_characters(pattern.text("String"));
+      if (string_.empty()) part.refuse("replaces an empty string");
+    } else {
+      const std::string &regex = pattern.text("Regex");
+      const auto known = std::find(std::begin(patterns), std::end(patterns), regex);
+      if (known == std::end(patterns)) part.refuse("replaces a pattern of its own");
+      pattern_ = static_cast<int>(known - std::begin(patterns));
+      if (part.text("content").find('$') != std::string::npos) part.refuse("replaces by groups");
+    }
+    pattern.finish();
+  }
+
+  void apply(Characters &text) const override {
+    Characters changed;
+    for (std::size_t at = 0; at < text.size();) {
+      const std::size_t length = matched(text, at);
+      if (length == 0) {
+        changed.push_back(text[at++]);
+        continue;
+      }
+      at += length;
+      for (const Character &c : content_)
+        changed.push_back({c.code, text[at - 1].from, text[at - 1].to});
+    }
+    text.swap(changed);
+  }
+
+ private:
+  static constexpr const char *patterns[] = {" {2,}", "\\s+", "\\s{2,}|[\\n\\r\\t]"};
+
+  std::size_t matched(const Characters &text, std::size_t at) const {
+    if (!string_.empty()) {
+      const auto same = [](const Character &a, const Character &b) { return a.code == b.code; };
+      const bool fits = text.size() - at >= string_.size() &&
+                        std::equal(string_.begin(), string_.end(), text.begin() + static_cast<std::ptrdiff_t>(at), same);
+      return fits ? string_.size() : 0;
+    }
+    const Unicode &unicode = Unicode::tables();
+    std::size_t end = at;
+    while (end < text.size() &&
+           (pattern_ == 0 ? text[end].code == ' ' : unicode.is(text[end].code, space)))
+      ++end;
+    const char32_t first = text[at].code;
+    if (end - at >= 2 || (pattern_ == 1 && end > at)) return end - at;
+    return pattern_ == 2 && (first == '\n' || first == '\r' || first == '\t') ? 1 : 0;
+  }
+
+  Characters content_, string_;
+  int pattern_ = 0;
+};
+
+std::unique_ptr<const Normalizer> made(Part &part) {
+  const std::string &type = part.type();
+  if (type == "Sequence") return std::make_unique<Sequence>(part);
+  if (type == "BertNormalizer") return std::make_unique<Bert>(part);
+  if (type == "NFD") return std::make_unique<Form>(false, false);
+  if (type == "NFC") return std::make_unique<Form>(false, true);
+  if (type == "NFKD") return std::make_unique<Form>(true, false);
+  if (type == "NFKC") return std::make_unique<Form>(true, true);
+  if (type == "StripAccents") return std::make_unique<StripAccents>();
+  if (type == "Lowercase") return std::make_unique<Lowercase>();
+  if (type == "Strip") return std::make_unique<Strip>(part);
+  if (type == "Prepend") return std::make_unique<Prepend>(part);
+  if (type == "Replace") return std::make_unique<Replace>(part);
+  if (type == "Precompiled") return make_charsmap(part);
+  part.refuse_type();
+}
+
+}  // namespace
+
+std::unique_ptr<const Normalizer> make_normalizer(Part part) {
+  auto normalizer = made(part);
+  part.finish();
+  return normalizer;
+}
+
+}  // namespace effbert

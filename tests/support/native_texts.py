@@ -1,0 +1,146 @@
+"""Texts tokenized by the native library and by Python, to be compared."""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from effbert.runtime import Encoder
+from effbert.runtime.bundle.manifest import Limits, Task, Tokenizer
+from effbert.runtime.errors import InputError
+from effbert.runtime.texts.tokenization import EncodedText, Text
+from native_driver import Driver, RefusedError
+from tokenizer_files import ALPHABETS, write_files
+
+LAYOUTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "bert uncased": ("bert", {}),
+    "bert cased": ("bert", {"do_lower_case": False}),
+    "distilbert": ("distilbert", {}),
+    "electra": ("electra", {}),
+    "mpnet": ("mpnet", {}),
+    "roberta": ("roberta", {}),
+    "modernbert": ("modernbert", {}),
+    "xlm-roberta": ("xlm-roberta", {}),
+    "albert": ("albert", {}),
+    "deberta-v3": ("deberta-v2", {}),
+}
+TASKS: dict[str, Task] = {
+    "any": "text-classification",
+    "pairs": "question-answering",
+    "texts": "token-classification",
+}
+
+
+class Setting(NamedTuple):
+    """How texts are tokenized."""
+
+    longest: int = 512
+    left: bool = False
+    special: bool = True
+    texts: str = "any"
+    shortest: int = 2
+
+
+def write_layout(folder: Path, layout: str) -> bytes:
+    """The tokenizer.json of a family."""
+    family, settings = LAYOUTS[layout]
+    if settings:  # of the files that a tokenizer.json is made from
+        import transformers
+
+        kind = getattr(transformers, "BertTokenizer")
+        own = write_files(folder, family, "own files", "nowhere")
+        return kind.from_pretrained(str(own), **settings).backend_tokenizer.to_str().encode()
+    return (write_files(folder, family, "tokenizer.json", "nowhere") / "tokenizer.json").read_bytes()
+
+
+def random_texts(count: int, seed: int) -> Iterator[str]:
+    """Texts of any characters; half of them of neighbours in Unicode."""
+    draw = random.Random(seed)
+    for _ in range(count):
+        length, kind = draw.randint(1, 30), draw.random()
+        if kind < 0.25:
+            points = [draw.randrange(0x110000) for _ in range(length)]
+        elif kind < 0.6:
+            base = draw.randrange(0x3400)
+            points = [base + draw.randrange(64) for _ in range(length)]
+        elif kind < 0.8:
+            base = draw.randrange(0x1FFC0)
+            points = [base + draw.randrange(64) for _ in range(length)]
+        else:
+            letters = "".join(ALPHABETS) + "ｶﾞㅎㅏㄴ한각กำक्षि्ﬁ℡™ℹ☀️"
+            points = [ord(draw.choice(letters)) for _ in range(length)]
+        yield "".join(chr(c) for c in points if not 0xD800 <= c < 0xE000)
+
+
+def both(driver: Driver, data: bytes, setting: Setting) -> Encoder:
+    """Configure the native side, and return Python's."""
+    flags = (setting.left, setting.special, setting.texts == "pairs", setting.texts == "texts")
+    driver.ask(b"t", struct.pack("<II4B", setting.longest, setting.shortest, *flags) + data)
+    record = Tokenizer(
+        file="tokenizer.json",
+        vocab_size=2_000_000,
+        max_length=setting.longest,
+        special_ids={},
+        truncation_side="left" if setting.left else "right",
+        special_tokens_in_text=setting.special,
+    )
+    limits = Limits(max_length=8192, vocab_size=2_000_000, min_length=setting.shortest)
+    return Encoder(data, record, limits, TASKS[setting.texts], ["token_type_ids", "word_map"])
+
+
+def native_row(driver: Driver, text: Text) -> tuple[bool, np.ndarray] | str:
+    """Whether a text was cut and, of each token, seven numbers; or why it is refused."""
+    try:
+        if isinstance(text, str):
+            answer = driver.ask(b"e", text.encode())
+        else:
+            first, second = (part.encode() for part in text)
+            answer = driver.ask(b"p", struct.pack("<I", len(first)) + first + second)
+    except RefusedError as error:
+        return str(error)
+    return answer[:1] == b"1", np.frombuffer(answer[1:], "<i4").reshape(-1, 7)
+
+
+def python_row(encoder: Encoder, text: Text) -> tuple[bool, np.ndarray] | str:
+    """The same from Python."""
+    try:
+        (item,) = encoder.encode([text])
+    except InputError as error:
+        return str(error)
+    return item.truncated, _numbers(item)
+
+
+def _numbers(item: EncodedText) -> np.ndarray:
+    encoding = item.encoding
+    rows = zip(
+        item.ids,
+        encoding.type_ids,
+        (-1 if word is None else word for word in encoding.word_ids),
+        (-1 if part is None else part for part in encoding.sequence_ids),
+        (start for start, _ in encoding.offsets),
+        (end for _, end in encoding.offsets),
+        item.word_map,
+        strict=True,
+    )
+    return np.array(list(rows), dtype=np.int64).reshape(-1, 7)
+
+
+def compare(driver: Driver, encoder: Encoder, texts: Iterable[Text], columns: int = 7) -> int:
+    """Compare the first columns of every row; return how many rows there were."""
+    count = 0
+    for text in texts:
+        native, python = native_row(driver, text), python_row(encoder, text)
+        if isinstance(native, str) or isinstance(python, str):
+            assert isinstance(native, str), (text, python)
+            assert isinstance(python, str), (text, native)
+        else:
+            assert native[0] == python[0], text
+            ours, theirs = native[1][:, :columns], python[1][:, :columns]
+            assert ours.tolist() == theirs.tolist(), (text, ours.tolist(), theirs.tolist())
+        count += 1
+    return count
