@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from effbert.runtime.bundle.folder import Bundle
 from effbert.runtime.chain.by_variant import Chains
-from effbert.runtime.engines.protocol import Engine, EngineSettings
+from effbert.runtime.chain.own_chains import OwnChains
+from effbert.runtime.engines.protocol import BundleEngine, Engine, EngineSettings
 from effbert.runtime.engines.row_independence import NONE, NOT_MEASURED, row_independence
 from effbert.runtime.engines.table import ENGINES, open_engine
 from effbert.runtime.errors import (
@@ -27,7 +28,7 @@ class Opened(NamedTuple):
 
     name: str
     engine: Engine
-    chains: Chains
+    chains: Chains | OwnChains
 
 
 def open_chains(
@@ -66,6 +67,8 @@ def open_chains(
 
 def _opened(bundle: Bundle, name: str, settings: EngineSettings) -> Opened:
     engine = open_engine(name, settings)
+    if isinstance(engine, BundleEngine):
+        return Opened(name, engine, OwnChains(bundle.manifest, engine.open(bundle)))
     return Opened(name, engine, Chains(bundle, engine))
 
 

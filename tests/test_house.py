@@ -49,6 +49,9 @@ HOUSE: Mapping[str, Room] = {
         "runtime.errors runtime.bundle runtime.engines.protocol runtime.engines",
         f"{NUMPY} onnxruntime",
     ),
+    "runtime.engines.native": Room(
+        "runtime.errors runtime.bundle runtime.engines.protocol runtime.engines", NUMPY
+    ),
     "runtime.engines.openvino": Room(
         "runtime.errors runtime.bundle runtime.engines.protocol runtime.engines",
         f"{NUMPY} openvino",

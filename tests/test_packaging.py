@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SETUPTOOLS = PROJECT["tool"]["setuptools"]
 FOLDERS = ("exporter", "graph_passes", "runtime")
+NATIVE = ROOT / "runtime" / "native"  # another package, effbert-native
 PLUGIN = Path("exporter/optimum_register/register_effbert.py")
 
 
@@ -28,7 +29,7 @@ def shipped_files() -> set[str]:
     for folder in FOLDERS:
         for path in (ROOT / folder).rglob("*"):
             relative = path.relative_to(ROOT)
-            if path.is_dir() or "__pycache__" in path.parts:
+            if path.is_dir() or "__pycache__" in path.parts or NATIVE in path.parents:
                 continue
             if relative == PLUGIN:
                 names.add("optimum/commands/register/register_effbert.py")

@@ -70,7 +70,7 @@ class Chain:
             NumericalError: A row leaves with an answer that is not finite; names the first exit
                 with such answers.
         """
-        call = self._begin()
+        call, every = self._begin(), rows
         try:
             tensors = self._start(inputs)
             if self._trim_first and not any(inputs[MASK][:, -1].tolist()):
@@ -99,7 +99,7 @@ class Chain:
                     tensors = self._narrowed(tensors, ~done, step.later)
         except NumericalError:
             call.end()
-            for _ in self._every_step(inputs, rows, knobs):
+            for _ in self._every_step(inputs, every, knobs):
                 pass
             raise
         finally:
@@ -110,7 +110,7 @@ class Chain:
     ) -> None:
         """Run every segment on all rows, whatever the exits say, and keep every answer."""
         for step, out in self._every_step(inputs, rows, knobs):
-            outputs.put(rows, step, out)
+            outputs.put(rows, step.index, out)
 
     def close(self) -> None:
         """Free the segments."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from effbert.runtime.bundle.manifest import Axis, Manifest
 from effbert.runtime.chain.step import Outputs, Step
+from effbert.runtime.engines.protocol import ChainAnswers
 from effbert.runtime.errors import InputError
 
 
@@ -87,6 +88,17 @@ class Result:
             self.exit_layer[rows] = step.layer
         self.signal[rows] = out["signal"]
 
+    def put_all(self, rows: np.ndarray, answers: ChainAnswers) -> None:
+        """Store the answers of rows that left at exits of their own."""
+        if not self._stored:
+            self._make_room()
+        for name, target in self.outputs.items():
+            _store(target, rows, answers.outputs[name])
+        self.exit_index[rows] = answers.exit_index
+        _store(self.exit_layer, rows, answers.exit_layer)
+        self.signal[rows] = answers.signal
+        self.deadline_hit[rows] = answers.deadline_hit
+
     def _keep_all(self, step: Step, out: Outputs) -> None:
         """Take the arrays of an exit at which all rows stop together, as they are."""
         self.outputs = {name: out[name] for name in self._layout.axes}
@@ -128,11 +140,11 @@ class ExitOutputs:
         )
         self.outputs.signal = np.zeros((exits, rows), dtype=np.float32)
 
-    def put(self, rows: np.ndarray, step: Step, out: Outputs) -> None:
-        """Store the answers of one exit."""
+    def put(self, rows: np.ndarray, index: int, out: Outputs) -> None:
+        """Store the answers of the exit at `index`."""
         for name, target in self.outputs.items():
-            _store(target[step.index], rows, out[name])
-        self.outputs.signal[step.index, rows] = out["signal"]
+            _store(target[index], rows, out[name])
+        self.outputs.signal[index, rows] = out["signal"]
 
 
 def _shape(axes: list[Axis], rows: int, length: int) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy import ndarray
 
+from effbert.runtime.bundle.folder import Bundle
 from effbert.runtime.bundle.manifest import Manifest
 from effbert.runtime.errors import InputError
 
@@ -194,6 +195,57 @@ class Engine(Protocol):
 
     def options(self) -> Any:
         """Options of one call, with an attribute `terminate` that stops it when set to True."""
+
+
+class ChainAnswers(NamedTuple):
+    """What the answers of some rows are; see `Result` for the shapes.
+
+    Attributes:
+        outputs: Output name -> float32 [rows, ...].
+        exit_index: int64 [rows].
+        exit_layer: int64 [rows], or [rows, sequence] if tokens exit alone.
+        signal: float32 [rows].
+        deadline_hit: bool [rows].
+    """
+
+    outputs: dict[str, ndarray]
+    exit_index: ndarray
+    exit_layer: ndarray
+    signal: ndarray
+    deadline_hit: ndarray
+
+
+class OwnChain(Protocol):
+    """A bundle with all its variants, opened and chained by an engine alone."""
+
+    def run(
+        self,
+        inputs: Mapping[str, ndarray],
+        knobs: Values,
+        remaining_ms: float | None = None,
+        options: Any = None,
+        every_exit: bool = False,
+    ) -> ChainAnswers:
+        """Answer rows.
+
+        Args:
+            inputs: Checked, int64 [rows, sequence].
+            knobs: Of all segments.
+            remaining_ms: Milliseconds after which rows get the answer of the exit just run.
+            options: What `Engine.options` gave.
+            every_exit: No row leaves; the answers of all rows at one exit follow those at another.
+        """
+
+    def close(self) -> None:
+        """Free the segments."""
+
+
+@runtime_checkable
+class BundleEngine(Protocol):
+    """What an engine says beside `Engine` if it opens bundles itself; `join` is not called then."""
+
+    def open(self, bundle: Bundle) -> OwnChain:
+        """Open a bundle; its files are read and compared again."""
 
 
 @runtime_checkable

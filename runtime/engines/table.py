@@ -17,8 +17,8 @@ from effbert.runtime.errors import InputError, MissingDependencyError
 class Entry(NamedTuple):
     """Where an engine is (`module:Class`), the library it needs and how to get that.
 
-    An engine `on_request` needs more than its library, such as a GPU and compiled plans: it is
-    never chosen unless it is named.
+    An engine `on_request` is never chosen unless it is named: it needs more than its library, such
+    as a GPU and compiled plans, or is a second way to use a library.
     """
 
     target: str
@@ -37,6 +37,12 @@ ENGINES = {
         "effbert.runtime.engines.openvino.engine:OpenVino",
         "openvino",
         'pip install "effbert[openvino]"',
+    ),
+    "native": Entry(
+        "effbert.runtime.engines.native.engine:Native",
+        "effbert_native",
+        "pip install effbert-native onnxruntime",
+        on_request=True,
     ),
     "onnxruntime-cuda": Entry(
         "effbert.runtime.engines.onnxruntime.on_gpu:OnnxRuntimeCuda",

@@ -1,7 +1,6 @@
 """Damaged files are refused before anything reads their content."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,39 +10,8 @@ from hypothesis import strategies as st
 from effbert.runtime import Session, open_bundle
 from effbert.runtime.bundle.names import MANIFEST_NAME
 from effbert.runtime.errors import BundleError, IntegrityError, PathError
+from hostile_bundles import FILES, OTHER_SIZE, SAME_SIZE
 from tiny_bundle import build_tiny_bundle
-
-FILES = (
-    "segment-00.onnx",
-    "segment-01.onnx",
-    "segment-02.onnx",
-    "tokenizer.json",
-    "weights.bin",
-)
-
-
-def flipped(data: bytes, position: int, bit: int) -> bytes:
-    changed = bytearray(data)
-    changed[position] ^= 1 << bit
-    return bytes(changed)
-
-
-SAME_SIZE: dict[str, Callable[[bytes], bytes]] = {
-    "first bit": lambda data: flipped(data, 0, 0),
-    "middle bit": lambda data: flipped(data, len(data) // 2, 3),
-    "last bit": lambda data: flipped(data, -1, 7),
-    "first page zeroed": lambda data: bytes(min(4096, len(data))) + data[4096:],
-    "reversed": lambda data: data[::-1],
-}
-OTHER_SIZE: dict[str, Callable[[bytes], bytes]] = {
-    "empty": lambda data: b"",
-    "one byte": lambda data: data[:1],
-    "seven bytes": lambda data: data[:7],
-    "half": lambda data: data[: len(data) // 2],
-    "last byte missing": lambda data: data[:-1],
-    "one byte more": lambda data: data + b"\0",
-    "ten bytes more": lambda data: data + b"0123456789",
-}
 
 
 @pytest.mark.parametrize("damage", SAME_SIZE)

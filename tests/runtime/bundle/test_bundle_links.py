@@ -12,6 +12,7 @@ from bundle_edits import SEGMENT
 from effbert.runtime import Session, open_bundle
 from effbert.runtime.bundle.folder import replace_manifest
 from effbert.runtime.errors import BundleError, IntegrityError, PathError
+from hostile_bundles import OUT, absolutely, lead
 
 LISTED = [SEGMENT, "tokenizer.json", "weights.bin", "effbert.json"]
 
@@ -95,67 +96,6 @@ def test_what_a_link_leads_to_is_checked(
     damaged.write_bytes(bytes(damaged.stat().st_size))
     with pytest.raises(IntegrityError, match=r"weights.bin is damaged"):
         open_bundle(folder).read("weights.bin")
-
-
-def lead(bundle: Path, name: str, target: str | Path) -> None:
-    """Makes a file of a bundle a link."""
-    (bundle / name).unlink()
-    (bundle / name).symlink_to(target)
-
-
-def outside(bundle: Path, name: str) -> Path:
-    """A copy of a file beside the folder of its bundle."""
-    away = bundle.parent / "away"
-    away.mkdir()
-    return Path(shutil.copy(bundle / name, away / name))
-
-
-def absolutely(bundle: Path, name: str) -> None:
-    lead(bundle, name, outside(bundle, name))
-
-
-def upwards(bundle: Path, name: str) -> None:
-    outside(bundle, name)
-    lead(bundle, name, f"../away/{name}")
-
-
-def upwards_within(bundle: Path, name: str) -> None:
-    outside(bundle, name)
-    (bundle / "inner").mkdir()
-    lead(bundle, name, f"inner/../../away/{name}")
-
-
-def through_a_folder(bundle: Path, name: str) -> None:
-    (bundle / "inner").symlink_to(outside(bundle, name).parent)
-    lead(bundle, name, f"inner/{name}")
-
-
-def through_a_link_inside(bundle: Path, name: str) -> None:
-    (bundle / "link").symlink_to(outside(bundle, name))
-    lead(bundle, name, "link")
-
-
-def out_and_back(bundle: Path, name: str) -> None:
-    shutil.copy(bundle / name, bundle / "copy")
-    (bundle.parent / "away").symlink_to(bundle / "copy")
-    lead(bundle, name, "../away")
-
-
-def to_a_neighbour_of_the_same_beginning(bundle: Path, name: str) -> None:
-    neighbour = bundle.with_name(f"{bundle.name}-2")
-    neighbour.mkdir()
-    shutil.copy(bundle / name, neighbour / name)
-    lead(bundle, name, f"../{neighbour.name}/{name}")
-
-
-def to_the_system(bundle: Path, name: str) -> None:
-    lead(bundle, name, "/etc/passwd")
-
-
-OUT = [
-    *(absolutely, upwards, upwards_within, through_a_folder, through_a_link_inside, out_and_back),
-    *(to_a_neighbour_of_the_same_beginning, to_the_system),
-]
 
 
 @pytest.mark.parametrize("name", LISTED)

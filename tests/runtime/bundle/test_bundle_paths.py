@@ -12,18 +12,7 @@ from bundle_edits import SEGMENT, edit_manifest
 from effbert.runtime import open_bundle
 from effbert.runtime.bundle.paths import name_problem, open_file
 from effbert.runtime.errors import BundleError, IntegrityError, ManifestError, PathError
-
-DEVICES = ["CON", "con.onnx", "PRN", "Aux.txt", "NUL", "nul.tar.gz", "COM1", "com0.bin", "LPT9"]
-HOSTILE = [
-    *("", ".", "..", "...", "a..", "a..b", "a.", "..a", ".hidden", "-rf", "_private"),
-    *("/etc/passwd", "//host/share", "/", "../x", "../../x", "a/../b", "a/../../b", "./a", "a/"),
-    *("a/b", "sub/segment-00.onnx", "a//b", "~", "~root", "~/x", "$HOME", "${HOME}", "%TEMP%"),
-    *("..\\x", "a\\b", "\\\\host\\share", "C:", "C:\\x", "C:x", "c:/x", "a:b", "a:$DATA"),
-    *("a\0b", "\0", "a\n", "a\nb", "\r", "a\t", " a", "a ", "a b", "a\x7f", "a\x1b[31m"),
-    *("a*", "a?", "a|b", "a<b", 'a"b', "a'b", "a;b", "a&b", "`id`", "$(id)", "file:///etc/passwd"),
-    *("\u00e9", "\uff0e\uff0e\uff0fx", "a\u202eb", "\u2024\u2024/x", "a\u0000", "b" * 129),
-    *DEVICES,
-]
+from hostile_bundles import HOSTILE
 
 
 def test_the_table_is_long_enough() -> None:

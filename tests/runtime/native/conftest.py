@@ -6,7 +6,6 @@ import pytest
 from native_driver import SANITIZERS, Driver, build_driver
 
 
-
 @pytest.fixture
 def driver() -> Iterator[Driver]:
     """The native library, ready to answer."""
