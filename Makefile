@@ -10,7 +10,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZ
 PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test test-slow test-lowest test-all lint format demo demo-lengths bench clean
+.PHONY: help venv test test-slow test-lowest test-all native lint format demo demo-lengths bench clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' $(MAKEFILE_LIST)
@@ -43,6 +43,24 @@ test-lowest: $(LOWEST)/.installed  ## some tests with the lowest versions, on Py
 	$(ONE_THREAD) $(LOWEST)/bin/python -m pytest -n 2 --dist worksteal -m 'not slow' \
 	    tests/runtime/bundle tests/runtime/chain tests/runtime/commands tests/runtime/texts \
 	    tests/runtime/engines tests/runtime/points tests/exporter/test_options.py tests/exporter/test_pipeline.py
+
+# With the header that .ci/onnxruntime_header.sh fetches, our declarations are compared with it.
+ORT_HEADER := $(wildcard build/onnxruntime-header/usr/include/onnxruntime)
+ABI := $(if $(ORT_HEADER),-DEFFBERT_CHECK_ABI=ON -DONNXRUNTIME_INCLUDE_DIR=$(CURDIR)/$(ORT_HEADER))
+comma := ,
+define sanitized
+	cmake -S runtime/native -B build/native-$(1) -DEFFBERT_SANITIZE=$(2) -DEFFBERT_STATIC=OFF
+	cmake --build build/native-$(1) --parallel 2
+	ctest --test-dir build/native-$(1) --output-on-failure
+endef
+
+native: venv  ## build the C and C++ runtime, also with sanitizers, and test it: 4 minutes
+	cmake -S runtime/native -B build/native $(ABI)
+	cmake --build build/native --parallel 2
+	ctest --test-dir build/native --output-on-failure
+	$(call sanitized,address,address$(comma)undefined)
+	$(call sanitized,thread,thread)
+	$(PYTEST) --dist worksteal -m 'not slow' tests/runtime/native
 
 lint: venv  ## ruff and mypy
 	$(BIN)/ruff check .

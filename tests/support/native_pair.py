@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,12 @@ import pytest
 
 from effbert.runtime import Session
 from effbert.runtime.bundle.manifest import Knob, Manifest
+from effbert.runtime.chain.batches import by_length
 from effbert.runtime.engines.native.library import load_library, onnxruntime_library
 from effbert.runtime.engines.native.session import NativeKnob, NativeResult, NativeSession
 from effbert.runtime.errors import MissingDependencyError
+from effbert.runtime.session import ROWS_OF_TEXT
+from effbert.runtime.texts.tokenization import Text, TextEncoder
 
 Inputs = Mapping[str, np.ndarray]
 
@@ -75,6 +78,26 @@ class Pair:
         same_bytes(expected.exit_index, found.exit_index)
         same_bytes(expected.exit_layer, found.exit_layer)
         assert expected.deadline_hit.tolist() == ((found.flags & 2) != 0).tolist()
+        return found
+
+    def compare_texts(self, texts: Sequence[Text], knobs: Mapping[str, Any]) -> NativeResult:
+        """The same for texts, which each side tokenizes itself."""
+        found = self.native.run_texts(texts, self.manifest.outputs, native_knobs(knobs))
+        encoder = TextEncoder(self.python.bundle)
+        encoded = encoder.encode(texts)
+        assert [item.truncated for item in encoded] == ((found.flags & 1) != 0).tolist()
+        for rows in by_length([len(item.ids) for item in encoded], ROWS_OF_TEXT):
+            inputs = encoder.padded([encoded[row] for row in rows])
+            expected = self.python.run(inputs, knobs)
+            same_bytes(expected.exit_index, found.exit_index[rows])
+            same_bytes(expected.signal, found.signal[rows])
+            length = inputs["input_ids"].shape[1]
+            for name in self.manifest.outputs:
+                values = found.outputs[name][rows]
+                if expected.outputs[name].shape != values.shape:
+                    assert not values[:, length:].any()
+                    values = np.ascontiguousarray(values[:, :length])
+                same_bytes(expected.outputs[name], values)
         return found
 
     def compare_every_exit(self, inputs: Inputs, knobs: Mapping[str, Any]) -> np.ndarray:

@@ -11,12 +11,22 @@ import pytest
 
 from bundle_edits import edit_manifest
 from effbert.runtime import Bundle
+from effbert.runtime.bundle.manifest import to_numbers
+from effbert.runtime.errors import InputError
 from native_pair import Pair, random_inputs, thresholds
 from small_bundles import SMALL
 from systems.cases import CASES
 from variant_bundle import build_variant_bundle
 
 KINDS = ("entropy", "patience", "shared", "padding", "tokens", "questions")
+TEXTS = [
+    "a very good film",
+    "",
+    "The PLOT was dull, slowly!",
+    "i hated it " * 40,
+    "Caf\u00e9 \u4e2d\u6587 [SEP] \0 \U0001f600",
+    "it was not poor",
+]
 SIZES = ((1, 9), (7, 16), (13, 5))
 
 
@@ -72,6 +82,37 @@ def test_an_operating_point_is_where_knobs_start(bundle: Path) -> None:
         assert len({*found.exit_index.tolist()}) > 1
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_texts_are_answered_with_the_bytes_of_python(bundles: dict[str, Path], kind: str) -> None:
+    with Pair(bundles[kind]) as pair:
+        compare_texts(pair)
+
+
+def compare_texts(pair: Pair) -> None:
+    """Compare texts, or pairs where the task wants them, at some values of every knob."""
+    pairs = [(text, second) for text, second in zip(TEXTS, TEXTS[::-1], strict=True)]
+    given: list[Any] = [TEXTS, pairs, [*TEXTS, *pairs]]
+    if pair.manifest.task == "question-answering":
+        given = [[pair for pair in pairs if len(pair[0]) < 100]]  # else no room for the context
+    elif pair.manifest.task == "token-classification":
+        given = [TEXTS]
+    for texts in given:
+        pair.compare_texts(texts, {})
+        for knob in pair.manifest.knobs:
+            if knob.unit is None:
+                for value in (knob.minimum, knob.maximum):
+                    pair.compare_texts(texts, {knob.name: to_numbers(value)})
+
+
+def test_a_text_that_is_none_is_refused_as_in_python(bundles: dict[str, Path]) -> None:
+    with Pair(bundles["tokens"]) as pair, pytest.raises(InputError, match="got a pair"):
+        pair.native.run_texts([("one", "two")], ["logits"])
+    with Pair(bundles["questions"]) as pair, pytest.raises(InputError, match="expected a pair"):
+        pair.native.run_texts(["one"], ["start_logits"])
+    with Pair(bundles["entropy"]) as pair, pytest.raises(InputError, match="Text 1"):
+        pair.native.run_texts(["one", "\ud800"], ["logits"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*SMALL, *CASES])
 def test_exported_bundles_answer_with_the_bytes_of_python(
@@ -79,3 +120,5 @@ def test_exported_bundles_answer_with_the_bytes_of_python(
 ) -> None:
     with Pair(small_bundle(name).path) as pair:
         compare_all(pair)
+        if pair.manifest.tokenizer is not None:
+            compare_texts(pair)
