@@ -12,7 +12,7 @@ import pytest
 
 from bundle_edits import edit_segment
 from effbert.runtime import Cancel, Session
-from effbert.runtime.engines.native import library
+from effbert.runtime.engines.native import native_library as library
 from effbert.runtime.errors import (
     CancelledError,
     InputError,
