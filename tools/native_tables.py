@@ -19,9 +19,9 @@ from tokenizers import Regex, normalizers, pre_tokenizers
 
 # Flags of a character; `unicode.hpp` has the same.
 FLAGS = (
-    "space", "bert_removed", "bert_space", "bert_mark", "chinese", "punctuation", "letter", "number",
-    "combining", "lowered", "canonical", "compatible", "composite", "extends", "prepends", "control",
-    "pictograph", "consonant", "linker",
+    "space", "bert_removed", "bert_space", "bert_mark", "chinese", "punctuation", "letter",
+    "number", "combining", "lowered", "canonical", "compatible", "composite", "extends",
+    "prepends", "control", "pictograph", "consonant", "linker",
 )  # fmt: skip
 HANGUL = range(0xAC00, 0xD7A4)
 MARK = "\u0301"  # two bytes, extends whatever stands before it
@@ -66,7 +66,7 @@ def _chunks(characters: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def lead_byte_charsmap() -> normalizers.Normalizer:
-    """A Precompiled normalizer that maps every first byte of a character to "X", but not \\v.
+    """A Precompiled normalizer that maps every first byte of a character but VT to "X".
 
     It is applied to clusters of fewer than six bytes, of which it sees the start, else to single
     characters: so it shows where clusters end. The format is that of sentencepiece: a trie of
@@ -117,7 +117,9 @@ def flags(characters: Sequence[str]) -> tuple[dict[str, set[str]], Map, Map, Map
     ends = {c: count == 2 for c, count in clusters("", MARK, characters).items()}
     pictures = {c: count == 4 for c, count in clusters("\u2600\u200d", MARK, characters).items()}
     linked = {c: count == 4 for c, count in clusters("\u0915\u094d", MARK, characters).items()}
-    linkers = {c: count == 4 for c, count in clusters("\u0915", "\u0915" + MARK, characters).items()}
+    linkers = {
+        c: count == 4 for c, count in clusters("\u0915", "\u0915" + MARK, characters).items()
+    }
     found = {}
     for c in characters:
         space = len(blanks[c]) == 2
@@ -159,25 +161,21 @@ def flags(characters: Sequence[str]) -> tuple[dict[str, set[str]], Map, Map, Map
 def combining_classes(characters: Sequence[str]) -> dict[str, int]:
     """Canonical combining classes above 0, found by how NFD sorts characters among known ones."""
     nfd = normalizers.NFD()
-    known = {unicodedata.combining(c): c for c in reversed(characters) if unicodedata.combining(c)}
-    above = normalized(nfd, characters, "\u0345")  # of class 240, the highest
-    below = normalized(nfd, characters, "", "\u0334")  # of class 1, the lowest
-    found = {}
-    for c in characters:
-        moves = above[c] == f"{c}\u0345" or below[c] == f"\u0334{c}"
-        if moves or c in (known[1], known[240]):
-            found[c] = next(
-                value
-                for value, mark in known.items()
-                if nfd.normalize_str(c + mark) == c + mark and nfd.normalize_str(mark + c) == mark + c
-            )
-    for c in characters:  # of classes 1 and 240, which moved nothing of their own
-        if c not in found and unicodedata.combining(c) in (1, 240):
-            lower = nfd.normalize_str(f"\u0301{c}") == f"{c}\u0301"
-            higher = nfd.normalize_str(f"{c}\u0301") == f"\u0301{c}"
-            if lower or higher:
-                found[c] = 1 if lower else 240
-    return found
+    lowest, highest = "\u0334", "\u0345"  # of classes 1 and 240
+    above = normalized(nfd, characters, highest)
+    below = normalized(nfd, characters, "", lowest)
+    moving = [
+        c for c in characters if above[c] == f"{c}{highest}" or below[c] == f"{lowest}{c}"
+    ]  # all but those of class 0; Python may know more marks than the library
+    known = {unicodedata.combining(c): c for c in reversed(moving) if unicodedata.combining(c)}
+    return {
+        c: next(
+            value
+            for value, mark in known.items()
+            if nfd.normalize_str(c + mark) == c + mark and nfd.normalize_str(mark + c) == mark + c
+        )
+        for c in moving
+    }
 
 
 def varint(value: int) -> bytes:

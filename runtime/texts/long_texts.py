@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from effbert.runtime.errors import InputError
 
@@ -32,17 +32,19 @@ class Part(NamedTuple):
 class TextCutter:
     """Cuts texts where all tokens that a tokenizer keeps are decided."""
 
-    def __init__(self, tokenizer: Tokenizer, tokens: int, left: bool) -> None:
+    def __init__(self, tokenizer: Tokenizer, tokens: int, left: bool, only_second: bool) -> None:
         """Take what is known of the tokenizer.
 
         Args:
             tokenizer: It truncates to so many tokens.
             tokens: How many.
             left: It keeps the last ones, not the first.
+            only_second: It truncates the second text of a pair and refuses to truncate others.
         """
         self._tokenizer = tokenizer
         self._kept = tokens
         self._left = left
+        self._before = ("",) if only_second else ()
         self._first_look = max(CHARACTERS_A_TOKEN * tokens, FEWEST)
 
     def cut(self, index: int, text: str) -> str:
@@ -80,7 +82,7 @@ class TextCutter:
         size = self._first_look
         while size < min(len(text), MOST + 1):
             part = self._part(text, size)
-            found = self._tokenizer.encode(part, add_special_tokens=False)
+            found = self._encoded(part)
             if found.overflowing:
                 end = len(part) - found.offsets[0][0] if self._left else found.offsets[-1][1]
                 if end <= len(part) - MARGIN:
@@ -98,5 +100,8 @@ class TextCutter:
         return text[-size:] if self._left else text[:size]
 
     def _count(self, text: str) -> int:
-        found = self._tokenizer.encode(text, add_special_tokens=False)
+        found = self._encoded(text)
         return len(found.ids) + sum(len(more) for more in found.overflowing)
+
+    def _encoded(self, text: str) -> Encoding:
+        return self._tokenizer.encode(*self._before, text, add_special_tokens=False)

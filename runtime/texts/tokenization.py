@@ -84,7 +84,8 @@ class Encoder:
         self._tokenizer.encode_special_tokens = not special
         self._tokenizer.no_padding()
         longest = min(record.max_length, limits.max_length)
-        self._cutter = TextCutter(self._tokenizer, longest, record.truncation_side == "left")
+        left = record.truncation_side == "left"
+        self._cutter = TextCutter(self._tokenizer, longest, left, self._pairs_only)
         self._tokenizer.enable_truncation(
             longest,
             strategy="only_second" if self._pairs_only else "longest_first",

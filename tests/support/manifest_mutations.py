@@ -14,24 +14,27 @@ from tiny_bundle import build_tiny_bundle
 from variant_bundle import build_variant_bundle
 
 NUMBERS = (
-    0, 1, 2, -1, 3, 4, 64, 65, 512, 513, 1023, 1025, 8192, 8193, 1 << 20, (1 << 20) + 1, 2_000_000,
-    1_999_999, 1 << 36, (1 << 40) + 1, 1 << 53, (1 << 53) + 1, 1 << 63, 10**19, 10**20 - 1, 10**20,
-    -(1 << 63), -(10**19) + 1, -(10**19), 0.0, -0.0, 0.5, 1.0, 1.5, 2.0, 1e300, -1e300, 5e-324, 3.5e38,
+    0, 1, 2, -1, 3, 4, 64, 65, 512, 513, 1023, 1025, 8192, 8193, 1 << 20, (1 << 20) + 1,
+    2_000_000, 1_999_999, 1 << 36, (1 << 40) + 1, 1 << 53, (1 << 53) + 1, 1 << 63, 10**19,
+    10**20 - 1, 10**20, -(1 << 63), -(10**19) + 1, -(10**19), 0.0, -0.0, 0.5, 1.0, 1.5, 2.0,
+    1e300, -1e300, 5e-324, 3.5e38,
 )  # fmt: skip
 WORDS = (
-    "", "inf", "-inf", "nan", "NaN", "batch", "sequence", "tokens", "float32", "int64", "bool", "exit",
-    "signal", "logits", "input_ids", "attention_mask", "hidden", "exit_layer", "earlier", "later",
-    "text-classification", "token-classification", "question-answering", "single-label", "softmax",
-    "int8", "x-note", "effbert.json", "Effbert.JSON", "com1.onnx", "a..b", "a.", "../x", "a/b", "a\n",
-    "é", "\x00", "😀", "1", "true", "left", "right", "threshold", "width", "depth", "a" * 64, "a" * 65,
-    "a" * 128, "a" * 129, "é" * 4096, "é" * 4097, "0" * 64, "0" * 63 + "G",
+    "", "inf", "-inf", "nan", "NaN", "batch", "sequence", "tokens", "float32", "int64", "bool",
+    "exit", "signal", "logits", "input_ids", "attention_mask", "hidden", "exit_layer",
+    "earlier", "later", "text-classification", "token-classification", "question-answering",
+    "single-label", "softmax", "int8", "x-note", "effbert.json", "Effbert.JSON", "com1.onnx",
+    "a..b", "a.", "../x", "a/b", "a\n", "é", "\x00", "😀", "1", "true", "left", "right",
+    "threshold", "width", "depth", "a" * 64, "a" * 65, "a" * 128, "a" * 129, "é" * 4096,
+    "é" * 4097, "0" * 64, "0" * 63 + "G",
 )  # fmt: skip
 OTHERS = (None, True, False, [], {}, [1], {"a": 1}, [[[]]], ["batch"])
 BYTES = (
-    b"{", b"}", b"[", b"]", b",", b":", b'"', b"\\", b"0", b"1", b"-", b".", b"e", b"E5", b" ", b"\t",
-    b"\n", b"\r", b"\x0b", b"\x00", b"\x1f", b"\x7f", b"\xff", b"\xc3", b"\xa9", b"\xed\xa0\x80",
-    b"\xef\xbb\xbf", b"\\u0041", b"\\ud800", b"\\ud83d\\ude00", b"\\ude00", b"\\x", b"\\/", b"null",
-    b"NaN", b"Infinity", b"1e400", b"1e-400", b"1.", b".5", b"01", b"+1", b"//", b"[" * 20, b"x-",
+    b"{", b"}", b"[", b"]", b",", b":", b'"', b"\\", b"0", b"1", b"-", b".", b"e", b"E5", b" ",
+    b"\t", b"\n", b"\r", b"\x0b", b"\x00", b"\x1f", b"\x7f", b"\xff", b"\xc3", b"\xa9",
+    b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\\u0041", b"\\ud800", b"\\ud83d\\ude00", b"\\ude00",
+    b"\\x", b"\\/", b"null", b"NaN", b"Infinity", b"1e400", b"1e-400", b"1.", b".5", b"01",
+    b"+1", b"//", b"[" * 20, b"x-",
 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import struct
 from collections.abc import Iterable, Iterator
@@ -9,13 +10,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import tokenizers
+from tokenizers import pre_tokenizers, trainers
 
 from effbert.runtime import Encoder
 from effbert.runtime.bundle.manifest import Limits, Task, Tokenizer
 from effbert.runtime.errors import InputError
 from effbert.runtime.texts.tokenization import EncodedText, Text
-from native_driver import Driver, RefusedError
-from tokenizer_files import ALPHABETS, write_files
+from native_driver import ROOT, Driver, RefusedError
+from tokenizer_files import ALPHABETS, odd_strings, write_files
 
 LAYOUTS: dict[str, tuple[str, dict[str, Any]]] = {
     "bert uncased": ("bert", {}),
@@ -52,10 +55,34 @@ def write_layout(folder: Path, layout: str) -> bytes:
     if settings:  # of the files that a tokenizer.json is made from
         import transformers
 
-        kind = getattr(transformers, "BertTokenizer")
+        kind = transformers.BertTokenizer
         own = write_files(folder, family, "own files", "nowhere")
         return kind.from_pretrained(str(own), **settings).backend_tokenizer.to_str().encode()
-    return (write_files(folder, family, "tokenizer.json", "nowhere") / "tokenizer.json").read_bytes()
+    return (
+        write_files(folder, family, "tokenizer.json", "nowhere") / "tokenizer.json"
+    ).read_bytes()
+
+
+def trained(data: bytes, size: int) -> bytes:
+    """The same tokenizer with a vocabulary learnt from the documentation and odd strings."""
+    tokenizer = tokenizers.Tokenizer.from_str(data.decode())
+    special = [token["content"] for token in json.loads(data)["added_tokens"]]
+    common = {"vocab_size": size, "special_tokens": special, "show_progress": False}
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    kinds = {
+        "WordPiece": trainers.WordPieceTrainer(**common),
+        "BPE": trainers.BpeTrainer(initial_alphabet=alphabet, **common),
+        "Unigram": trainers.UnigramTrainer(
+            unk_token=next(token for token in special if "unk" in token.lower()), **common
+        ),
+    }
+    pages = "\n".join(path.read_text("utf-8") for path in sorted((ROOT / "docs").glob("*.md")))
+    corpus = [*pages.splitlines(), *odd_strings(3000, seed=5)]
+    tokenizer.train_from_iterator(corpus, kinds[json.loads(data)["model"]["type"]])
+    found = json.loads(tokenizer.to_str())
+    for token in found["added_tokens"]:
+        token["id"] = special.index(token["content"])
+    return json.dumps(found).encode()
 
 
 def random_texts(count: int, seed: int) -> Iterator[str]:

@@ -16,7 +16,7 @@ std::string shown(const Json &json) {
     case Json::Kind::null: return "null";
     case Json::Kind::boolean: return json.boolean ? "true" : "false";
     case Json::Kind::integer: return json.text;
-    case Json::Kind::floating: return "a number with a point";
+    case Json::Kind::floating: return "the float " + json.text.substr(0, 20);
     case Json::Kind::string: return quoted(json.text);
     case Json::Kind::array: return "a list";
     case Json::Kind::object: break;
@@ -139,7 +139,8 @@ double float_of(const Field &field) {
 
 Number number_of(const Field &field) {
   const Json &json = field.json;
-  if (json.is_number()) return {json.number, json.is(Json::Kind::integer), json.text};
+  if (json.is(Json::Kind::integer)) return {json.number, true, json.text};
+  if (json.is(Json::Kind::floating)) return {json.number, false, ""};
   if (json.is(Json::Kind::string)) {
     if (json.text == "inf") return {HUGE_VAL, false, json.text};
     if (json.text == "-inf") return {-HUGE_VAL, false, json.text};

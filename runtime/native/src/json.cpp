@@ -218,8 +218,8 @@ class Parser {
     value.number = parse_double(text);
     if (!std::isfinite(value.number))
       throw JsonError("the number " + std::string(text.substr(0, 20)) + " is too large");
-    if (floating) return;
     value.text = text == "-0" ? "0" : std::string(text);
+    if (floating) return;
     if (value.number == 0) value.number = 0;  // integers have no -0
     const auto [end, error] =
         std::from_chars(text.data(), text.data() + text.size(), value.integer);

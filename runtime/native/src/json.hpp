@@ -25,7 +25,7 @@ struct Json {
   bool fits = true;          // an integer is within int64
   std::int64_t integer = 0;  // the nearest one that int64 has, if it does not fit
   double number = 0;         // of integers and floats, correctly rounded
-  std::string text;          // a string in UTF-8, or the digits of an integer without "-0"
+  std::string text;          // a string in UTF-8, or a number as it is written ("-0" is "0")
   std::vector<Json> items;
   std::vector<Member> members;  // in the order of the document
 

@@ -33,47 +33,55 @@ void lower(Characters &text) {
   expand(text, [&](char32_t c, std::vector<char32_t> &to) { unicode.lower(c, to); });
 }
 
-// Decomposes, and sorts marks by their classes (Unicode, section 3.11).
-void decompose(Characters &text, bool compatibly) {
+// What decomposition makes of a text; marks are sorted by their classes (Unicode, section 3.11).
+std::vector<Change> decomposed(const Characters &text, bool compatibly) {
   const Unicode &unicode = Unicode::tables();
-  expand(text, [&](char32_t c, std::vector<char32_t> &to) { unicode.decompose(c, compatibly, to); });
-  const auto mark_class = [&](const Character &c) { return unicode.combining_class(c.code); };
-  for (auto at = text.begin(); at != text.end();) {
-    if (mark_class(*at) == 0) {
-      ++at;
-      continue;
-    }
-    const auto end = std::find_if(at, text.end(),
-                                  [&](const Character &c) { return mark_class(c) == 0; });
-    std::stable_sort(at, end, [&](const Character &a, const Character &b) {
+  std::vector<Change> changes;
+  changes.reserve(text.size());
+  std::vector<char32_t> becomes;
+  for (const Character &c : text) {
+    becomes.clear();
+    unicode.decompose(c.code, compatibly, becomes);
+    for (std::size_t k = 0; k < becomes.size(); ++k)
+      changes.emplace_back(becomes[k], k > 0 ? 1 : 0);
+  }
+  const auto mark_class = [&](const Change &c) { return unicode.combining_class(c.first); };
+  const auto starts = [&](const Change &c) { return mark_class(c) == 0; };
+  for (auto at = changes.begin(); at != changes.end();) {
+    const auto begin = std::find_if_not(at, changes.end(), starts);
+    at = std::find_if(begin, changes.end(), starts);
+    std::stable_sort(begin, at, [&](const Change &a, const Change &b) {
       return mark_class(a) < mark_class(b);
     });
-    at = end;
   }
+  return changes;
 }
 
 // Joins what was decomposed and sorted.
-void compose(Characters &text) {
+std::vector<Change> composed(const std::vector<Change> &changes) {
   const Unicode &unicode = Unicode::tables();
-  Characters changed;
-  std::size_t starter = text.size();  // in `changed`; none yet
-  int last = 0;                       // class of what stands between it and the next
-  for (const Character &c : text) {
-    const int own = unicode.combining_class(c.code);
-    if (starter < changed.size()) {
-      const bool adjacent = starter + 1 == changed.size();
-      const char32_t joined =
-          adjacent || (last < own && last != 0) ? unicode.compose(changed[starter].code, c.code) : 0;
-      if (joined != 0) {
-        changed[starter].code = joined;
+  const auto replaced = [](const Change &c) { return c.second > 0 ? 0 : 1 - c.second; };
+  std::vector<Change> joined;
+  std::size_t starter = changes.size();  // in `joined`; none yet
+  int last = 0;                          // class of what stands between it and the next
+  for (const Change &c : changes) {
+    const int own = unicode.combining_class(c.first);
+    if (starter < joined.size()) {
+      Change &first = joined[starter];
+      const bool adjacent = starter + 1 == joined.size();
+      const char32_t both =
+          adjacent || (last < own && last != 0) ? unicode.compose(first.first, c.first) : 0;
+      if (both != 0) {
+        const int count = replaced(first) + replaced(c);
+        first = {both, 1 - count};
         continue;
       }
     }
-    if (own == 0) starter = changed.size();
+    if (own == 0) starter = joined.size();
     last = own;
-    changed.push_back(c);
+    joined.push_back(c);
   }
-  text.swap(changed);
+  return joined;
 }
 
 class Sequence : public Normalizer {
@@ -110,7 +118,7 @@ class Bert : public Normalizer {
         else to.push_back(c);
       });
     if (strip_) {
-      decompose(text, false);
+      text = transformed(text, decomposed(text, false));
       filter(text, [&](char32_t c) { return !unicode.is(c, bert_mark); });
     }
     if (lower_) lower(text);
@@ -122,12 +130,13 @@ class Bert : public Normalizer {
 
 class Form : public Normalizer {
  public:
-  Form(bool compatibly, bool composed) : compatibly_(compatibly), composed_(composed) {}
+  Form(bool compatibly, bool joined) : compatibly_(compatibly), composed_(joined) {}
   void apply(Characters &text) const override {
     const auto is_ascii = [](const Character &c) { return c.code < 0x80; };
     if (std::all_of(text.begin(), text.end(), is_ascii)) return;
-    decompose(text, compatibly_);
-    if (composed_) compose(text);
+    std::vector<Change> changes = decomposed(text, compatibly_);
+    if (composed_) changes = composed(changes);
+    text = transformed(text, changes);
   }
 
  private:
@@ -212,7 +221,8 @@ class Replace : public Normalizer {
     if (!string_.empty()) {
       const auto same = [](const Character &a, const Character &b) { return a.code == b.code; };
       const bool fits = text.size() - at >= string_.size() &&
-                        std::equal(string_.begin(), string_.end(), text.begin() + static_cast<std::ptrdiff_t>(at), same);
+                        std::equal(string_.begin(), string_.end(),
+                                   text.begin() + static_cast<std::ptrdiff_t>(at), same);
       return fits ? string_.size() : 0;
     }
     const Unicode &unicode = Unicode::tables();

@@ -146,6 +146,7 @@ void Unicode::fill_compositions() {
 }
 
 int Unicode::combining_class(char32_t c) const {
+  if (c < 0x300) return 0;
   const auto found = combining_classes_.find(c);
   return found == combining_classes_.end() ? 0 : found->second;
 }

@@ -1,5 +1,6 @@
 // Unigram: of all ways to cut a word, the one whose tokens have the best scores together.
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "token_model.hpp"
@@ -8,6 +9,38 @@ namespace effbert {
 namespace {
 
 constexpr double unknown_penalty = 10;  // below the worst score
+
+// A score as the tokenizers library reads it: its JSON reader rounds the digits and then their
+// quotient, which is not always the nearest double, and ties between ways are decided by that.
+double score_of(std::string_view text) {
+  const bool negative = text[0] == '-';
+  std::uint64_t digits = 0;
+  int exponent = 0;
+  bool point = false, full = false;
+  std::size_t at = negative ? 1 : 0;
+  for (; at < text.size() && text[at] != 'e' && text[at] != 'E'; ++at) {
+    if (text[at] == '.') {
+      point = true;
+      continue;
+    }
+    const auto digit = static_cast<std::uint64_t>(text[at] - '0');
+    full = full || digits > (std::numeric_limits<std::uint64_t>::max() - digit) / 10;
+    if (!full) digits = digits * 10 + digit;
+    if (full ? !point : point) exponent += full ? 1 : -1;
+  }
+  if (at < text.size()) {
+    const bool shrinks = text[++at] == '-';
+    int power = 0;
+    for (at += shrinks || text[at] == '+' ? 1 : 0; at < text.size(); ++at)
+      power = std::min(power * 10 + (text[at] - '0'), 10'000);
+    exponent += shrinks ? -power : power;
+  }
+  auto value = static_cast<double>(digits);
+  for (; exponent < -308 && value != 0; exponent += 308) value /= 1e308;
+  const double power = std::pow(10.0, std::min(std::abs(exponent), 308));
+  if (value != 0) value = exponent < 0 ? value / power : value * power;
+  return negative ? -value : value;
+}
 
 // Children of one node lie side by side, sorted by their bytes.
 class Trie {
@@ -113,7 +146,7 @@ class Unigram : public TokenModel {
     const Json &items = part["vocab"];
     double worst = std::numeric_limits<double>::infinity();
     for (const Json &item : items.items) {
-      scores_.push_back(item.items[1].number);
+      scores_.push_back(score_of(item.items[1].text));
       worst = std::min(worst, scores_.back());
     }
     unknown_score_ = worst - unknown_penalty;

@@ -77,21 +77,15 @@ def test_a_manifest_may_have_a_mebibyte_and_no_more(driver: Driver, whole: list[
 
 
 @pytest.mark.parametrize(
-    "document, accepted",
-    [
-        (b"[" * 16 + b"]" * 16, False),
-        (b"[" * 100_000, False),
-        (b'{"a":' * 100_000, False),
-        (b'{"x-a": 1, "x-a": 1}', False),
-    ],
+    "document",
+    [b"[" * 16 + b"]" * 16, b"[" * 100_000, b'{"a":' * 100_000, b'{"x-a": 1, "x-a": 1}'],
+    ids=["16 deep", "brackets", "braces", "a comment twice"],
 )
-def test_hostile_json_is_refused_in_a_sentence(
-    sanitized: Driver, document: bytes, accepted: bool
-) -> None:
-    found = native_verdict(sanitized, document)
-    assert (found is None) == accepted
+def test_hostile_json_is_refused_in_a_sentence(driver: Driver, document: bytes) -> None:
+    found = native_verdict(driver, document)
     assert found is not None
     assert found.startswith("effbert.json is not valid")
+    assert len(found) < 300
 
 
 @pytest.mark.parametrize("size", [0, 1, 55, 56, 57, 63, 64, 65, 119, 120, 128, 1000, 70_001])
@@ -102,7 +96,7 @@ def test_hashes_are_those_of_hashlib(driver: Driver, size: int) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [*WORDS, "con", "CON.txt", "com0", "com10", "lpt9.a.b", "aux.", "console", "-a", ".a", "_a", "a-"],
+    [*WORDS, "con", "CON.txt", "com0", "com10", "lpt9.a.b", "aux.", "console", "-a", ".a", "_a"],
 )  # fmt: skip
 def test_names_of_files_have_the_same_verdict(driver: Driver, name: str) -> None:
     assert driver.ask(b"n", name.encode()).decode() == (name_problem(name) or "")

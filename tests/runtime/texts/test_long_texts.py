@@ -71,6 +71,19 @@ def test_pairs_of_long_texts_have_the_tokens_of_all_of_them(tokenizer: Any, kind
         assert found.ids == own([first], [second], truncation=True, max_length=64)["input_ids"][0]
 
 
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_the_context_of_a_question_may_be_long(tmp_path: Path, side: str):
+    folder = write_files(tmp_path / "c", "bert", "own files", "nowhere", truncation_side=side)
+    found = find_tokenizer(folder, {}, "bert", LIMITS)
+    assert found is not None
+    encoder = Encoder(found.data, found.record, LIMITS, "question-answering", ("input_ids",))
+    context = " ".join(LONG.values())
+    [row] = encoder.encode([("the quick?", context)])
+    expected = found.own("the quick?", context, truncation="only_second", max_length=64)
+    assert row.truncated
+    assert row.ids == expected["input_ids"]
+
+
 @pytest.mark.parametrize("family", slow_but(["bert", "roberta", "albert"], "bert"))
 @pytest.mark.parametrize("kind", LONG)
 def test_the_end_of_a_long_text_is_kept_where_the_start_is_cut(
