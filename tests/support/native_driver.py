@@ -65,6 +65,7 @@ DRIVEN = (
     "unicode.cpp",
     "part.cpp",
     "normalizer.cpp",
+    "replace.cpp",
     "charsmap.cpp",
     "pre_tokenizer.cpp",
     "token_model.cpp",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,15 @@ from effbert.runtime.bundle.manifest import Limits, Task, Tokenizer
 from effbert.runtime.errors import InputError
 from effbert.runtime.texts.tokenization import EncodedText, Text
 from native_driver import ROOT, Driver, RefusedError
-from tokenizer_files import ALPHABETS, odd_strings, write_files
+from tokenizer_files import (
+    ALPHABETS,
+    OF_ALBERT,
+    odd_strings,
+    write_byte_bpe,
+    write_files,
+    write_sentencepiece,
+    write_vocab_txt,
+)
 
 LAYOUTS: dict[str, tuple[str, dict[str, Any]]] = {
     "bert uncased": ("bert", {}),
@@ -31,6 +39,16 @@ LAYOUTS: dict[str, tuple[str, dict[str, Any]]] = {
     "xlm-roberta": ("xlm-roberta", {}),
     "albert": ("albert", {}),
     "deberta-v3": ("deberta-v2", {}),
+}
+# Classes of transformers for other families, and what writes their files.
+CLASSES: dict[str, Callable[[Path], None]] = {
+    "BigBirdTokenizer": write_sentencepiece("spiece.model"),
+    "CamembertTokenizer": write_sentencepiece("sentencepiece.bpe.model"),
+    "DebertaTokenizer": write_byte_bpe,
+    "FNetTokenizer": write_sentencepiece("spiece.model", **OF_ALBERT),
+    "FunnelTokenizer": lambda folder: write_vocab_txt(folder, "<pad> <unk> <cls> <sep> <mask>"),
+    "RemBertTokenizer": write_sentencepiece("sentencepiece.model", **OF_ALBERT),
+    "XLNetTokenizer": write_sentencepiece("spiece.model"),
 }
 TASKS: dict[str, Task] = {
     "any": "text-classification",
@@ -51,16 +69,23 @@ class Setting(NamedTuple):
 
 def write_layout(folder: Path, layout: str) -> bytes:
     """The tokenizer.json of a family."""
+    if layout in CLASSES:
+        folder.mkdir()
+        CLASSES[layout](folder)
+        return _built(layout, folder)
     family, settings = LAYOUTS[layout]
     if settings:  # of the files that a tokenizer.json is made from
-        import transformers
-
-        kind = transformers.BertTokenizer
         own = write_files(folder, family, "own files", "nowhere")
-        return kind.from_pretrained(str(own), **settings).backend_tokenizer.to_str().encode()
-    return (
-        write_files(folder, family, "tokenizer.json", "nowhere") / "tokenizer.json"
-    ).read_bytes()
+        return _built("BertTokenizer", own, **settings)
+    own = write_files(folder, family, "tokenizer.json", "nowhere")
+    return (own / "tokenizer.json").read_bytes()
+
+
+def _built(name: str, folder: Path, **settings: Any) -> bytes:
+    import transformers
+
+    own = getattr(transformers, name).from_pretrained(str(folder), **settings)
+    return bytes(own.backend_tokenizer.to_str().encode())
 
 
 def trained(data: bytes, size: int) -> bytes:

@@ -181,64 +181,6 @@ class Prepend : public Normalizer {
   Characters before_;
 };
 
-// Replaces a string, or one of a few patterns.
-class Replace : public Normalizer {
- public:
-  explicit Replace(Part &part) : content_(to_characters(part.text("content"))) {
-    Part pattern = part.part("pattern");
-    if (pattern.has("String")) {
-      string_ = to_characters(pattern.text("String"));
-      if (string_.empty()) part.refuse("replaces an empty string");
-    } else {
-      const std::string &regex = pattern.text("Regex");
-      const auto known = std::find(std::begin(patterns), std::end(patterns), regex);
-      if (known == std::end(patterns)) part.refuse("replaces a pattern of its own");
-      pattern_ = static_cast<int>(known - std::begin(patterns));
-      if (part.text("content").find('$') != std::string::npos) part.refuse("replaces by groups");
-    }
-    pattern.finish();
-  }
-
-  void apply(Characters &text) const override {
-    Characters changed;
-    for (std::size_t at = 0; at < text.size();) {
-      const std::size_t length = matched(text, at);
-      if (length == 0) {
-        changed.push_back(text[at++]);
-        continue;
-      }
-      at += length;
-      for (const Character &c : content_)
-        changed.push_back({c.code, text[at - 1].from, text[at - 1].to});
-    }
-    text.swap(changed);
-  }
-
- private:
-  static constexpr const char *patterns[] = {" {2,}", "\\s+", "\\s{2,}|[\\n\\r\\t]"};
-
-  std::size_t matched(const Characters &text, std::size_t at) const {
-    if (!string_.empty()) {
-      const auto same = [](const Character &a, const Character &b) { return a.code == b.code; };
-      const bool fits = text.size() - at >= string_.size() &&
-                        std::equal(string_.begin(), string_.end(),
-                                   text.begin() + static_cast<std::ptrdiff_t>(at), same);
-      return fits ? string_.size() : 0;
-    }
-    const Unicode &unicode = Unicode::tables();
-    std::size_t end = at;
-    while (end < text.size() &&
-           (pattern_ == 0 ? text[end].code == ' ' : unicode.is(text[end].code, space)))
-      ++end;
-    const char32_t first = text[at].code;
-    if (end - at >= 2 || (pattern_ == 1 && end > at)) return end - at;
-    return pattern_ == 2 && (first == '\n' || first == '\r' || first == '\t') ? 1 : 0;
-  }
-
-  Characters content_, string_;
-  int pattern_ = 0;
-};
-
 std::unique_ptr<const Normalizer> made(Part &part) {
   const std::string &type = part.type();
   if (type == "Sequence") return std::make_unique<Sequence>(part);
@@ -251,7 +193,7 @@ std::unique_ptr<const Normalizer> made(Part &part) {
   if (type == "Lowercase") return std::make_unique<Lowercase>();
   if (type == "Strip") return std::make_unique<Strip>(part);
   if (type == "Prepend") return std::make_unique<Prepend>(part);
-  if (type == "Replace") return std::make_unique<Replace>(part);
+  if (type == "Replace") return make_replace(part);
   if (type == "Precompiled") return make_charsmap(part);
   part.refuse_type();
 }

@@ -17,6 +17,9 @@ class Normalizer {
 // Throws TokenizerError for one that is not known exactly.
 std::unique_ptr<const Normalizer> make_normalizer(Part part);
 
+// One that replaces a string, or one of a few patterns; see replace.cpp.
+std::unique_ptr<const Normalizer> make_replace(Part &part);
+
 // Sentencepiece's table of replacements, which is applied to clusters; see charsmap.cpp.
 std::unique_ptr<const Normalizer> make_charsmap(Part &part);
 

@@ -11,6 +11,7 @@ import pytest
 from matrices import slow_but
 from native_driver import Driver, RefusedError
 from native_texts import (
+    CLASSES,
     LAYOUTS,
     Setting,
     both,
@@ -43,6 +44,15 @@ def test_texts_have_the_tokens_of_python(driver: Driver, tmp_path: Path, layout:
         encoder = both(driver, data, setting)
         assert compare(driver, encoder, texts) == len(texts)
         assert compare(driver, encoder, paired(texts)) == len(texts)
+
+
+@pytest.mark.parametrize("layout", slow_but(CLASSES, "FNetTokenizer"))
+def test_tokenizers_of_other_families_are_read(driver: Driver, tmp_path: Path, layout: str):
+    data = write_layout(tmp_path / "c", layout)
+    texts = [*odd_strings(40), *random_texts(40, seed=0), *MARKS, "  a  ", "▁a"]
+    for setting in (SETTINGS[0], SETTINGS[-1]):
+        encoder = both(driver, data, setting)
+        assert compare(driver, encoder, [*texts, *paired(texts)]) == 2 * len(texts)
 
 
 @pytest.mark.slow
