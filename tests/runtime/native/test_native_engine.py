@@ -139,6 +139,17 @@ def test_a_device_that_is_none_is_refused(bundles: dict[str, Path]) -> None:
         Session(bundles["entropy"], "native", device="tpu")
 
 
+@pytest.mark.requires_gpu
+def test_the_cuda_provider_answers_like_the_cpu(bundles: dict[str, Path]) -> None:
+    with (
+        Session(bundles["entropy"]) as usual,
+        Session(bundles["entropy"], "native", device="cuda:0", dependent_rows=True) as native,
+    ):
+        inputs = random_inputs(usual.bundle.manifest, 9, 12)
+        expected, found = usual.run_exits(inputs)["logits"], native.run_exits(inputs)["logits"]
+        np.testing.assert_allclose(found, expected, atol=1e-4, rtol=0)
+
+
 def test_without_the_library_the_error_says_how_to_get_it(
     bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
