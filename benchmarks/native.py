@@ -24,7 +24,7 @@ from chain import make_bundle, make_uncut
 from checkpoints import Shape, make_checkpoint
 from effbert.runtime import open_bundle
 from effbert.runtime.console.tables import print_table
-from effbert.runtime.engines.native.library import onnxruntime_library
+from effbert.runtime.engines.native.native_library import onnxruntime_library
 from fresh import in_fresh_process, machine
 
 PROGRAM = Path(__file__).resolve().parent.parent / "build/native/tests/bench_bundle"

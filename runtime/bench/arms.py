@@ -61,7 +61,9 @@ def open_arms(
         }
         for name in (name for name, entry in ENGINES.items() if entry.on_request):
             try:
-                session = Session(bundle, name, dependent_rows=True, **(where or {}))
+                session = Session(
+                    bundle, name, threads=threads, dependent_rows=True, **(where or {})
+                )
             except (MissingDependencyError, EngineError, ResourceError) as error:
                 skipped[name] = str(error)
             else:

@@ -28,7 +28,7 @@ class OwnChains:
     mode = Mode(joined=False, reason="the engine chains the segments itself")
 
     def __init__(self, manifest: Manifest, opened: OwnChain) -> None:
-        self.default = _Chain(opened, len(manifest.segments))
+        self.default = _Chain(opened, [segment.layer for segment in manifest.segments])
 
     def chosen(self, knobs: Values) -> _Chain:
         """Return the chain."""
@@ -42,9 +42,9 @@ class OwnChains:
 class _Chain:
     """See `Chain`."""
 
-    def __init__(self, opened: OwnChain, exits: int) -> None:
+    def __init__(self, opened: OwnChain, layers: list[int]) -> None:
         self._opened = opened
-        self._exits = exits
+        self.layers = layers
 
     def run(
         self,
@@ -59,8 +59,9 @@ class _Chain:
         """Answer the rows; each takes the first exit that fires."""
         if cancel is not None:
             cancel.check()
+        remaining_ms = None if deadline.never else max(0.0, 1000 * deadline.left())
         with _naming(rows):
-            answers = self._opened.run(inputs, knobs, deadline.remaining_ms, options)
+            answers = self._opened.run(inputs, knobs, remaining_ms, options)
         result.put_all(rows, answers)
 
     def run_all(
@@ -70,7 +71,7 @@ class _Chain:
         with _naming(rows):
             answers = self._opened.run(inputs, knobs, every_exit=True)
         every = {**answers.outputs, "signal": answers.signal}
-        for index in range(self._exits):
+        for index in range(len(self.layers)):
             part = slice(index * len(rows), (index + 1) * len(rows))
             outputs.put(rows, index, {name: value[part] for name, value in every.items()})
 

@@ -14,7 +14,7 @@ import pytest
 
 from bundle_edits import edit_manifest
 from effbert.runtime import Session
-from effbert.runtime.engines.native.library import onnxruntime_library
+from effbert.runtime.engines.native.native_library import onnxruntime_library
 from tiny_bundle import LABELS, build_tiny_bundle
 
 SAMPLES = Path(__file__).resolve().parents[2] / "build/native/tests/installed/samples"

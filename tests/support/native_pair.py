@@ -14,8 +14,8 @@ import pytest
 from effbert.runtime import Session
 from effbert.runtime.bundle.manifest import Knob, Manifest
 from effbert.runtime.chain.batches import by_length
-from effbert.runtime.engines.native.library import load_library, onnxruntime_library
-from effbert.runtime.engines.native.session import NativeKnob, NativeResult, NativeSession
+from effbert.runtime.engines.native.native_library import load_library, onnxruntime_library
+from effbert.runtime.engines.native.native_session import NativeKnob, NativeResult, NativeSession
 from effbert.runtime.errors import MissingDependencyError
 from effbert.runtime.session import ROWS_OF_TEXT
 from effbert.runtime.texts.tokenization import Text, TextEncoder

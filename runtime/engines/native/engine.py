@@ -10,8 +10,8 @@ import numpy as np
 from effbert.runtime.bundle.folder import Bundle
 from effbert.runtime.bundle.manifest import Manifest
 from effbert.runtime.engines.native.interface import DEADLINE
-from effbert.runtime.engines.native.library import load_library, onnxruntime_library
-from effbert.runtime.engines.native.session import (
+from effbert.runtime.engines.native.native_library import load_library, onnxruntime_library
+from effbert.runtime.engines.native.native_session import (
     NEVER,
     NativeCancel,
     NativeKnob,

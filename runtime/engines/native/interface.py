@@ -66,6 +66,7 @@ class Call(_Sized):
         ("deadline_ms", c_double),
         ("cancel", handle),
         ("every_exit", c_int32),
+        ("operating_point", c_char_p),
     ]
 
 

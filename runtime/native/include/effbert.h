@@ -99,10 +99,12 @@ typedef struct effbert_call { /* filled with defaults by effbert_call_init */
   size_t size;
   const effbert_knob_value *knobs; /* over those of the operating point */
   size_t knob_count;
-  double deadline_ms; /* rows still running then get the answer of the exit just run; below 0: none */
+  double deadline_ms; /* rows whose next segment would end later, as earlier calls tell, get the
+                         answer of the exit just run; below 0: none */
   effbert_cancel *cancel; /* or null */
   int32_t every_exit;     /* not 0: the result has exits * rows rows, those of the first exit first;
                              no row leaves, and knobs stand over their `never` values */
+  const char *operating_point; /* of this call, in place of that of the session; or null */
 } effbert_call;
 
 typedef struct effbert_ids { /* rows * length numbers each; null is filled in where the bundle allows */

@@ -127,6 +127,10 @@ class Call {
     cancel_ = cancel.get();
     return *this;
   }
+  Call &operating_point(std::string name) {
+    operating_point_ = std::move(name);
+    return *this;
+  }
   Call &every_exit(bool every = true) {
     every_exit_ = every;
     return *this;
@@ -146,6 +150,7 @@ class Call {
     call.deadline_ms = deadline_ms_;
     call.cancel = cancel_;
     call.every_exit = every_exit_;
+    call.operating_point = operating_point_.empty() ? nullptr : operating_point_.c_str();
     function(&call);
   }
 
@@ -159,6 +164,7 @@ class Call {
   double deadline_ms_ = -1;
   effbert_cancel *cancel_ = nullptr;
   bool every_exit_ = false;
+  std::string operating_point_;
 };
 
 struct Text {

@@ -100,6 +100,7 @@ effbert::CallOptions call_options(const effbert_call *given) {
   effbert::CallOptions options;
   options.deadline_ms = call.deadline_ms;
   options.every_exit = call.every_exit != 0;
+  if (call.operating_point != nullptr) options.operating_point = call.operating_point;
   if (call.cancel != nullptr) options.cancel = cancels.get(call.cancel);
   for (std::size_t i = 0; i < call.knob_count; ++i) {
     const effbert_knob_value &value = (&required(call.knobs, "knobs"))[i];

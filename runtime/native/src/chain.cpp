@@ -49,7 +49,10 @@ struct Chain::Flow {
 
 Chain::Chain(const Bundle &bundle, const std::vector<Segment> &segments, const InputCheck &check,
              Engine &engine)
-    : manifest_(bundle.manifest), engine_(engine), slots_(number_tensors(manifest_, segments, check)) {
+    : manifest_(bundle.manifest),
+      engine_(engine),
+      slots_(number_tensors(manifest_, segments, check)),
+      times_(segments) {
   Bytes weights;
   const bool shared = manifest_.files.count(weights_name) != 0;
   if (shared) weights = bundle.read(weights_name);
@@ -90,14 +93,14 @@ void Chain::follow(Flow &flow, const Batch &batch, Rows rows, const Asked &asked
   }
   for (const Step &step : steps_) {
     asked.stopping.check();
-    const std::vector<Value> out = advance(step, flow, asked);
+    const std::vector<Value> out = advance_in_time(step, flow, asked);
     const auto *done = out[step.exit].data<unsigned char>();  // not bool: a graph may write 2
     const bool last = &step == &steps_.back();
     Rows leave, keep;
     for (std::int64_t i = 0; i < static_cast<std::int64_t>(rows.size()); ++i) {
       (last || done[i] ? leave : keep).push_back(i);
     }
-    if (!keep.empty() && asked.deadline.passed()) {
+    if (!keep.empty() && !has_time(step.index + 1, flow, keep.size(), asked)) {
       for (const std::int64_t i : keep) {
         result.flags[static_cast<std::size_t>(rows[static_cast<std::size_t>(i)])] |= EFFBERT_DEADLINE;
       }
@@ -138,6 +141,23 @@ void Chain::find_first_fault(const Batch &batch, const Rows &rows, const Asked &
     asked.stopping.check();
     check_finite(step, advance(step, flow, asked), flow, all_of(batch.rows), rows);
   }
+}
+
+// Whether rows that go on may run the next segment.
+bool Chain::has_time(std::size_t segment, const Flow &flow, std::size_t rows, const Asked &asked) const {
+  if (asked.deadline.never()) return true;
+  return times_.fits(segment, static_cast<std::int64_t>(rows),
+                     flow.tensors[slots_.mask].shape()[1], asked.deadline.left());
+}
+
+// As `advance`; under a deadline it is learned how long that takes.
+std::vector<Value> Chain::advance_in_time(const Step &step, Flow &flow, const Asked &asked) const {
+  if (asked.deadline.never()) return advance(step, flow, asked);
+  const Shape shape = flow.tensors[slots_.mask].shape();
+  const double before = asked.deadline.left();
+  std::vector<Value> out = advance(step, flow, asked);
+  times_.learn(step.index, shape[0], shape[1], before - asked.deadline.left());
+  return out;
 }
 
 // Runs a segment and moves its carries into the tensors.

@@ -8,6 +8,7 @@
 #include "batches.hpp"
 #include "knobs.hpp"
 #include "result.hpp"
+#include "segment_times.hpp"
 #include "step.hpp"
 #include "stopping.hpp"
 
@@ -43,6 +44,8 @@ class Chain {
 
   void follow(Flow &flow, const Batch &batch, Rows rows, const Asked &asked, Result &result) const;
   void find_first_fault(const Batch &batch, const Rows &rows, const Asked &asked) const;
+  std::vector<Value> advance_in_time(const Step &step, Flow &flow, const Asked &asked) const;
+  bool has_time(std::size_t segment, const Flow &flow, std::size_t rows, const Asked &asked) const;
   std::vector<Value> advance(const Step &step, Flow &flow, const Asked &asked) const;
   Value knob_value(const Knob &knob, const FedKnob &fed, std::size_t segment) const;
   void start(Flow &flow, const Batch &batch) const;
@@ -54,6 +57,7 @@ class Chain {
   const Engine &engine_;
   Slots slots_;
   std::vector<Step> steps_;
+  mutable SegmentTimes times_;
   bool trim_first_ = false;
 };
 

@@ -98,28 +98,34 @@ void append_lengths(std::vector<char> &data, const Knob &knob, const std::vector
 }  // namespace
 
 Knobs::Knobs(const Manifest &manifest, const std::string &operating_point) : manifest_(manifest) {
+  defaults_ = values_of(operating_point);
+  for (const Knob &knob : manifest.knobs) never_.push_back(fed(knob, {knob.never}));
+}
+
+KnobValues Knobs::values_of(const std::string &operating_point) const {
   const Named<KnobValue> *point = nullptr;
-  for (const OperatingPoint &each : manifest.operating_points) {
+  for (const OperatingPoint &each : manifest_.operating_points) {
     if (each.name == operating_point) point = &each.knobs;
   }
   if (!operating_point.empty() && point == nullptr) {
     std::string known;
-    for (const OperatingPoint &each : manifest.operating_points) {
+    for (const OperatingPoint &each : manifest_.operating_points) {
       known += (known.empty() ? "'" : ", '") + each.name + "'";
     }
     throw InputError("Unknown operating point '" + operating_point + "'; this bundle has: " +
                      (known.empty() ? "none" : known) + ".");
   }
-  for (const Knob &knob : manifest.knobs) {
+  KnobValues values;
+  for (const Knob &knob : manifest_.knobs) {
     const KnobValue *value = &knob.standard;
     if (!operating_point.empty()) {
       for (const auto &[name, chosen] : *point) {
         if (name == knob.name) value = &chosen;
       }
     }
-    defaults_.push_back(fed(knob, value->values));
-    never_.push_back(fed(knob, {knob.never}));
+    values.push_back(fed(knob, value->values));
   }
+  return values;
 }
 
 FedKnob Knobs::fed(const Knob &knob, const std::vector<Number> &values) const {
@@ -153,8 +159,9 @@ FedKnob Knobs::fed(const Knob &knob, const std::vector<Number> &values) const {
   return fed;
 }
 
-KnobValues Knobs::merged(const std::vector<AskedKnob> &asked, bool over_never) const {
-  KnobValues values = over_never ? never_ : defaults_;
+KnobValues Knobs::merged(const std::vector<AskedKnob> &asked, bool over_never,
+                         const std::optional<std::string> &operating_point) const {
+  KnobValues values = over_never ? never_ : operating_point ? values_of(*operating_point) : defaults_;
   for (const AskedKnob &each : asked) {
     std::size_t place = 0;
     while (place < manifest_.knobs.size() && manifest_.knobs[place].name != each.name) ++place;

@@ -1,6 +1,7 @@
 // Knob values of one call: defaults, then the operating point, then what the call says.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,16 +33,19 @@ class Knobs {
   // Throws InputError if there is no such operating point; "" are the defaults.
   Knobs(const Manifest &manifest, const std::string &operating_point);
 
-  // Values of one call, over those of the operating point or over those at which no row leaves early.
+  // Values of one call, over those of its or the session's operating point, or over those at which no
+  // row leaves early.
   //
   // Throws InputError if a name is unknown, or a value has the wrong kind, range or number.
-  KnobValues merged(const std::vector<AskedKnob> &asked, bool over_never) const;
+  KnobValues merged(const std::vector<AskedKnob> &asked, bool over_never,
+                    const std::optional<std::string> &operating_point = std::nullopt) const;
   const KnobValues &defaults() const { return defaults_; }
 
   // The value of a knob that selects a variant.
   double chosen(const KnobValues &values, std::size_t knob) const;
 
  private:
+  KnobValues values_of(const std::string &operating_point) const;
   FedKnob fed(const Knob &knob, const std::vector<Number> &values) const;
 
   const Manifest &manifest_;

@@ -99,7 +99,7 @@ std::shared_ptr<Result> Session::run(const GivenInputs &inputs, const CallOption
   const Running running(*this);
   const Deadline deadline(call.deadline_ms);
   const Batch batch = check_(inputs);
-  const KnobValues own = knobs_.merged(call.knobs, call.every_exit);
+  const KnobValues own = knobs_.merged(call.knobs, call.every_exit, call.operating_point);
   const Prepared prepared{own, chosen(own), deadline, {*engine_, call.cancel.get()}, call.every_exit};
   std::shared_ptr<Result> result = room(batch.rows, batch.length, call.every_exit);
   std::vector<std::int64_t> rows;
@@ -111,7 +111,7 @@ std::shared_ptr<Result> Session::run(const GivenInputs &inputs, const CallOption
 std::shared_ptr<Result> Session::run(const std::vector<GivenText> &texts, const CallOptions &call) {
   const Running running(*this);
   const Deadline deadline(call.deadline_ms);
-  const KnobValues own = knobs_.merged(call.knobs, call.every_exit);
+  const KnobValues own = knobs_.merged(call.knobs, call.every_exit, call.operating_point);
   std::vector<Encoding> encodings;
   std::vector<std::size_t> lengths;
   if (!tokenizer_) throw InputError(no_texts_);

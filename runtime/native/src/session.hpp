@@ -28,6 +28,7 @@ struct CallOptions {
   double deadline_ms = -1;
   std::shared_ptr<Cancel> cancel;
   bool every_exit = false;
+  std::optional<std::string> operating_point;  // of this call; none is that of the session
 };
 
 struct GivenText {

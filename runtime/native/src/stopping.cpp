@@ -43,6 +43,9 @@ Deadline::Deadline(double milliseconds) {
             std::chrono::nanoseconds(static_cast<std::int64_t>(milliseconds * 1e6));
 }
 
-bool Deadline::passed() const { return moment_ && std::chrono::steady_clock::now() >= *moment_; }
+double Deadline::left() const {
+  if (!moment_) return HUGE_VAL;
+  return std::chrono::duration<double>(*moment_ - std::chrono::steady_clock::now()).count();
+}
 
 }  // namespace effbert

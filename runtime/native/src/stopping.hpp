@@ -47,7 +47,8 @@ class Stoppable {
 class Deadline {
  public:
   explicit Deadline(double milliseconds);  // throws InputError for NaN
-  bool passed() const;
+  bool never() const { return !moment_; }
+  double left() const;  // seconds; below 0 if it is over
 
  private:
   std::optional<std::chrono::steady_clock::time_point> moment_;

@@ -65,6 +65,20 @@ void a_deadline_stops_at_the_exit_just_run(const std::string &bundle) {
   }
 }
 
+void a_segment_that_would_miss_the_deadline_does_not_begin(const std::string &bundle) {
+  const Session session(bundle, fake_options());
+  const Rows rows({2, 2});
+  fake_waits(40'000);
+  session.run(rows.shape, Call().deadline_ms(10'000));
+  const auto start = std::chrono::steady_clock::now();
+  const effbert::Result result = session.run(rows.shape, Call().deadline_ms(60));
+  const auto took = std::chrono::steady_clock::now() - start;
+  fake_waits(0);
+  REQUIRE(result.exits()[0] == 0);
+  REQUIRE(result.flags()[0] == EFFBERT_DEADLINE);
+  REQUIRE(took < std::chrono::milliseconds(80));
+}
+
 void a_cancel_stops_a_running_segment(const std::string &bundle) {
   const Session session(bundle, fake_options());
   const Rows rows(mixed);
@@ -141,6 +155,7 @@ int main() {
   large_batches_are_split(bundle);
   rows_are_halved_where_memory_ends(bundle);
   a_deadline_stops_at_the_exit_just_run(bundle);
+  a_segment_that_would_miss_the_deadline_does_not_begin(bundle);
   a_cancel_stops_a_running_segment(bundle);
   closing_waits_for_calls(bundle);
   results_outlive_their_session(bundle);

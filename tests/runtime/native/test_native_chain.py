@@ -12,6 +12,7 @@ import pytest
 from bundle_edits import edit_manifest
 from effbert.runtime import Bundle
 from effbert.runtime.bundle.manifest import to_numbers
+from effbert.runtime.engines.native.native_session import NativeKnob
 from effbert.runtime.errors import InputError
 from native_pair import Pair, random_inputs, thresholds
 from small_bundles import SMALL
@@ -80,6 +81,8 @@ def test_an_operating_point_is_where_knobs_start(bundle: Path) -> None:
         found = pair.native.run(inputs, pair.manifest.outputs)
         assert found.exit_index.tolist() == expected.exit_index.tolist()
         assert len({*found.exit_index.tolist()}) > 1
+        usual = pair.native.run(inputs, pair.manifest.outputs, {"threshold": NativeKnob([0.0])})
+        assert {*usual.exit_index.tolist()} == {2}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -12,7 +12,7 @@ import pytest
 
 from bundle_edits import edit_segment
 from effbert.runtime import Cancel, Session
-from effbert.runtime.engines.native import library
+from effbert.runtime.engines.native import native_library as library
 from effbert.runtime.errors import (
     CancelledError,
     InputError,
@@ -137,6 +137,17 @@ def test_a_damaged_segment_is_refused(bundle: Path) -> None:
 def test_a_device_that_is_none_is_refused(bundles: dict[str, Path]) -> None:
     with pytest.raises(InputError, match="got 'tpu', expected 'cpu', 'cuda' or 'cuda:N'"):
         Session(bundles["entropy"], "native", device="tpu")
+
+
+@pytest.mark.requires_gpu
+def test_the_cuda_provider_answers_like_the_cpu(bundles: dict[str, Path]) -> None:
+    with (
+        Session(bundles["entropy"]) as usual,
+        Session(bundles["entropy"], "native", device="cuda:0", dependent_rows=True) as native,
+    ):
+        inputs = random_inputs(usual.bundle.manifest, 9, 12)
+        expected, found = usual.run_exits(inputs)["logits"], native.run_exits(inputs)["logits"]
+        np.testing.assert_allclose(found, expected, atol=1e-4, rtol=0)
 
 
 def test_without_the_library_the_error_says_how_to_get_it(

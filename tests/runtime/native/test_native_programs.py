@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from effbert.runtime import Bundle
-from effbert.runtime.engines.native.library import onnxruntime_library
+from effbert.runtime.engines.native.native_library import onnxruntime_library
 
 BUILD = Path(__file__).resolve().parents[3] / "build"
 CYCLES = 1000

@@ -256,4 +256,4 @@ def _text(text: str | tuple[str, str]) -> Text:
 def _array(values: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     if 0 in shape:
         return np.zeros(shape, dtype)
-    return np.ctypeslib.as_array(values, shape).copy()
+    return np.array(np.ctypeslib.as_array(values, shape))
