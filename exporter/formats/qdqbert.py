@@ -77,7 +77,9 @@ def _quantize(checkpoint: Checkpoint, model: Any, path: str, tensors: Tensors) -
         ) from error
     replaced: nn.Module
     if hasattr(module, "query"):
-        found = {name: _rounding(tensors, f"{path}.{each}_input") for name, each in OPERANDS.items()}
+        found = {
+            name: _rounding(tensors, f"{path}.{each}_input") for name, each in OPERANDS.items()
+        }
         replaced = RoundedAttention(module, {k: each for k, each in found.items() if each})
     elif hasattr(module, "LayerNorm"):
         sides = (f"{path}.add_{side}_input" for side in ("local", "residual"))
@@ -97,8 +99,11 @@ def _quantize(checkpoint: Checkpoint, model: Any, path: str, tensors: Tensors) -
 
 
 def _rounding(tensors: Tensors, name: str, keep: bool = False) -> Any:
-    """Read a quantizer of activations; without `_amax` it is off: nothing, or with `keep` what
-    leaves values as they are."""
+    """Read a quantizer of activations; without `_amax` it is off.
+
+    Returns:
+        None where it is off, or with `keep` what leaves values as they are.
+    """
     from torch import nn
 
     from effbert.exporter.encoders.quantizers import Quantizer

@@ -44,7 +44,7 @@ class TextCutter:
         self._tokenizer = tokenizer
         self._kept = tokens
         self._left = left
-        self._before = ("",) if only_second else ()
+        self._only_second = only_second
         self._first_look = max(CHARACTERS_A_TOKEN * tokens, FEWEST)
 
     def cut(self, index: int, text: str) -> str:
@@ -104,4 +104,5 @@ class TextCutter:
         return len(found.ids) + sum(len(more) for more in found.overflowing)
 
     def _encoded(self, text: str) -> Encoding:
-        return self._tokenizer.encode(*self._before, text, add_special_tokens=False)
+        first, second = ("", text) if self._only_second else (text, None)
+        return self._tokenizer.encode(first, second, add_special_tokens=False)
