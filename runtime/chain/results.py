@@ -100,6 +100,11 @@ class Result:
 
     def put_all(self, rows: np.ndarray, answers: ChainAnswers) -> None:
         """Store the answers of rows that left at exits of their own."""
+        if len(rows) == self._shape[0] and not self._layout.has_sequence:
+            self.outputs, self.signal = answers.outputs, answers.signal
+            self.exit_index, self.exit_layer = answers.exit_index, answers.exit_layer
+            self.deadline_hit = answers.deadline_hit
+            return
         if not self._stored:
             self._make_room()
         for name, target in self.outputs.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, c_char_p, c_double, c_float, c_int32, c_int64, c_size_t, c_uint8
+from ctypes import POINTER, c_char_p, c_double, c_int32, c_int64, c_size_t
 from ctypes import c_void_p as handle
 from typing import Any, ClassVar
 
@@ -115,17 +115,11 @@ _FUNCTIONS = {
     "run_texts": [handle, POINTER(Text), c_size_t, POINTER(Call), POINTER(handle)],
     "tokens": [handle, POINTER(Text), POINTER(TokenList)],
     "result_rows": [handle, POINTER(c_int64)],
-    "result_output": [
-        handle,
-        c_char_p,
-        POINTER(POINTER(c_float)),
-        POINTER(POINTER(c_int64)),
-        POINTER(c_size_t),
-    ],
-    "result_exits": [handle, POINTER(POINTER(c_int64))],
-    "result_layers": [handle, POINTER(POINTER(c_int64)), POINTER(c_size_t)],
-    "result_signals": [handle, POINTER(POINTER(c_float))],
-    "result_flags": [handle, POINTER(POINTER(c_uint8))],
+    "result_output": [handle, c_char_p, POINTER(handle), POINTER(handle), POINTER(c_size_t)],
+    "result_exits": [handle, POINTER(handle)],
+    "result_layers": [handle, POINTER(handle), POINTER(c_size_t)],
+    "result_signals": [handle, POINTER(handle)],
+    "result_flags": [handle, POINTER(handle)],
     "result_label": [handle, c_int64, POINTER(c_char_p), POINTER(c_double)],
     "result_free": [handle],
     "cancel_new": [POINTER(handle)],

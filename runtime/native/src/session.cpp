@@ -38,7 +38,8 @@ Session::Session(const std::string &folder, const SessionOptions &options)
   open_tokenizer(options.special_tokens_in_text);
   engine_ = std::make_unique<Engine>(Library::load(options.onnxruntime),
                                      with_precision(options.engine, manifest().precision));
-  chosen(knobs_.defaults());
+  const Chain &usual = chosen(knobs_.defaults());
+  if (manifest().variants.empty()) only_ = &usual;
 }
 
 void Session::open_tokenizer(bool special_tokens_in_text) {
@@ -232,6 +233,7 @@ std::vector<double> Session::key(const Named<Number> &values) const {
 
 // The chain of the variant that the values select; loaded by the first call for it.
 const Chain &Session::chosen(const KnobValues &values) {
+  if (only_ != nullptr) return *only_;
   const std::lock_guard<std::mutex> lock(loading_);
   std::unique_ptr<Chain> &chain = chains_[key(values)];
   if (chain) return *chain;

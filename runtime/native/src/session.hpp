@@ -94,6 +94,7 @@ class Session {
   std::unique_ptr<Engine> engine_;
   std::map<std::vector<double>, std::unique_ptr<Chain>> chains_;  // by the knobs that select one
   std::mutex loading_;
+  const Chain *only_ = nullptr;  // where no knob selects a variant: calls need not look for theirs
   long process_;
 
   std::mutex mutex_;
