@@ -27,9 +27,6 @@ COMMANDS = {
     "tune": LazyCommand(
         "effbert.runtime.commands.tune:tune", "Choose operating points on examples."
     ),
-    "search": LazyCommand(
-        "effbert.runtime.commands.search:search", "Find knob values that trade accuracy for cost."
-    ),
     "compile": LazyCommand(
         "effbert.runtime.commands.compile:compile", "Build plans of a bundle for NVIDIA GPUs."
     ),

@@ -8,14 +8,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from effbert.runtime.bundle.manifest import to_float
+from effbert.runtime.points.evolution import pareto_front
 from effbert.runtime.points.guarantee import earliest_safe
 from effbert.runtime.points.metrics import row_losses
 from effbert.runtime.points.per_exit import thresholds_by_share
 from effbert.runtime.points.sweep import knob_values, thresholds_to_try
-from effbert.runtime.points.targets import Target, choose
+from effbert.runtime.points.targets import COARSE, Target, choose, spread, surely_kept
 from effbert.runtime.points.variant_facts import VariantFacts
 
 GRID_ROWS = 200  # rows that only say where thresholds lie, where a guarantee is asked for
+FRONT = 20  # points of a front, at most
 WORTH = 0.95  # a threshold for each exit must cost less than this share of one for all
 
 
@@ -25,8 +27,8 @@ class Choice(NamedTuple):
     Attributes:
         knobs: As a session takes them.
         quality: The metric's.
-        cost: Milliseconds a text.
-        layers: int64 [rows], the encoder layers where they leave.
+        cost: Of a text, in the unit of the costs.
+        layers: [rows], the encoder layers where they leave.
         threshold: In the sense of the sweep; minus infinity is full depth.
     """
 
@@ -41,7 +43,7 @@ def choose_knobs(variants: Sequence[VariantFacts], target: Target) -> Choice | N
     """Find the cheapest choice that keeps a quality, or the best that keeps a cost.
 
     Args:
-        variants: Variants of the bundle.
+        variants: Sizes and lengths of the bundle, the full model first.
         target: What is wanted.
 
     Returns:
@@ -55,8 +57,10 @@ def choose_knobs(variants: Sequence[VariantFacts], target: Target) -> Choice | N
 
 def _candidates(variant: VariantFacts, target: Target) -> Iterator[Choice]:
     rows = variant.rows
-    deep = rows.sweep([-np.inf])
-    if target.kept(deep, *rows.full()).all():
+    if rows.largest is None or target.bounds_cost:
+        if target.kept(rows.sweep([-np.inf]), *rows.full()).all():
+            yield make_choice(variant, -np.inf)
+    elif surely_kept(rows, -np.inf, target):
         yield make_choice(variant, -np.inf)
     if variant.knob is None:
         return
@@ -74,6 +78,32 @@ def _candidates(variant: VariantFacts, target: Target) -> Iterator[Choice]:
             yield apart
 
 
+def pareto_choices(
+    variants: Sequence[VariantFacts],
+) -> tuple[list[Choice], list[tuple[float, float]]]:
+    """Find the choices that none beats in quality at the same or a lower cost, cheapest first.
+
+    Args:
+        variants: Sizes and lengths of the bundle.
+
+    Returns:
+        At most `FRONT` of them, spread over the front; quality and cost of all that were tried.
+    """
+    tried: list[tuple[VariantFacts, float]] = []
+    outcomes: list[tuple[float, float]] = []
+    for variant in variants:
+        thresholds = [-np.inf]
+        if variant.knob is not None:
+            every = thresholds_to_try(variant.rows.signals, variant.knob)
+            thresholds += every[spread(len(every), COARSE)].tolist()
+        swept = variant.rows.sweep(thresholds)
+        tried += [(variant, threshold) for threshold in thresholds]
+        outcomes += zip(swept.quality.tolist(), swept.cost.tolist(), strict=True)
+    front = pareto_front(outcomes)
+    chosen = [make_choice(*tried[front[index]]) for index in spread(len(front), FRONT)]
+    return chosen, outcomes
+
+
 def make_choice(variant: VariantFacts, threshold: float | np.ndarray) -> Choice:
     """Describe a threshold; minus infinity is full depth."""
     exits = variant.exits_at(threshold)
@@ -87,12 +117,11 @@ def make_choice(variant: VariantFacts, threshold: float | np.ndarray) -> Choice:
         )
         if variant.knob.dtype == "int64":
             knobs[variant.knob.name] = int(knobs[variant.knob.name])
-    layers = np.array([segment.layer for segment in variant.manifest.segments])
     return Choice(
         knobs,
         variant.rows.quality(exits, variant.rows.indices),
-        float(variant.rows.costs[exits, np.arange(len(exits))].mean()),
-        layers[exits],
+        float(variant.rows.costs[exits, np.arange(len(exits))].mean(dtype=np.float64)),
+        variant.layers_at(exits),
         threshold,
     )
 

@@ -2,7 +2,7 @@
 
 Facts are arrays by name. Those of exits are [exits, rows, ...]; the others are [rows, ...].
 
-- `predicted` and `truth`, int64: ids of labels.
+- `predicted`, int16 or int32, and `truth`, int64: ids of labels.
 - `values`, float32, and `truth`, float64: numbers that the model answers.
 - `counts`, int64 [exits, rows, 3]: right, answered and asked-for labels, words or entities.
 - `scores`, float32: the share of a right answer, `exact` whether it is exactly right.
@@ -58,7 +58,7 @@ def _labels(
     predicted = logits.argmax(-1)
     powers = np.exp(logits - logits.max(-1, keepdims=True))
     facts = {
-        "predicted": predicted,
+        "predicted": predicted.astype(np.int16 if logits.shape[-1] < 1 << 15 else np.int32),
         "confidence": (powers.max(-1) / powers.sum(-1)).astype(np.float32),
         "same": predicted == predicted[-1],
     }

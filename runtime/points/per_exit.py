@@ -28,7 +28,7 @@ def thresholds_by_share(signals: Signals, same: np.ndarray) -> list[np.ndarray]:
     family = np.full((len(SHARES), signals.exits - 1), -np.inf)
     for exit_ in range(signals.exits - 1):
         order = np.argsort(signals.raw[exit_], kind="stable")
-        values = signals.raw[exit_][order]
+        values = signals.raw[exit_][order].astype(np.float64)
         count = np.arange(1, len(order) + 1)
         wrong = np.cumsum(~same[exit_][order])
         share = (wrong + 1) / (count + 2)  # with one of each added, few rows prove little

@@ -42,18 +42,24 @@ def replace_points(
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Wait for other processes that change this manifest; a process that dies lets go."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: the manifest is still replaced as a whole
+    if os.name == "nt":  # a folder cannot be opened; the manifest is still replaced as a whole
         yield
         return
-    lock = folder.absolute()
     try:
-        opened = os.open(lock, os.O_RDONLY)
+        opened = os.open(folder.absolute(), os.O_RDONLY)
     except OSError as error:
         raise BundleError(f"{folder} cannot be opened: {error.strerror}.") from error
     try:
-        fcntl.flock(opened, fcntl.LOCK_EX)
+        lock(opened)
         yield
     finally:
         os.close(opened)
+
+
+def lock(opened: int) -> None:
+    """Wait until no other process holds this file, and hold it until it is closed."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    fcntl.flock(opened, fcntl.LOCK_EX)

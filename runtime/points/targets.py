@@ -1,23 +1,23 @@
-"""From what a user wants to a threshold: the earliest that keeps it, on rows it was not chosen on.
+"""From what a user wants to a threshold: the earliest that keeps it with a margin for chance.
 
 Thresholds are tried from late to early, up to the first that breaks the target: a lucky one behind
-it is not trusted. Then the choice is repeated without each tenth of the rows; if those tenths lose
-more than was asked for, the target is tightened by as much.
+it is not trusted. What a threshold loses must be below the target by `MARGIN` standard errors, as
+they are found from the means of `PARTS` parts of the rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from effbert.runtime.points.sweep import Signals, Tried, exits_taken, sweep
 
-FOLDS = 10
-COARSE = 100  # thresholds that folds try
-TIGHTENINGS = 3
+PARTS = 20
+MARGIN = 1.0
+COARSE = 100  # thresholds that are tried before those between two of them
 Kind = Literal["loss", "quality", "speedup", "latency"]
 
 
@@ -58,7 +58,7 @@ class Rows:
 
     Attributes:
         signals: Of their exits.
-        costs: float64 [exits, rows], milliseconds of a row that leaves at an exit.
+        costs: float32 [exits, rows], of a row that leaves at an exit.
         quality: Exits taken, indices of the rows -> the quality.
         indices: Of the rows.
         largest: The same rows with the largest variant, which losses are counted against; None if
@@ -87,10 +87,15 @@ class Rows:
             self.signals, thresholds, lambda exits: self.quality(exits, self.indices), self.costs
         )
 
+    def parts(self, count: int) -> list[np.ndarray]:
+        """Part the rows at random, always in the same way: positions of each part."""
+        order = np.random.default_rng(0).permutation(len(self.indices))
+        return [order[part::count] for part in range(count)]
+
     def deepest(self) -> tuple[float, float]:
         """Quality and cost where no row leaves early."""
         last = np.full(len(self.indices), self.signals.exits - 1)
-        return self.quality(last, self.indices), float(self.costs[-1].mean())
+        return self.quality(last, self.indices), float(self.costs[-1].mean(dtype=np.float64))
 
     def full(self) -> tuple[float, float]:
         """Quality and cost of the largest variant at full depth."""
@@ -108,69 +113,50 @@ def choose(rows: Rows, thresholds: Sequence[float | np.ndarray], target: Target)
     if target.bounds_cost:
         kept = np.flatnonzero(target.kept(rows.sweep(thresholds), *rows.full()))
         return int(kept[0]) if len(kept) else None
-    coarse = [thresholds[index] for index in _spread(len(thresholds), COARSE)]
-    folds, strict = _folds(rows), target
-    for _ in range(TIGHTENINGS):
-        excess = _held_out_excess(folds, coarse, strict, target)
-        if excess <= 0:
+    coarse = spread(len(thresholds), COARSE)
+    last, stop = None, len(thresholds)
+    for index in coarse:
+        if not surely_kept(rows, thresholds[index], target):
+            stop = index
             break
-        strict = _tightened(strict, excess)
-    return _last_before_a_break(rows, thresholds, strict)
-
-
-def _spread(count: int, most: int) -> list[int]:
-    return sorted({round(index) for index in np.linspace(0, count - 1, min(count, most))})
-
-
-def _last_before_a_break(
-    rows: Rows, thresholds: Sequence[float | np.ndarray], target: Target
-) -> int | None:
-    full, last = rows.full(), None
-    for index, threshold in enumerate(thresholds):
-        if not target.kept(rows.sweep([threshold]), *full).all():
+        last = index
+    for index in range(0 if last is None else last + 1, stop):
+        if not surely_kept(rows, thresholds[index], target):
             break
         last = index
     return last
 
 
-def _folds(rows: Rows) -> list[tuple[Rows, Rows]]:
-    """Rows without one part, and that part, for each part."""
-    parts = min(FOLDS, len(rows.indices))
-    if parts < 2:
+def spread(count: int, most: int) -> list[int]:
+    """Choose at most so many of some indices, evenly."""
+    if not count:
         return []
-    part_of = np.random.default_rng(0).permutation(len(rows.indices)) % parts
-    return [
-        (rows.some(np.flatnonzero(part_of != part)), rows.some(np.flatnonzero(part_of == part)))
-        for part in range(parts)
-    ]
+    return sorted({round(index) for index in np.linspace(0, count - 1, min(count, most))})
 
 
-def _held_out_excess(
-    folds: Sequence[tuple[Rows, Rows]],
-    thresholds: Sequence[float | np.ndarray],
-    strict: Target,
-    target: Target,
-) -> float:
-    """How much more than the target is lost on the parts that a choice has not seen.
+def surely_kept(rows: Rows, threshold: float | np.ndarray, target: Target) -> bool:
+    """Tell whether a quality is kept with a margin for the chance of the draw.
 
-    Less than one standard error of the parts' mean counts as nothing.
+    Args:
+        rows: To look at.
+        threshold: Where they leave.
+        target: A bound on the loss or on the quality.
     """
-    lost = []
-    for seen, held_out in folds:
-        index = _last_before_a_break(seen, thresholds, strict)
-        full = held_out.full()[0]
-        found = full
-        if index is not None:
-            exits = exits_taken(held_out.signals, thresholds[index])
-            found = held_out.quality(exits, held_out.indices)
-        bound = full - target.value if target.kind == "loss" else target.value
-        lost.append(bound - found)
-    if not lost:
-        return 0.0
-    error = np.std(lost) / np.sqrt(len(lost))
-    return float(np.mean(lost) - error)
+    exits = exits_taken(rows.signals, threshold)
+    missing = _missing(rows, exits, slice(None), target)
+    if missing > 1e-9:
+        return False
+    parts = min(PARTS, len(rows.indices))
+    each = [_missing(rows, exits, part, target) for part in rows.parts(parts)]
+    error = np.std(each) / np.sqrt(max(1, parts - 1))
+    return bool(missing + MARGIN * error <= 1e-9)
 
 
-def _tightened(target: Target, excess: float) -> Target:
-    value = target.value - excess if target.kind == "loss" else target.value + excess
-    return Target(target.kind, max(value, 0.0), target.name)
+def _missing(rows: Rows, exits: np.ndarray, part: Any, target: Target) -> float:
+    """How much quality some rows lack to keep the target; negative if they have more."""
+    found = rows.quality(exits[part], rows.indices[part])
+    if target.kind == "quality":
+        return target.value - found
+    largest = rows.largest or rows
+    last = np.full(len(rows.indices), largest.signals.exits - 1)
+    return largest.quality(last[part], largest.indices[part]) - target.value - found

@@ -1,37 +1,43 @@
-"""Every variant of a bundle on some examples: signals, facts and costs of its exits."""
+"""Sizes and lengths of a bundle on some examples: signals, facts and costs of their exits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from effbert.runtime.bundle.manifest import Knob, Manifest, to_numbers
 from effbert.runtime.bundle.variants import knob_combinations, split_variants
 from effbert.runtime.errors import InputError
+from effbert.runtime.points.costs import row_flops, tokens_kept_at
 from effbert.runtime.points.examples import Columns, Examples
-from effbert.runtime.points.exit_times import exit_costs
+from effbert.runtime.points.exit_times import ExitTimes
 from effbert.runtime.points.grading import OF_EXITS
 from effbert.runtime.points.metrics import Metric, at_exits, choose_metric
-from effbert.runtime.points.one_pass import Pass, cache_folder, one_pass
-from effbert.runtime.points.sweep import Signals, exits_taken, turn_signals
+from effbert.runtime.points.one_pass import Answer, Pass, digest_of, kept_at, one_pass
+from effbert.runtime.points.sweep import exits_taken, no_signals, turn_signals
 from effbert.runtime.points.targets import Rows
-from effbert.runtime.session import Session
+from effbert.runtime.session import ROWS_OF_TEXT, Session
+
+Cost = Literal["latency", "throughput", "flops"]
+Way = tuple[Manifest, Mapping[str, Any]]  # a variant, and the knob values that select it
 
 
 @dataclass(frozen=True)
 class VariantFacts:
-    """One variant, the largest first.
+    """One size of the model at one length configuration; the full model comes first.
 
     Attributes:
         manifest: Of the variant.
-        selected: Knob values that select it.
+        selected: Knob values that select it, lengths among them.
         knob: The knob that exits are compared with; None if no row leaves early.
         found: Facts of the examples.
         rows: The same, to choose on.
+        layers: float32 [exits, rows], the mean encoder layer where a row's answer comes from;
+            None if these are the layers of the exits.
     """
 
     manifest: Manifest
@@ -39,37 +45,174 @@ class VariantFacts:
     knob: Knob | None
     found: Pass
     rows: Rows
+    layers: np.ndarray | None = None
 
     def of_rows(self, chosen: np.ndarray) -> VariantFacts:
         """Take some of the rows to choose on."""
-        return replace(self, rows=self.rows.some(chosen))
+        layers = None if self.layers is None else self.layers[:, chosen]
+        return replace(self, rows=self.rows.some(chosen), layers=layers)
 
     def exits_at(self, threshold: float | np.ndarray) -> np.ndarray:
         """Tell where the rows leave, int64 [rows]."""
         return exits_taken(self.rows.signals, threshold)
+
+    def layers_at(self, exits: np.ndarray) -> np.ndarray:
+        """Tell the encoder layers of the exits that the rows take."""
+        if self.layers is not None:
+            return np.asarray(self.layers[exits, np.arange(len(exits))])
+        layers = np.array([segment.layer for segment in self.manifest.segments])
+        return np.asarray(layers[exits])
 
 
 def exit_knob(manifest: Manifest) -> Knob | None:
     """Find the knob that exits are compared with; None if no row leaves early.
 
     Raises:
-        InputError: The bundle has neither exits that a sweep foresees, nor variants.
+        InputError: The bundle has neither exits nor sizes nor lengths.
     """
-    if any(item.name == "exit_layer" for item in manifest.segments[0].outputs):
-        raise InputError(
-            "Words of this bundle exit one by one, which no sweep foresees; choose its knobs with "
-            "effbert run and your own measure."
-        )
     knobs = [knob for knob in manifest.knobs if knob.choices is None and knob.count is None]
     knobs.sort(key=lambda knob: knob.name != "threshold")
     if len(manifest.segments) > 1 and knobs:
         return knobs[0]
-    if not manifest.variants:
+    if not manifest.variants and lengths_knob(manifest) is None:
         raise InputError(
-            "Nothing of this bundle exits early and it has one size, so there is nothing to tune; "
-            "lengths are searched with: effbert search BUNDLE --data FILE."
+            "Nothing of this bundle exits early, and it has one size and no lengths, so there is "
+            "nothing to tune; export a checkpoint with exits, or with --length-adaptive."
         )
     return None
+
+
+def lengths_knob(manifest: Manifest) -> Knob | None:
+    """Find the knob that says how many tokens leave each layer."""
+    return next((knob for knob in manifest.knobs if knob.count is not None), None)
+
+
+class Measuring:
+    """Makes `VariantFacts` of a bundle on examples.
+
+    Attributes:
+        knob: The knob that exits are compared with; None if no row leaves early.
+        fixed: Values of the knobs that are not chosen.
+        answering: Knob values of the full model: the largest size, no token dropped.
+        full: The same, and no early exit.
+        metric: The quality; known after the first pass.
+    """
+
+    metric: Metric
+
+    def __init__(
+        self,
+        session: Session,
+        data: Path,
+        examples: Examples,
+        columns: Columns,
+        metric: str | None = None,
+        cost: Cost = "latency",
+        tell: Callable[[int], None] = lambda rows: None,
+    ) -> None:
+        """Say what to measure.
+
+        Args:
+            session: Of the bundle.
+            data: The file of the examples.
+            examples: Its content.
+            columns: As they were asked for.
+            metric: Name of the quality, None for the usual one.
+            cost: Milliseconds of a text alone, or among 32 of its length; or millions of FLOPs.
+            tell: Told how many examples are done.
+
+        Raises:
+            InputError: The bundle cannot be tuned, or not for this cost.
+        """
+        self.session, self.examples, self.cost = session, examples, cost
+        self.manifest = session.bundle.manifest
+        self.knob = exit_knob(self.manifest)
+        self.fixed = {
+            each.name: to_numbers(each.default)
+            for each in self.manifest.knobs
+            if each is not self.knob
+        }
+        self.answering = dict(self.fixed)
+        if lengths := lengths_knob(self.manifest):
+            self.answering[lengths.name] = to_numbers(lengths.never)
+        self.full = dict(self.answering)
+        if self.knob:
+            self.full[self.knob.name] = to_numbers(self.knob.never)
+        _check_cost(self.manifest, cost)
+        self._asked, self._tell = metric, tell
+        self._times = ExitTimes(session, self.full, ROWS_OF_TEXT if cost == "throughput" else 1)
+        self._about = [digest_of(data), columns.text, columns.pair, columns.label]
+        self._largest: VariantFacts | None = None
+
+    def ways(self) -> list[Way]:
+        """Give the sizes of the bundle at full length, and its default lengths if they drop."""
+        found: list[Way] = []
+        lengths = lengths_knob(self.manifest)
+        for variant, selected in zip(
+            split_variants(self.manifest), knob_combinations(self.manifest), strict=True
+        ):
+            values: Mapping[str, Any] = {
+                name: to_numbers(value) for name, value in selected.items()
+            }
+            never = {lengths.name: to_numbers(lengths.never)} if lengths else {}
+            found.append((variant, {**values, **never}))
+        if lengths is not None and lengths.default != lengths.never:
+            variant, values = found[0]
+            found.append((variant, {**values, lengths.name: to_numbers(lengths.default)}))
+        return found
+
+    def measure(self, ways: Sequence[Way]) -> list[VariantFacts]:
+        """Make the passes, and find what the exits cost.
+
+        Raises:
+            InputError: The metric does not fit.
+            RunError: The engine failed, or pieces of the pass cannot be kept.
+        """
+        passes = self.passes([self.fixed | dict(selected) for _, selected in ways])
+        return [
+            self.facts_of(variant, selected, found)
+            for (variant, selected), found in zip(ways, passes, strict=True)
+        ]
+
+    def passes(
+        self, knobs: Sequence[Mapping[str, Any]], answer: Answer | None = None
+    ) -> list[Pass]:
+        """Answer every example at some knob values; see `one_pass`."""
+        folders = [self.kept_at(values) for values in knobs]
+        return one_pass(
+            self.session, self.examples, self.answering, knobs, folders, self._tell, answer
+        )
+
+    def choose_metric(self, found: Pass) -> None:
+        """Settle what quality is, once it is known what there is to measure."""
+        self.metric = choose_metric(self._asked, found.facts, self.examples.labelled)
+
+    def facts_of(self, variant: Manifest, selected: Mapping[str, Any], found: Pass) -> VariantFacts:
+        """Add costs and the quality to what a pass found; the first is that of the full model."""
+        if self._largest is None:
+            self.choose_metric(found)
+        costs = self.costs(variant, self.full | dict(selected), found.tokens)
+        rows = Rows(
+            turn_signals(found.signals, self.knob) if self.knob else no_signals(*costs.shape),
+            costs,
+            quality_of(found, self.metric),
+            np.arange(costs.shape[1]),
+            self._largest.rows if self._largest else None,
+        )
+        facts = VariantFacts(variant, selected, self.knob, found, rows)
+        self._largest = self._largest or facts
+        return facts
+
+    def costs(self, variant: Manifest, knobs: Mapping[str, Any], tokens: np.ndarray) -> np.ndarray:
+        """Tell what rows cost that leave at each exit, float32 [exits, rows]."""
+        if self.cost == "flops":
+            kept = tokens_kept_at(variant, knobs, tokens)
+            return (row_flops(variant, kept, tokens) / 1e6).astype(np.float32)
+        return self._times.of_rows(variant, knobs, self.knob, tokens)
+
+    def kept_at(self, *about: Any) -> Path:
+        """Name the place beside the bundle where what depends on this is kept."""
+        return kept_at(self.session, [*self._about, *about])
 
 
 def measure_variants(
@@ -79,48 +222,20 @@ def measure_variants(
     columns: Columns,
     metric: str | None,
     tell: Callable[[int], None],
+    cost: Cost = "latency",
 ) -> tuple[list[VariantFacts], Metric]:
-    """Make the pass over every variant, and time its exits.
+    """Measure every size of a bundle, the largest first; see `Measuring`."""
+    measuring = Measuring(session, data, examples, columns, metric, cost, tell)
+    return measuring.measure(measuring.ways()), measuring.metric
 
-    Args:
-        session: Of the bundle.
-        data: The file of the examples.
-        examples: Its content.
-        columns: As they were asked for.
-        metric: Name of the quality, None for the usual one.
-        tell: Told how many examples are done.
 
-    Raises:
-        InputError: The metric does not fit.
-        RunError: The engine failed, or pieces of the pass cannot be kept.
-    """
-    manifest = session.bundle.manifest
-    knob = exit_knob(manifest)
-    fixed = {each.name: to_numbers(each.default) for each in manifest.knobs if each is not knob}
-    sizes: list[VariantFacts] = []
-    for variant, selected in zip(
-        split_variants(manifest), knob_combinations(manifest), strict=True
-    ):
-        selected = {name: to_numbers(value) for name, value in selected.items()}
-        knobs = fixed | selected
-        folder = cache_folder(session, data, knobs, (columns.text, columns.pair, columns.label))
-        found = one_pass(session, examples, knobs, folder, tell)
-        chosen = choose_metric(metric, found.facts, examples.labelled)
-        costs = exit_costs(session, variant, knobs, knob, found.tokens)
-        rows = Rows(
-            turn_signals(found.signals, knob) if knob else _no_signals(*costs.shape),
-            costs,
-            quality_of(found, chosen),
-            np.arange(costs.shape[1]),
-            sizes[0].rows if sizes else None,
+def _check_cost(manifest: Manifest, cost: Cost) -> None:
+    per_token = any(any(segment.flops[1:]) for segment in manifest.segments)
+    if cost == "flops" and lengths_knob(manifest) and not per_token:
+        raise InputError(
+            "This bundle pads every row to one length, and its manifest counts FLOPs for that "
+            "length only; leave --cost flops out."
         )
-        sizes.append(VariantFacts(variant, selected, knob, found, rows))
-    return sizes, chosen
-
-
-def _no_signals(exits: int, rows: int) -> Signals:
-    stays = np.full((exits - 1, rows), np.inf)
-    return Signals(stays, stays, sign=1, whole=False)
 
 
 def quality_of(found: Pass, metric: Metric) -> Callable[[np.ndarray, np.ndarray], float]:
