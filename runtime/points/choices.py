@@ -113,7 +113,7 @@ def make_choice(variant: VariantFacts, threshold: float | np.ndarray) -> Choice:
         knobs[variant.knob.name] = (
             to_float(variant.knob.never)
             if never
-            else knob_values(variant.rows.signals, threshold, variant.knob)
+            else knob_values(variant.rows.signals, threshold, variant.knob, variant.last_asks)
         )
         if variant.knob.dtype == "int64":
             knobs[variant.knob.name] = int(knobs[variant.knob.name])

@@ -61,7 +61,7 @@ class ExitTimes:
         if knob is None:
             ways = [knobs]
         elif knob.per_exit:
-            ways = [{**knobs, knob.name: _leaving_at(index, exits, knob)} for index in range(exits)]
+            ways = [{**knobs, knob.name: leaving_at(index, exits, knob)} for index in range(exits)]
         else:
             never = to_float(knob.never)
             ways = [{**knobs, knob.name: int(never) if knob.dtype == "int64" else never}]
@@ -91,7 +91,8 @@ class ExitTimes:
         return np.asarray(np.median(taken[1:], axis=0))
 
 
-def _leaving_at(index: int, exits: int, knob: Knob) -> list[float]:
+def leaving_at(index: int, exits: int, knob: Knob) -> list[float]:
+    """Give thresholds, one an exit, at which all rows leave at an exit and none before."""
     never = to_float(knob.never)
     always = to_float(knob.maximum if knob.raising == "earlier" else knob.minimum)
     return [never] * index + [always] * (exits - index)

@@ -110,11 +110,16 @@ def knob_value(signals: Signals, threshold: float) -> float | int:
 
 
 def knob_values(
-    signals: Signals, threshold: float | np.ndarray, knob: Knob
+    signals: Signals, threshold: float | np.ndarray, knob: Knob, spare_last: bool = False
 ) -> float | int | list[float | int]:
-    """As `knob_value`; of several thresholds a list, one an exit, the last never leaving."""
+    """As `knob_value`; of several thresholds a list, one an exit, the last never leaving.
+
+    With `spare_last` one threshold becomes such a list too.
+    """
     if not isinstance(threshold, np.ndarray):
-        return knob_value(signals, threshold)
+        if not spare_last:
+            return knob_value(signals, threshold)
+        threshold = np.full(signals.exits - 1, threshold)
     never = to_float(knob.never)
     each = [never if value == -np.inf else knob_value(signals, value) for value in threshold]
     return [*each, never]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,13 +15,14 @@ from effbert.runtime.bundle.variants import knob_combinations, split_variants
 from effbert.runtime.errors import InputError
 from effbert.runtime.points.costs import row_flops, tokens_kept_at
 from effbert.runtime.points.examples import Columns, Examples
-from effbert.runtime.points.exit_times import ExitTimes
+from effbert.runtime.points.exit_times import ExitTimes, leaving_at
 from effbert.runtime.points.grading import OF_EXITS
 from effbert.runtime.points.metrics import Metric, at_exits, choose_metric
 from effbert.runtime.points.one_pass import Answer, Pass, digest_of, kept_at, one_pass
 from effbert.runtime.points.sweep import exits_taken, no_signals, turn_signals
 from effbert.runtime.points.targets import Rows
 from effbert.runtime.session import ROWS_OF_TEXT, Session
+from effbert.runtime.texts.tokenization import TextEncoder
 
 Cost = Literal["latency", "throughput", "flops"]
 Way = tuple[Manifest, Mapping[str, Any]]  # a variant, and the knob values that select it
@@ -38,6 +40,7 @@ class VariantFacts:
         rows: The same, to choose on.
         layers: float32 [exits, rows], the mean encoder layer where a row's answer comes from;
             None if these are the layers of the exits.
+        last_asks: Whether the last exit would answer otherwise at a threshold, and so gets none.
     """
 
     manifest: Manifest
@@ -46,6 +49,7 @@ class VariantFacts:
     found: Pass
     rows: Rows
     layers: np.ndarray | None = None
+    last_asks: bool = False
 
     def of_rows(self, chosen: np.ndarray) -> VariantFacts:
         """Take some of the rows to choose on."""
@@ -199,7 +203,8 @@ class Measuring:
             np.arange(costs.shape[1]),
             self._largest.rows if self._largest else None,
         )
-        facts = VariantFacts(variant, selected, self.knob, found, rows)
+        asks = self._largest.last_asks if self._largest else self._last_asks()
+        facts = VariantFacts(variant, selected, self.knob, found, rows, last_asks=asks)
         self._largest = self._largest or facts
         return facts
 
@@ -209,6 +214,19 @@ class Measuring:
             kept = tokens_kept_at(variant, knobs, tokens)
             return (row_flops(variant, kept, tokens) / 1e6).astype(np.float32)
         return self._times.of_rows(variant, knobs, self.knob, tokens)
+
+    def _last_asks(self) -> bool:
+        """Tell whether a head at the last exit is asked before the model's own (DeeBERT's)."""
+        knob = self.knob
+        if knob is None or not knob.per_exit:
+            return False
+        texts = [example.text for example in islice(self.examples, ROWS_OF_TEXT)]
+        encoder = TextEncoder(self.session.bundle)
+        inputs = encoder.padded(encoder.encode(texts))
+        exits = len(self.manifest.segments)
+        asked = {**self.answering, knob.name: leaving_at(exits - 1, exits, knob)}
+        one, other = (self.session.run_exits(inputs, each) for each in (self.answering, asked))
+        return not all(np.allclose(one[name][-1], other[name][-1], atol=1e-4) for name in one)
 
     def kept_at(self, *about: Any) -> Path:
         """Name the place beside the bundle where what depends on this is kept."""

@@ -19,7 +19,7 @@ from bundle_edits import at, edit_manifest
 from effbert.runtime import Session
 from effbert.runtime.bundle.folder import open_bundle
 from effbert.runtime.commands import effbert
-from search_command import summary, texts
+from tune_command import summary, texts
 from tiny_bundle import build_tiny_bundle
 
 COUNT = 400

@@ -15,7 +15,7 @@ from bundle_edits import at, edit_manifest
 from effbert.runtime import Session
 from effbert.runtime.commands import effbert
 from effbert.runtime.points.grading import shared_words
-from search_command import summary, texts
+from tune_command import summary, texts
 from task_bundles import build_question_bundle, build_token_bundle
 from tiny_bundle import build_tiny_bundle
 
