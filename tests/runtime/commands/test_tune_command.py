@@ -7,19 +7,20 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from bundle_edits import at, edit_manifest
 from effbert.runtime import Session
 from effbert.runtime.bundle.folder import open_bundle
 from effbert.runtime.commands import effbert
-from tune_command import summary, texts
+from tune_command import summary, texts, tune
 from tiny_bundle import build_tiny_bundle
 
 COUNT = 400
@@ -45,11 +46,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def copied(folder: Path, tmp_path: Path) -> Callable[[str], Path]:
     return lambda name: Path(shutil.copytree(folder / name, tmp_path / name))
-
-
-def tune(bundle: Path, data: Path, *arguments: str) -> Result:
-    command = ["tune", str(bundle), "--data", str(data), "--threads", "1", *arguments]
-    return CliRunner().invoke(effbert, command)
 
 
 def answered(bundle: Path, data: Path, point: str | None) -> tuple[float, float]:
@@ -191,6 +187,33 @@ def test_a_bundle_without_tokenizer_is_refused(folder: Path, copied: Callable[[s
     refused = tune(bundle, folder / "entropy.jsonl")
     assert refused.exit_code == 2
     assert "without a tokenizer cannot be tuned" in refused.stderr
+
+
+def test_a_killed_pass_goes_on_and_ends_as_a_whole_one(
+    folder: Path, copied: Callable[[str], Path], tmp_path: Path
+) -> None:
+    bundle, data = copied("entropy"), tmp_path / "data.jsonl"
+    lines = (folder / "entropy.jsonl").read_text().splitlines()
+    data.write_text("\n".join(lines * 12))  # 5 pieces
+    kept = bundle.with_name("entropy.tune")
+    effbert_command = Path(sys.executable).with_name("effbert")
+    command = [effbert_command, "tune", bundle, "--data", data, "--threads", "1"]
+    before = (bundle / "effbert.json").read_bytes()
+    with subprocess.Popen(command) as process:
+        while not (written := [*kept.rglob("*.npz")]) and process.poll() is None:
+            time.sleep(0.005)
+        process.kill()
+    assert written
+    assert (bundle / "effbert.json").read_bytes() == before
+    first = min(written)
+    stamp = first.stat().st_mtime_ns
+    resumed = summary(tune(bundle, data, "--max-loss", "1", "--json"))
+    assert first.stat().st_mtime_ns == stamp
+    shutil.rmtree(kept)
+    whole = summary(tune(bundle, data, "--max-loss", "1", "--json"))
+    assert resumed["examples"] == whole["examples"] == 12 * COUNT
+    for one, other in zip(resumed["points"], whole["points"], strict=True):
+        assert (one["knobs"], one["quality"]) == (other["knobs"], other["quality"])
 
 
 def test_two_processes_do_not_lose_each_others_points(

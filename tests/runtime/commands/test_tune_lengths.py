@@ -21,7 +21,7 @@ from effbert.exporter import export
 from effbert.runtime import Session
 from effbert.runtime.bundle.folder import open_bundle
 from effbert.runtime.commands import effbert
-from effbert.runtime.points import length_search
+from effbert.runtime.points import length_search, rehearsal
 from tune_command import SMALL, summary, table, texts, tune
 from walled_command import walled_effbert
 
@@ -45,6 +45,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = [(label + (n % 5 == 0)) % 3 for n, label in enumerate(answers)]
     table(folder / "data.csv", list(zip(texts(120), labels, strict=True)))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def few_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rehearsal, "TIMED", 3)
 
 
 @pytest.fixture
@@ -110,13 +115,15 @@ def test_a_target_is_met_with_lengths_and_threshold_together(
     assert loss["cost"]["flops ratio"] < 0.95
     assert speedup["cost"]["flops ratio"] <= 1 / 1.2 + 1e-4
     assert set(loss["knobs"]) == {"lengths", "threshold"}
+    assert loss["knobs"]["threshold"][-1] == "-inf"  # of the last highway, which is not trained
 
 
 def test_lengths_that_are_the_default_are_tried_too(
     folder: Path, copied: Callable[[str], Path]
 ) -> None:
     bundle = copied("alone")
-    edit_manifest(bundle, at("knobs.0.default", [2, 2, 2]))  # less than any that evolves
+    names = [knob.name for knob in open_bundle(bundle).manifest.knobs]
+    edit_manifest(bundle, at(f"knobs.{names.index('lengths')}.default", [2, 2, 2]))  # less than any that evolves
     arguments = ("--front", *FLOPS, "--generations", "0", "--json")
     said = summary(tune(bundle, folder / "data.csv", *arguments))
     assert said["points"][0]["knobs"] == {"lengths": [2, 2, 2]}
