@@ -37,6 +37,7 @@ COMMANDS = {
         "effbert.runtime.commands.bench:bench", "Measure every installed engine on this machine."
     ),
 }
+MOVED = {"search": "effbert tune BUNDLE --data FILE --front"}
 EXAMPLES = """
 \b
 Examples:
@@ -48,6 +49,7 @@ Examples:
 effbert = LazyGroup(
     "effbert",
     COMMANDS,
+    MOVED,
     help="Efficient BERTs: export checkpoints to bundles; inspect, validate, run and measure them.",
     epilog=EXAMPLES,
 )

@@ -20,8 +20,8 @@ from bundle_edits import at, edit_manifest
 from effbert.runtime import Session
 from effbert.runtime.bundle.folder import open_bundle
 from effbert.runtime.commands import effbert
-from tune_command import summary, texts, tune
 from tiny_bundle import build_tiny_bundle
+from tune_command import summary, texts, tune
 
 COUNT = 400
 

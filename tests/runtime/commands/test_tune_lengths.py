@@ -123,7 +123,9 @@ def test_lengths_that_are_the_default_are_tried_too(
 ) -> None:
     bundle = copied("alone")
     names = [knob.name for knob in open_bundle(bundle).manifest.knobs]
-    edit_manifest(bundle, at(f"knobs.{names.index('lengths')}.default", [2, 2, 2]))  # less than any that evolves
+    edit_manifest(
+        bundle, at(f"knobs.{names.index('lengths')}.default", [2, 2, 2])
+    )  # less than any that evolves
     arguments = ("--front", *FLOPS, "--generations", "0", "--json")
     said = summary(tune(bundle, folder / "data.csv", *arguments))
     assert said["points"][0]["knobs"] == {"lengths": [2, 2, 2]}
@@ -240,6 +242,12 @@ def test_mistakes_are_one_sentence(
     assert result.exit_code == 2, result.output
     assert message in result.stderr.strip().splitlines()[-1]
     assert not bundle.with_name("alone.tune").exists()
+
+
+def test_the_old_command_says_what_it_has_become() -> None:
+    result = CliRunner().invoke(effbert, ["search", "bundle", "--data", "data.csv"])
+    assert result.exit_code == 2
+    assert "search is now: effbert tune BUNDLE --data FILE --front." in result.stderr
 
 
 def test_the_front_is_drawn(folder: Path, copied: Callable[[str], Path], tmp_path: Path) -> None:
