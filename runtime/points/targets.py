@@ -16,7 +16,7 @@ import numpy as np
 from effbert.runtime.points.sweep import Signals, Tried, exits_taken, sweep
 
 PARTS = 20
-MARGIN = 1.0
+MARGIN = 0.8  # 1.96 (sqrt 2 - 1): as many rows elsewhere then lose no more, within their own 95 %
 COARSE = 100  # thresholds that are tried before those between two of them
 Kind = Literal["loss", "quality", "speedup", "latency"]
 
