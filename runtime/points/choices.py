@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from effbert.runtime.bundle.manifest import to_float
+from effbert.runtime.bundle.manifest import Exits, to_float
 from effbert.runtime.points.evolution import pareto_front
 from effbert.runtime.points.guarantee import earliest_safe
 from effbert.runtime.points.metrics import row_losses
@@ -30,6 +30,7 @@ class Choice(NamedTuple):
         cost: Of a text, in the unit of the costs.
         layers: [rows], the encoder layers where they leave.
         threshold: In the sense of the sweep; minus infinity is full depth.
+        exits: How many leave where, and their signals; None if no sweep foresees that.
     """
 
     knobs: dict[str, Any]
@@ -37,6 +38,7 @@ class Choice(NamedTuple):
     cost: float
     layers: np.ndarray
     threshold: float | np.ndarray
+    exits: Exits | None
 
 
 def choose_knobs(variants: Sequence[VariantFacts], target: Target) -> Choice | None:
@@ -117,12 +119,24 @@ def make_choice(variant: VariantFacts, threshold: float | np.ndarray) -> Choice:
         )
         if variant.knob.dtype == "int64":
             knobs[variant.knob.name] = int(knobs[variant.knob.name])
+    layers = variant.layers_at(exits)
     return Choice(
         knobs,
         variant.rows.quality(exits, variant.rows.indices),
         float(variant.rows.costs[exits, np.arange(len(exits))].mean(dtype=np.float64)),
-        variant.layers_at(exits),
+        layers,
         threshold,
+        None if variant.layers is not None else _exits(variant, layers, exits),
+    )
+
+
+def _exits(variant: VariantFacts, layers: np.ndarray, exits: np.ndarray) -> Exits:
+    found, counts = np.unique(layers, return_counts=True)
+    there = variant.found.signals[exits, variant.rows.indices].astype(np.float64)
+    there = there[np.isfinite(there)]
+    return Exits(
+        layers={str(layer): int(count) for layer, count in zip(found, counts, strict=True)},
+        signal=(float(there.mean()), float(there.std())) if len(there) else None,
     )
 
 

@@ -147,6 +147,7 @@ def tune(
             quality=_quality(measuring.metric, choice.quality, full[0]),
             cost=_cost(choice, timed[name], options.cost, full[1]),
             guarantee=options.guarantee if name == GUARANTEED else None,
+            exits=choice.exits,
         )
         for name, choice in chosen.items()
     ]
