@@ -26,7 +26,7 @@ from effbert.runtime.texts.tokenization import EncodedText, TextEncoder
 PIECE = 1024  # examples
 EXTRA = ("signals", "tokens", "line")
 ROW_AXIS = dict.fromkeys((*OF_EXITS, "signals"), 1)
-VERSION = 1  # of what is kept
+VERSION = 2  # of what is kept
 
 
 @dataclass(frozen=True)
