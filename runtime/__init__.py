@@ -31,6 +31,7 @@ from effbert.runtime.errors import (
     UnsafeContentError,
     VersionError,
 )
+from effbert.runtime.points.kept_exits import Kept, Placement, choose_exits
 from effbert.runtime.session import Exit, Session
 from effbert.runtime.texts.files import Labelled, read_labelled, read_texts
 from effbert.runtime.texts.predictions import (
@@ -63,6 +64,7 @@ __all__ = [
     "ExportError",
     "InputError",
     "IntegrityError",
+    "Kept",
     "Labelled",
     "ManifestError",
     "MissingDependencyError",
@@ -70,6 +72,7 @@ __all__ = [
     "OutputExistsError",
     "ParityError",
     "PathError",
+    "Placement",
     "PlanError",
     "Prediction",
     "ResourceError",
@@ -83,6 +86,7 @@ __all__ = [
     "UnsafeContentError",
     "VersionError",
     "by_length",
+    "choose_exits",
     "open_bundle",
     "read_labelled",
     "read_texts",

@@ -39,7 +39,7 @@ TRACED_MODELS = f"{PLANNED} exporter.trace exporter.segments graph_passes"
 
 # A module belongs to the longest name that its own starts with.
 HOUSE: Mapping[str, Room] = {
-    "runtime": Room(f"{ON_SESSION} runtime.checks"),
+    "runtime": Room(f"{ON_SESSION} runtime.checks runtime.points"),
     "runtime.errors": Room(),
     "runtime.bundle": Room("runtime.errors runtime.bundle.hub", NUMPY),
     "runtime.bundle.hub": Room("runtime.errors runtime.bundle", "huggingface_hub"),
@@ -102,6 +102,7 @@ HOUSE: Mapping[str, Room] = {
     "exporter.translations": Room("", TRACED),
     "exporter.trace": Room(f"{MODELLED} exporter.translations graph_passes", TRACED),
     "exporter.segments": Room(f"{PLANNED} exporter.trace graph_passes", TRACED),
+    "exporter.exits": Room(f"{SHARED} exporter.options"),
     "exporter.rows": Room(f"{SHARED} exporter.reason", "numpy"),
     "exporter.precision": Room(f"{TRACED_MODELS} exporter.rows", TRACED),
     "exporter.verify": Room(
@@ -111,7 +112,8 @@ HOUSE: Mapping[str, Room] = {
         f"{TRACED_MODELS} exporter.rows exporter.precision exporter.verify", TRACED
     ),
     "exporter.pipeline": Room(
-        f"{TRACED_MODELS} exporter.rows exporter.precision exporter.verify exporter.write",
+        f"{TRACED_MODELS} exporter.exits exporter.rows exporter.precision exporter.verify "
+        "exporter.write",
         "msgspec",
     ),
     "exporter.commands": Room(

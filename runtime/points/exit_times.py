@@ -38,7 +38,7 @@ def exit_costs(
     Returns:
         float64 [exits, rows], milliseconds.
     """
-    lengths = np.unique(np.quantile(tokens, np.linspace(0, 1, LENGTHS)).round().astype(int))
+    lengths = _lengths(tokens)
     exits = len(manifest.segments)
     if knob is None:
         ways = [knobs]
@@ -47,7 +47,7 @@ def exit_costs(
     else:
         never = to_float(knob.never)
         ways = [{**knobs, knob.name: int(never) if knob.dtype == "int64" else never}]
-    seconds = np.stack([_medians(session, int(length), ways) for length in lengths])
+    seconds = np.stack([_medians(length, [(session, way) for way in ways]) for length in lengths])
     if len(ways) < exits:
         seconds = seconds[:, -1:] * _shares(manifest, lengths)
     seconds = np.maximum.accumulate(seconds, axis=1)
@@ -60,12 +60,42 @@ def _leaving_at(index: int, exits: int, knob: Knob) -> list[float]:
     return [never] * index + [always] * (exits - index)
 
 
-def _medians(session: Session, length: int, ways: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """Seconds of one row of a length, for each set of knob values; they take turns."""
-    ids = (np.arange(length) % session.bundle.manifest.limits.vocab_size)[None]
+def cost_of_an_exit(session: Session, one_exit: Session, tokens: np.ndarray) -> np.ndarray:
+    """Time what an exit adds to a text that does not leave there: its head and its boundary.
+
+    That is the difference between two bundles of one model at full depth, shared among the exits
+    that only one of them has.
+
+    Args:
+        session: Of the bundle with all exits.
+        one_exit: Of a bundle with the last of them only.
+        tokens: int64 [rows], tokens of each row.
+
+    Returns:
+        float64 [rows], milliseconds, at least 0.
+    """
+    lengths = _lengths(tokens)
+    never = {
+        knob.name: int(to_float(knob.never)) if knob.dtype == "int64" else to_float(knob.never)
+        for knob in session.bundle.manifest.knobs
+        if knob.choices is None
+    }
+    times = [_medians(length, [(session, never), (one_exit, {})]) for length in lengths]
+    more, less = np.array(times).T
+    each = np.maximum(0.0, more - less) / max(1, len(session.exits) - 1)
+    return 1000 * np.interp(tokens, lengths, each)
+
+
+def _lengths(tokens: np.ndarray) -> np.ndarray:
+    return np.unique(np.quantile(tokens, np.linspace(0, 1, LENGTHS)).round().astype(int))
+
+
+def _medians(length: int, ways: Sequence[tuple[Session, Mapping[str, Any]]]) -> np.ndarray:
+    """Seconds of one row of a length in sessions with knob values; they take turns."""
     taken = np.zeros((1 + ROUNDS, len(ways)))
     for each in range(1 + ROUNDS):  # the first warms up
-        for way, knobs in enumerate(ways):
+        for way, (session, knobs) in enumerate(ways):
+            ids = (np.arange(length) % session.bundle.manifest.limits.vocab_size)[None]
             started = time.perf_counter()
             session.run({"input_ids": ids}, knobs)
             taken[each, way] = time.perf_counter() - started

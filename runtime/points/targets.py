@@ -108,7 +108,7 @@ def choose(rows: Rows, thresholds: Sequence[float | np.ndarray], target: Target)
     if target.bounds_cost:
         kept = np.flatnonzero(target.kept(rows.sweep(thresholds), *rows.full()))
         return int(kept[0]) if len(kept) else None
-    coarse = [thresholds[index] for index in _spread(len(thresholds), COARSE)]
+    coarse = [thresholds[index] for index in spread_indices(len(thresholds), COARSE)]
     folds, strict = _folds(rows), target
     for _ in range(TIGHTENINGS):
         excess = _held_out_excess(folds, coarse, strict, target)
@@ -118,7 +118,9 @@ def choose(rows: Rows, thresholds: Sequence[float | np.ndarray], target: Target)
     return _last_before_a_break(rows, thresholds, strict)
 
 
-def _spread(count: int, most: int) -> list[int]:
+def spread_indices(count: int, most: int) -> list[int]:
+    """Choose up to `most` of the indices below `count`, evenly, the first and the last among them.
+    """
     return sorted({round(index) for index in np.linspace(0, count - 1, min(count, most))})
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from effbert.runtime.bundle.manifest import Knob, Manifest, to_numbers
@@ -43,6 +44,29 @@ class VariantFacts:
     def of_rows(self, chosen: np.ndarray) -> VariantFacts:
         """Take some of the rows to choose on."""
         return replace(self, rows=self.rows.some(chosen))
+
+    def of_exits(self, kept: np.ndarray, costs: np.ndarray) -> VariantFacts:
+        """Take some of the exits, as if the bundle had no others.
+
+        Args:
+            kept: int64 [kept], in order, the last exit at the end.
+            costs: float64 [kept, rows], milliseconds of a row that leaves at one of them.
+        """
+        assert self.knob is not None
+        every, quality = self.manifest.segments, self.rows.quality
+        facts = {
+            name: value[kept] if name in OF_EXITS else value
+            for name, value in self.found.facts.items()
+        }
+        found = replace(self.found, facts=facts, signals=self.found.signals[kept])
+        rows = replace(
+            self.rows,
+            signals=turn_signals(found.signals, self.knob),
+            costs=costs,
+            quality=lambda exits, rows: quality(kept[exits], rows),
+        )
+        manifest = msgspec.structs.replace(self.manifest, segments=[every[each] for each in kept])
+        return replace(self, manifest=manifest, found=found, rows=rows)
 
     def exits_at(self, threshold: float | np.ndarray) -> np.ndarray:
         """Tell where the rows leave, int64 [rows]."""
