@@ -6,7 +6,7 @@ All functions take what a pass found: arrays of [exits, rows].
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,7 +26,8 @@ def oracle_exits(right: np.ndarray) -> np.ndarray:
     return np.asarray(right.argmax(axis=0))
 
 
-class Overthinking(NamedTuple):
+@dataclass(frozen=True)
+class Overthinking:
     """Shares of rows that more layers do not help (Kaya, Hong, Dumitras, ICML 2019).
 
     Attributes:
@@ -84,7 +85,8 @@ def agreement(predicted: np.ndarray) -> np.ndarray:
     return np.array([(predicted == each).mean(axis=1) for each in predicted])
 
 
-class Group(NamedTuple):
+@dataclass(frozen=True)
+class Group:
     """Rows that are alike in something.
 
     Attributes:

@@ -7,7 +7,7 @@ for the Job", ACL 2020, <https://arxiv.org/abs/2004.07453>.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,7 +17,8 @@ STEPS = 50  # of the search, each of which leaves 62 % of the range
 GOLDEN = (np.sqrt(5) - 1) / 2
 
 
-class Bin(NamedTuple):
+@dataclass(frozen=True)
+class Bin:
     """Rows of similar confidence: how many, how sure on average, and the share that is right."""
 
     rows: int
@@ -25,7 +26,8 @@ class Bin(NamedTuple):
     right: float
 
 
-class Reliability(NamedTuple):
+@dataclass(frozen=True)
+class Reliability:
     """How sure an exit is, and how right.
 
     Attributes:
@@ -40,7 +42,8 @@ class Reliability(NamedTuple):
     bins: list[Bin]
 
 
-class Calibration(NamedTuple):
+@dataclass(frozen=True)
+class Calibration:
     """An exit as it is, and with its logits divided by a temperature.
 
     Attributes:

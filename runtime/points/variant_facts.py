@@ -77,7 +77,7 @@ def exit_knob(manifest: Manifest) -> Knob | None:
     """Find the knob that exits are compared with; None if no row leaves early.
 
     Raises:
-        InputError: The bundle has neither exits that a sweep foresees, nor variants.
+        InputError: Exits are compared in a way that no sweep foresees.
     """
     if any(item.name == "exit_layer" for item in manifest.segments[0].outputs):
         raise InputError(
@@ -86,14 +86,7 @@ def exit_knob(manifest: Manifest) -> Knob | None:
         )
     knobs = [knob for knob in manifest.knobs if knob.choices is None and knob.count is None]
     knobs.sort(key=lambda knob: knob.name != "threshold")
-    if len(manifest.segments) > 1 and knobs:
-        return knobs[0]
-    if not manifest.variants:
-        raise InputError(
-            "Nothing of this bundle exits early and it has one size, so there is nothing to tune; "
-            "lengths are searched with: effbert search BUNDLE --data FILE."
-        )
-    return None
+    return knobs[0] if len(manifest.segments) > 1 and knobs else None
 
 
 def measure_variants(
@@ -115,31 +108,63 @@ def measure_variants(
         tell: Told how many examples are done.
 
     Raises:
-        InputError: The metric does not fit.
+        InputError: There is nothing to choose, or the metric does not fit.
         RunError: The engine failed, or pieces of the pass cannot be kept.
     """
     manifest = session.bundle.manifest
-    knob = exit_knob(manifest)
-    fixed = {each.name: to_numbers(each.default) for each in manifest.knobs if each is not knob}
+    if exit_knob(manifest) is None and not manifest.variants:
+        raise InputError(
+            "Nothing of this bundle exits early and it has one size, so there is nothing to tune; "
+            "lengths are searched with: effbert search BUNDLE --data FILE."
+        )
     sizes: list[VariantFacts] = []
     for variant, selected in zip(
         split_variants(manifest), knob_combinations(manifest), strict=True
     ):
-        selected = {name: to_numbers(value) for name, value in selected.items()}
-        knobs = fixed | selected
-        folder = cache_folder(session, data, knobs, (columns.text, columns.pair, columns.label))
-        found = one_pass(session, examples, knobs, folder, tell)
-        chosen = choose_metric(metric, found.facts, examples.labelled)
-        costs = exit_costs(session, variant, knobs, knob, found.tokens)
-        rows = Rows(
-            turn_signals(found.signals, knob) if knob else _no_signals(*costs.shape),
-            costs,
-            quality_of(found, chosen),
-            np.arange(costs.shape[1]),
-            sizes[0].rows if sizes else None,
+        values = {name: to_numbers(value) for name, value in selected.items()}
+        largest = sizes[0] if sizes else None
+        found, chosen = measure_variant(
+            session, data, examples, columns, metric, tell, variant, values, largest
         )
-        sizes.append(VariantFacts(variant, selected, knob, found, rows))
+        sizes.append(found)
     return sizes, chosen
+
+
+def measure_variant(
+    session: Session,
+    data: Path,
+    examples: Examples,
+    columns: Columns,
+    metric: str | None,
+    tell: Callable[[int], None],
+    variant: Manifest,
+    selected: Mapping[str, Any],
+    largest: VariantFacts | None = None,
+) -> tuple[VariantFacts, Metric]:
+    """As `measure_variants`, for one of them.
+
+    Args:
+        session, data, examples, columns, metric, tell: As there.
+        variant: Manifest of the variant.
+        selected: Knob values that select it.
+        largest: The largest variant; None if this is it.
+    """
+    manifest = session.bundle.manifest
+    knob = exit_knob(manifest)
+    fixed = {each.name: to_numbers(each.default) for each in manifest.knobs if each is not knob}
+    knobs = fixed | dict(selected)
+    folder = cache_folder(session, data, knobs, (columns.text, columns.pair, columns.label))
+    found = one_pass(session, examples, knobs, folder, tell)
+    chosen = choose_metric(metric, found.facts, examples.labelled)
+    costs = exit_costs(session, variant, knobs, knob, found.tokens)
+    rows = Rows(
+        turn_signals(found.signals, knob) if knob else _no_signals(*costs.shape),
+        costs,
+        quality_of(found, chosen),
+        np.arange(costs.shape[1]),
+        largest.rows if largest else None,
+    )
+    return VariantFacts(variant, selected, knob, found, rows), chosen
 
 
 def _no_signals(exits: int, rows: int) -> Signals:
