@@ -78,10 +78,13 @@ HOUSE: Mapping[str, Room] = {
     "runtime.console": Room("runtime.errors", "click rich"),
     "runtime.points": Room(f"{ON_SESSION} runtime.plots", f"{NUMPY} scipy"),
     "runtime.bench": Room(f"{ON_SESSION} runtime.plots", NUMPY),
+    "runtime.report": Room(
+        f"{ON_SESSION} runtime.plots runtime.points", "numpy msgspec jinja2 markupsafe matplotlib"
+    ),
     "runtime.checks": Room(ON_SESSION, f"{NUMPY} tokenizers onnx google"),
     "runtime.commands": Room(
-        f"{ON_SESSION} runtime.console runtime.plots runtime.points runtime.bench runtime.checks "
-        "runtime.compile runtime.engines.plans",
+        f"{ON_SESSION} runtime.console runtime.plots runtime.points runtime.report runtime.bench "
+        "runtime.checks runtime.compile runtime.engines.plans",
         "click rich msgspec",
     ),
     "graph_passes": Room("", "numpy onnx_ir onnxscript"),

@@ -30,6 +30,9 @@ COMMANDS = {
     "search": LazyCommand(
         "effbert.runtime.commands.search:search", "Find knob values that trade accuracy for cost."
     ),
+    "report": LazyCommand(
+        "effbert.runtime.commands.report:report", "Write a page about a bundle and its exits."
+    ),
     "compile": LazyCommand(
         "effbert.runtime.commands.compile:compile", "Build plans of a bundle for NVIDIA GPUs."
     ),

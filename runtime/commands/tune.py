@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from effbert.runtime.commands.progress import counting
 from effbert.runtime.commands.shared_options import engine_option, json_option, threads_option
 from effbert.runtime.console.groups import GroupedCommand
 from effbert.runtime.console.parameters import grouped_option
@@ -163,7 +161,7 @@ def tune(
         engine=engine,
         threads=threads,
     )
-    with _progress(quiet=as_json) as tell:
+    with counting(quiet=as_json) as tell:
         tuned = run(options, tell)
     _print(tuned, as_json)
 
@@ -226,15 +224,3 @@ def _short(value: Any) -> str:
     if isinstance(value, list):
         return "[" + " ".join(_short(each) for each in value) + "]"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[int], None]]:
-    """Count the examples on a terminal; say nothing in a pipe."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda rows: None
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status("Reading examples") as status:
-        yield lambda rows: status.update(f"{rows:,} examples answered at every exit")
