@@ -83,7 +83,7 @@ def cost_of_an_exit(session: Session, one_exit: Session, tokens: np.ndarray) -> 
     times = [_medians(length, [(session, never), (one_exit, {})]) for length in lengths]
     more, less = np.array(times).T
     each = np.maximum(0.0, more - less) / max(1, len(session.exits) - 1)
-    return 1000 * np.interp(tokens, lengths, each)
+    return np.asarray(1000 * np.interp(tokens, lengths, each))
 
 
 def _lengths(tokens: np.ndarray) -> np.ndarray:

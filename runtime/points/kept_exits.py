@@ -164,9 +164,7 @@ def _searched(
             yield name, np.array(found.kept)
 
 
-def _kept(
-    name: str, facts: VariantFacts, kept: np.ndarray, costs: Costs, target: Target
-) -> Kept:
+def _kept(name: str, facts: VariantFacts, kept: np.ndarray, costs: Costs, target: Target) -> Kept:
     """Choose the best knob values for some exits, as tuning does."""
     some = facts.of_exits(kept, costs.of_kept(kept))
     choice = choose_knobs([some], target)

@@ -1,12 +1,13 @@
 """Which exits to keep so that rows cost least: an exact search over all choices.
 
 An exit costs its head and a boundary on every row that reaches it, and saves the layers behind it
-on the rows that leave there. Exits are decided on one after the other. What was kept so far matters
-to what follows only by the rows that are still running, so of all choices that leave the same rows
-running, only those count that nothing beats in both cost and right answers; and what cannot become
-cheaper than the best choice known, or right often enough, is dropped. With n exits there are at most
-2^(n - 1) choices to carry on, so for up to 12 exits all of them are: the search is exact. With more
-exits it is exact as long as no more than 2,048 are worth carrying on, and else takes the most hopeful.
+on the rows that leave there. Exits are decided on one after the other (dynamic programming). What
+was kept so far matters to what follows only by the rows that are still running, so of all choices
+that leave the same rows running, only those count that nothing beats in both cost and right
+answers; and what cannot become cheaper than the best choice known, or right often enough, is
+dropped. With n exits there are at most 2^(n - 1) choices to carry on, so for up to 12 exits all of
+them are: the search is exact. With more exits it is exact as long as no more than 2,048 choices
+are worth carrying on, and else goes on with the most hopeful.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-
 
 MOST = 2048  # choices that are carried on from exit to exit
 ROOM = 1 << 22  # numbers that a product may hold at a time
@@ -170,7 +170,7 @@ def _keeping(states: _States, rows: _Rows, index: int) -> _States:
 
 
 def _totals(chosen: np.ndarray, *values: np.ndarray) -> np.ndarray:
-    """Sums of values over the chosen kinds, float64 [states, values], in pieces of bounded size."""
+    """Add up values over the chosen kinds, float64 [states, values], in pieces that fit."""
     columns = np.stack(values, axis=1)
     step = max(1, ROOM // chosen.shape[1])
     starts = range(0, len(chosen), step)

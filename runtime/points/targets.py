@@ -119,8 +119,7 @@ def choose(rows: Rows, thresholds: Sequence[float | np.ndarray], target: Target)
 
 
 def spread_indices(count: int, most: int) -> list[int]:
-    """Choose up to `most` of the indices below `count`, evenly, the first and the last among them.
-    """
+    """Choose up to `most` of the indices below `count` evenly, the first and the last too."""
     return sorted({round(index) for index in np.linspace(0, count - 1, min(count, most))})
 
 

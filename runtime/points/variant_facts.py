@@ -144,7 +144,12 @@ def measure_variant(
     """As `measure_variants`, for one of them.
 
     Args:
-        session, data, examples, columns, metric, tell: As there.
+        session: Of the bundle.
+        data: The file of the examples.
+        examples: Its content.
+        columns: As they were asked for.
+        metric: Name of the quality, None for the usual one.
+        tell: Told how many examples are done.
         variant: Manifest of the variant.
         selected: Knob values that select it.
         largest: The largest variant; None if this is it.

@@ -14,9 +14,7 @@ SHOWN = 4  # operating points in one plot
 
 
 class Theme(NamedTuple):
-    """Colours of the plots: lines of text, the grid, and series that colour-blind people tell apart
-    (Okabe and Ito).
-    """
+    """Colours of text, grid, and of series that colour-blind people tell apart (Okabe and Ito)."""
 
     ink: str
     grid: str
@@ -65,7 +63,7 @@ def _of_examples(examples: OnExamples) -> Iterator[Plot]:
         )
         yield Plot("exits", alt, lambda theme: _histogram(examples, theme))
     if all(each.calibration for each in examples.exits):
-        alt = "Share of right answers against confidence at each exit, before and after a temperature."
+        alt = "Share of right answers against confidence, without and with a temperature."
         yield Plot("reliability", alt, lambda theme: _reliability(examples.exits, theme))
     if examples.oracle is not None and len(examples.exits) > 1:
         alt = (
@@ -79,14 +77,15 @@ def _of_examples(examples: OnExamples) -> Iterator[Plot]:
 def render(plot: Plot, theme: Theme, kind: str) -> bytes:
     """Draw a plot as "svg" or "png"; the same findings give the same bytes."""
     import matplotlib as mpl
+    from matplotlib.rcsetup import cycler
 
-    settings = {
+    settings: Any = {
         "svg.hashsalt": "effbert",
         "font.size": 10,
         "text.color": theme.ink,
         "axes.labelcolor": theme.ink,
         "axes.edgecolor": theme.grid,
-        "axes.prop_cycle": mpl.cycler(color=theme.series),
+        "axes.prop_cycle": cycler(color=theme.series),
         "axes.grid": True,
         "axes.axisbelow": True,
         "axes.spines.top": False,
@@ -102,9 +101,7 @@ def render(plot: Plot, theme: Theme, kind: str) -> bytes:
     with mpl.rc_context(settings):
         metadata = {"Date": None} if kind == "svg" else {"Software": None}
         paper = "white" if kind == "png" else "none"
-        plot.draw(theme).savefig(
-            target, format=kind, dpi=160, facecolor=paper, metadata=metadata
-        )
+        plot.draw(theme).savefig(target, format=kind, dpi=160, facecolor=paper, metadata=metadata)
     return target.getvalue()
 
 
@@ -124,7 +121,7 @@ def _front(examples: OnExamples, theme: Theme) -> Any:
     axes.set_xlabel("milliseconds a text, from the times of the segments")
     axes.set_ylabel(f"{examples.metric}, %" if examples.share else examples.metric)
     axes.set_xlim(left=0)
-    axes.legend(loc="lower right")
+    _legend(axes)
     return figure
 
 
@@ -133,11 +130,15 @@ def _histogram(examples: OnExamples, theme: Theme) -> Any:
     axes, shown = figure.subplots(), examples.points[:SHOWN]
     width = 0.8 / len(shown)
     for number, point in enumerate(shown):
-        places = [index + (number - (len(shown) - 1) / 2) * width for index in range(len(point.shares))]
-        axes.bar(places, [100 * share for share in point.shares], width, label=f"point {number + 1}")
+        places = [
+            index + (number - (len(shown) - 1) / 2) * width for index in range(len(point.shares))
+        ]
+        axes.bar(
+            places, [100 * share for share in point.shares], width, label=f"point {number + 1}"
+        )
     _label_exits(axes, [each.layer for each in examples.exits])
     axes.set_ylabel("texts that leave, %")
-    axes.legend()
+    _legend(axes)
     return figure
 
 
@@ -180,7 +181,7 @@ def _oracle(examples: OnExamples, theme: Theme) -> Any:
     axes.axhline(heights[-1], color=theme.series[2], linestyle=":", label="full depth")
     _label_exits(axes, [each.layer for each in examples.exits])
     axes.set_ylabel("right answers, %")
-    axes.legend(loc="lower right")
+    _legend(axes)
     return figure
 
 
@@ -192,7 +193,7 @@ def _parity(findings: Findings, theme: Theme) -> Any:
     axes.set_yscale("log")
     if findings.tolerance is not None:
         axes.axhline(findings.tolerance, color=theme.series[1], linestyle="--", label="allowed")
-        axes.legend()
+        _legend(axes)
     _label_exits(axes, [segment.layer for segment in findings.segments])
     axes.set_ylabel("largest difference")
     return figure
@@ -202,8 +203,8 @@ def _cost_alt(findings: Findings) -> str:
     if findings.examples is None:
         total = sum(segment.flops["128"] for segment in findings.segments)
         return f"FLOPs of a row of 128 tokens in each segment; all together {total / 1e9:.2f} G."
-    total = sum(segment.ms or 0.0 for segment in findings.segments)
-    return f"Mean milliseconds of a text in each segment; all together {total:.2f} ms."
+    time = math.fsum(segment.ms or 0.0 for segment in findings.segments)
+    return f"Mean milliseconds of a text in each segment; all together {time:.2f} ms."
 
 
 def _cost(findings: Findings, theme: Theme) -> Any:
@@ -225,3 +226,8 @@ def _label_exits(axes: Any, layers: list[int]) -> None:
     axes.set_xticks(range(len(layers)), [str(layer) for layer in layers])
     axes.set_xlabel("exit after layer")
     axes.grid(axis="x", visible=False)
+
+
+def _legend(axes: Any) -> None:
+    """Put the legend above the plot, where it hides nothing."""
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -165,10 +165,10 @@ def _confidence(examples: OnExamples) -> Iterator[Section]:
             )
         )
     text = (
-        "An exit is calibrated if it is right as often as it is sure. The expected calibration error "
-        "is the mean distance between both, in 15 bins. Dividing logits by a temperature changes no "
-        "answer, only how sure it is; what it brings is told on examples it was not fitted on (Guo "
-        "et al. 2017; Schwartz et al. 2020)."
+        "An exit is calibrated if it is right as often as it is sure. The expected calibration "
+        "error is the mean distance between both, in 15 bins. Dividing logits by a temperature "
+        "changes no answer, only how sure it is; what it brings is told on examples it was not "
+        "fitted on (Guo et al. 2017; Schwartz et al. 2020)."
     )
     errors = ("error before", "error after", "-log p before", "-log p after")
     yield Section(
@@ -184,13 +184,13 @@ def _oracle(examples: OnExamples) -> Iterator[Section]:
         return
     best, wasted = examples.oracle, examples.overthinking
     text = (
-        f"Right means: {examples.right_is}. An oracle that knows the earliest right exit would leave "
-        f"after layer {best.mean_layer:.2f} on average and have {percent(best.right)} right. "
+        f"Right means: {examples.right_is}. An oracle that knows the earliest right exit would "
+        f"leave after layer {best.mean_layer:.2f} on average and have {percent(best.right)} right. "
         f"{percent(wasted.wasteful)} of the texts are right at full depth and were right before; "
         f"{percent(wasted.destructive)} were right at an exit and are wrong at full depth "
-        "(overthinking; Kaya et al. 2019). The inversion score is the share of pairs of a right and "
-        "a wrong text in which the exit's signal is surer of the right one; 50 % is chance (Li et "
-        "al. 2021)."
+        "(overthinking; Kaya et al. 2019). The Difficulty Inversion Score is the share of pairs of "
+        "a right and a wrong text in which the exit's signal is surer of the right one; 50 % is "
+        "chance (Li et al. 2021)."
     )
     rows = [
         (
@@ -254,15 +254,14 @@ def _parity(findings: Findings) -> Section:
 
 
 def _origin(findings: Findings) -> Section:
-    spelled: Callable[[dict[str, str]], list[tuple[str, str]]] = lambda facts: [*facts.items()]
     files = [(name, f"{size:,}", digest) for name, (size, digest) in findings.files.items()]
     return Section(
         "Bundle, machine and files",
         "",
         (),
         [
-            Table("The bundle", ("what", "value"), spelled(findings.facts)),
-            Table("Where this page was made", ("what", "value"), spelled(findings.machine)),
+            Table("The bundle", ("what", "value"), [*findings.facts.items()]),
+            Table("Where this page was made", ("what", "value"), [*findings.machine.items()]),
             Table("Files of the bundle", ("file", "bytes", "SHA-256"), files),
         ],
     )
