@@ -55,7 +55,7 @@ class Placement:
         metric: Name of the quality.
         full: The quality at full depth.
         full_ms: Milliseconds of a text at full depth with all exits.
-        exit_ms: Milliseconds that one exit adds to a text that does not leave there, on average.
+        exit_ms: Milliseconds that an exit adds to a text that does not leave there.
         examples: How many there were.
     """
 
@@ -99,8 +99,8 @@ def choose_exits(
     examples = Examples(path, opened.manifest)
     with Session(opened, engine) as session, Session(one_exit, engine) as shallow:
         [facts], metric = measure_variants(session, path, examples, Columns(), None, tell)
-        each = cost_of_an_exit(session, shallow, facts.found.tokens)
-    costs = _parted(facts.rows.costs, each)
+        exit_ms = cost_of_an_exit(session, shallow, facts.found.tokens)
+    costs = _parted(facts.rows.costs, exit_ms)
     target = Target("loss", max_loss / 100, f"loss-{max_loss:g}")
     right = right_answers(facts.found.facts, examples.labelled)
     sets = {**dict(_regular(len(costs.layers))), **dict(_searched(facts, costs, right, target))}
@@ -113,8 +113,8 @@ def choose_exits(
         metric=metric.name,
         full=quality,
         full_ms=milliseconds,
-        exit_ms=float(each.mean()),
-        examples=len(each),
+        exit_ms=exit_ms,
+        examples=facts.rows.costs.shape[1],
     )
 
 
@@ -134,9 +134,9 @@ def _require_separate_exits(manifest: Manifest) -> None:
         raise InputError("Exits can only be chosen of models whose answers are right or wrong.")
 
 
-def _parted(costs: np.ndarray, each: np.ndarray) -> Costs:
+def _parted(costs: np.ndarray, exit_ms: float) -> Costs:
     """Part the measured cost of leaving at every exit into that of layers and that of exits."""
-    exits = np.broadcast_to(each, costs.shape)
+    exits = np.full(costs.shape, exit_ms)
     layers = np.maximum.accumulate(np.maximum(costs - exits.cumsum(axis=0), 0), axis=0)
     return Costs(layers, exits)
 
