@@ -103,6 +103,12 @@ class Share(click.ParamType):  # type: ignore[type-arg]  # click 8.2 takes none
     "with full depth.",
 )
 @grouped_option(
+    WANTED,
+    "--as-default",
+    metavar="POINT",
+    help="Let this operating point be what runs where a call gives no knobs.",
+)
+@grouped_option(
     DATA,
     "--data",
     required=True,
@@ -127,6 +133,7 @@ def tune(
     guarantee: float | None,
     risk: float,
     metric: str | None,
+    as_default: str | None,
     text: str | None,
     pair: str | None,
     label: str | None,
@@ -160,6 +167,7 @@ def tune(
         skip_bad=skip_bad,
         engine=engine,
         threads=threads,
+        default=as_default,
     )
     with counting(quiet=as_json) as tell:
         tuned = run(options, tell)

@@ -16,7 +16,7 @@ from effbert.runtime.points.examples import Columns, Examples
 from effbert.runtime.points.guarantee import examples_needed
 from effbert.runtime.points.metrics import Metric, spell_quality
 from effbert.runtime.points.rehearsal import Timed, rehearse
-from effbert.runtime.points.stored_points import replace_points
+from effbert.runtime.points.stored_points import make_default, replace_points
 from effbert.runtime.points.targets import Target
 from effbert.runtime.points.variant_facts import VariantFacts, measure_variants
 from effbert.runtime.session import Session
@@ -38,6 +38,7 @@ class Tuning:
         skip_bad: Leave out lines that cannot be read.
         engine: What runs the segments; None is the first that is installed.
         threads: Threads that compute one segment.
+        default: Name of the point whose knob values become the defaults; None leaves them.
     """
 
     bundle: Path
@@ -49,6 +50,7 @@ class Tuning:
     skip_bad: bool = False
     engine: str | None = None
     threads: int | None = None
+    default: str | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def tune(options: Tuning, tell: Callable[[int], None] = lambda rows: None) -> Tu
             "A bundle without a tokenizer cannot be tuned; export it again with: "
             "effbert-export CHECKPOINT BUNDLE --tokenizer DIR."
         )
+    _require_known(options, [point.name for point in bundle.manifest.operating_points])
     examples = Examples(options.data, bundle.manifest, options.columns, options.skip_bad)
     with Session(bundle, options.engine, options.threads) as session:
         variants, metric = measure_variants(
@@ -111,7 +114,20 @@ def tune(options: Tuning, tell: Callable[[int], None] = lambda rows: None) -> Tu
         for name, choice in chosen.items()
     ]
     replace_points(options.bundle, points, lambda name: False)
+    if options.default is not None:
+        make_default(options.bundle, options.default)
     return Tuned(points, metric, full, count, examples.skipped, unmet)
+
+
+def _require_known(options: Tuning, stored: Sequence[str]) -> None:
+    """Find out before the pass whether the point that becomes the default can exist."""
+    chosen = [target.name for target in options.targets]
+    chosen += [GUARANTEED] if options.guarantee else []
+    if options.default is not None and options.default not in (*chosen, *stored):
+        raise InputError(
+            f"--as-default {options.default}: there is no such operating point, and none is asked "
+            f"for; name one of {', '.join((*chosen, *stored)) or 'those that you ask for'}."
+        )
 
 
 def _choose(
