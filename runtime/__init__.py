@@ -32,6 +32,7 @@ from effbert.runtime.errors import (
     VersionError,
 )
 from effbert.runtime.points.kept_exits import Kept, Placement, choose_exits
+from effbert.runtime.points.reliability import fit_temperature
 from effbert.runtime.session import Exit, Session
 from effbert.runtime.texts.files import Labelled, read_labelled, read_texts
 from effbert.runtime.texts.predictions import (
@@ -87,6 +88,7 @@ __all__ = [
     "VersionError",
     "by_length",
     "choose_exits",
+    "fit_temperature",
     "open_bundle",
     "read_labelled",
     "read_texts",

@@ -109,7 +109,7 @@ HOUSE: Mapping[str, Room] = {
     "exporter.rows": Room(f"{SHARED} exporter.reason", "numpy"),
     "exporter.precision": Room(f"{TRACED_MODELS} exporter.rows", TRACED),
     "exporter.verify": Room(
-        f"{TRACED_MODELS} exporter.rows exporter.precision", f"{TRACED} onnxruntime scipy"
+        f"{TRACED_MODELS} exporter.rows exporter.precision", f"{TRACED} onnxruntime"
     ),
     "exporter.write": Room(
         f"{TRACED_MODELS} exporter.rows exporter.precision exporter.verify", TRACED

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from effbert.runtime.bundle.folder import open_bundle
 from effbert.runtime.points.examples import Columns
-from effbert.runtime.report.findings import Findings, facts_of, parity_of, segments_of
+from effbert.runtime.report.content import Findings, facts_of, parity_of, segments_of
 from effbert.runtime.report.machine_facts import machine_facts
 from effbert.runtime.report.on_examples import look_at_examples
 from effbert.runtime.session import Session

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from effbert.runtime.plots import new_figure
-from effbert.runtime.report.findings import Exit, Findings, OnExamples
+from effbert.runtime.report.content import Exit, Findings, OnExamples
 
 SHOWN = 4  # operating points in one plot
 

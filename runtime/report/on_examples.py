@@ -25,7 +25,7 @@ from effbert.runtime.points.reliability import Calibration, calibrate
 from effbert.runtime.points.sweep import thresholds_to_try, turned_thresholds
 from effbert.runtime.points.targets import spread_indices
 from effbert.runtime.points.variant_facts import VariantFacts, measure_variant
-from effbert.runtime.report.findings import Exit, OnExamples, Way
+from effbert.runtime.report.content import Exit, OnExamples, Way
 from effbert.runtime.session import Session
 
 FRONT = 100  # thresholds on the curve

@@ -8,8 +8,8 @@ from importlib.resources import files
 from typing import Any
 
 from effbert.runtime.errors import MissingDependencyError
+from effbert.runtime.report.content import Findings
 from effbert.runtime.report.figures import DARK, LIGHT, Plot, plots_of, render
-from effbert.runtime.report.findings import Findings
 from effbert.runtime.report.sections import sections_of
 
 INSTALL = 'A report needs matplotlib and jinja2; install them with: pip install "effbert[report]".'

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from effbert.runtime.bundle.manifest import OperatingPoint
-from effbert.runtime.report.findings import Findings, OnExamples, Way
+from effbert.runtime.report.content import Findings, OnExamples, Way
 
 LINES = 30  # of examples that are named in a table
 

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from effbert.runtime.errors import InputError, ResourceError
+from effbert.runtime.report.content import Findings
 from effbert.runtime.report.figures import LIGHT, plots_of, render
-from effbert.runtime.report.findings import Findings
 
 
 def check_target(path: Path) -> None:
