@@ -158,6 +158,13 @@ class ExportOptions:
     depths: str | Sequence[float] | None = _option(
         None, EXITS, "Shares of the encoder layers, such as 0.5,0.75,1.", metavar="F,F,.."
     )
+    mask_threshold: float | None = _option(
+        None,
+        WHAT,
+        "Turns the scores of movement pruning into masks: the final_threshold of the training, "
+        "which its checkpoints do not store.",
+        type=click.FLOAT,
+    )
     length_adaptive: bool = _option(
         False, LENGTHS, "Add the knob `lengths`: how many tokens leave each layer."
     )

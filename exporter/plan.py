@@ -14,6 +14,7 @@ from effbert.exporter.checkpoints.tokenizer import FoundTokenizer, find_tokenize
 from effbert.exporter.encoders.labels import label_notes
 from effbert.exporter.encoders.length_adaptive import LengthOptions, make_length_adaptive
 from effbert.exporter.encoders.sizes import Variant, cut_variants, selector_knobs, size_notes
+from effbert.exporter.encoders.zero_blocks import drop_zero_blocks
 from effbert.exporter.formats.format import Format
 from effbert.exporter.models.exit_model import Description, ExitModel
 from effbert.exporter.models.load_options import LoadOptions
@@ -81,16 +82,19 @@ def make_plan(
             options.policy,
             options.last_highway,
             options.layers,
+            options.mask_threshold,
         ),
     ).eval()
     left_out = settle(opened, family.name)
     _require_room(opened, model.description.limits)
+    sparse = () if options.widths or options.depths else drop_zero_blocks(model)
     lengths = family.lengths(opened, _length_options(options))
     if lengths is not None:
         model = make_length_adaptive(model, lengths)
     points, stored = _stored(opened, model.description, lengths)
     notes = (
         *model.description.notes,
+        *sparse,
         *stored,
         *size_notes(model.description, options.widths, options.depths),
         *label_notes(opened.config, len(model.description.labels)),
@@ -140,6 +144,11 @@ def _check_family(opened: Checkpoint, family: Format, options: ExportOptions) ->
         raise InputError(
             f"{opened.name} is a {family.name} checkpoint, which has no highway after its last "
             "layer; leave --last-highway out."
+        )
+    if options.mask_threshold is not None and family.name != "movement":
+        raise InputError(
+            f"{opened.name} is a {family.name} checkpoint, without scores of movement pruning; "
+            "leave --mask-threshold out."
         )
 
 

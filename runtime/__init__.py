@@ -2,6 +2,7 @@
 
 from effbert.runtime.bundle.folder import Bundle, open_bundle
 from effbert.runtime.chain.batches import by_length
+from effbert.runtime.chain.exit_stats import PointStats, Stats
 from effbert.runtime.chain.results import Result
 from effbert.runtime.chain.stopping import Cancel
 from effbert.runtime.checks.recording import record_segments
@@ -75,11 +76,13 @@ __all__ = [
     "PathError",
     "Placement",
     "PlanError",
+    "PointStats",
     "Prediction",
     "ResourceError",
     "Result",
     "RunError",
     "Session",
+    "Stats",
     "Text",
     "TextEncoder",
     "TokenLabels",

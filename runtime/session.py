@@ -14,6 +14,7 @@ from effbert.runtime.bundle.folder import Bundle, open_bundle
 from effbert.runtime.bundle.manifest import Knob
 from effbert.runtime.chain.batches import by_length, run_halving, split_batch
 from effbert.runtime.chain.calls import Calls
+from effbert.runtime.chain.exit_stats import DEFAULTS, OTHERS, ExitCounts, Stats
 from effbert.runtime.chain.inputs import Batch, InputCheck
 from effbert.runtime.chain.knobs import Knobs, KnobValue
 from effbert.runtime.chain.results import ExitAnswers, ExitOutputs, Layout, Result
@@ -36,6 +37,13 @@ class Exit(NamedTuple):
     index: int  # type: ignore[assignment]  # hides tuple.index, on purpose
     layer: int
     file: str
+
+
+class _Call(NamedTuple):
+    """The knob values of a call, and what they come from."""
+
+    values: Values
+    point: str
 
 
 class Session:
@@ -124,6 +132,8 @@ class Session:
             fallback=fallback,
         )
         self._knobs = Knobs(manifest, operating_point)
+        self._point = operating_point or DEFAULTS
+        self._counts = ExitCounts(manifest)
         self._check = InputCheck(manifest)
         self._encoder = TextEncoder(opened, special_tokens_in_text) if manifest.tokenizer else None
         settings = EngineSettings(
@@ -154,6 +164,7 @@ class Session:
         knobs: Mapping[str, KnobValue] | None = None,
         deadline_ms: float | None = None,
         cancel: Cancel | None = None,
+        operating_point: str | None = None,
     ) -> Result:
         """Answer token ids; every row takes the first exit that fires.
 
@@ -161,9 +172,11 @@ class Session:
             inputs: `input_ids` and, if the bundle has them, `attention_mask` (missing: ones) and
                 `token_type_ids` (missing: zeros), integers [batch, sequence].
             knobs: Knob values for this call, over those of the operating point.
-            deadline_ms: Milliseconds after which rows still running get the answer of the exit
-                they reached last; the first segment always runs.
+            deadline_ms: Milliseconds for the call. Rows whose next segment would end later, as
+                those of earlier calls tell, get the answer of the exit they reached last; the first
+                segment always runs. `deadline_hit` of the result marks them.
             cancel: Stops the call from another thread.
+            operating_point: Of this call, by name, in place of that of the session.
 
         Returns:
             The answers in the order of the rows.
@@ -176,7 +189,8 @@ class Session:
         """
         with self._calls:
             deadline = Deadline(deadline_ms)
-            return self._answer(self._check(inputs), self._knobs.merged(knobs), deadline, cancel)
+            call = self._call(knobs, operating_point)
+            return self._answer(self._check(inputs), call, deadline, cancel)
 
     def run_exits(
         self, inputs: Mapping[str, Any], knobs: Mapping[str, KnobValue] | None = None
@@ -207,6 +221,7 @@ class Session:
         knobs: Mapping[str, KnobValue] | None = None,
         deadline_ms: float | None = None,
         cancel: Cancel | None = None,
+        operating_point: str | None = None,
     ) -> list[Prediction]:
         """Answer texts.
 
@@ -216,6 +231,7 @@ class Session:
             knobs: As for `run`.
             deadline_ms: As for `run`, for all texts together.
             cancel: As for `run`.
+            operating_point: As for `run`.
 
         Returns:
             One prediction a text, in their order.
@@ -226,7 +242,7 @@ class Session:
         """
         with self._calls:
             deadline = Deadline(deadline_ms)
-            values = self._knobs.merged(knobs)
+            call = self._call(knobs, operating_point)
             if self._encoder is None:
                 raise InputError(
                     "This bundle has no tokenizer, so it answers token ids only; export it again "
@@ -239,7 +255,7 @@ class Session:
                 part = [encodings[index] for index in indices]
                 batch = self._check(self._encoder.padded(part))
                 try:
-                    result = self._answer(batch, values, deadline, cancel)
+                    result = self._answer(batch, call, deadline, cancel)
                 except NumericalError as error:  # its rows are those of the sorted batch
                     rows = sorted(indices[row] for row in error.rows)
                     raise NumericalError(rows, error.what) from None
@@ -248,6 +264,14 @@ class Session:
                 for index, prediction in zip(indices, found, strict=True):
                     answers[index] = prediction
             return answers
+
+    def stats(self) -> Stats:
+        """Count rows and exits so far, by operating point, and tell whether they drift.
+
+        `session.stats()["loss-0.5"].drift` is a sentence where the rows leave unlike the examples
+        that `effbert tune` chose the point on; `samples()` gives numbers for a metrics exporter.
+        """
+        return self._counts.stats()
 
     @property
     def row_independence(self) -> str:
@@ -274,18 +298,23 @@ class Session:
     def __reduce__(self) -> tuple[Any, ...]:
         return self._reopen, ()
 
+    def _call(self, knobs: Mapping[str, KnobValue] | None, point: str | None) -> _Call:
+        name = OTHERS if knobs else point or self._point
+        return _Call(self._knobs.merged(knobs, point), name)
+
     def _answer(
-        self, batch: Batch, knobs: Values, deadline: Deadline, cancel: Cancel | None
+        self, batch: Batch, call: _Call, deadline: Deadline, cancel: Cancel | None
     ) -> Result:
         if cancel is None:
-            return self._run_parts(batch, knobs, deadline)
+            return self._run_parts(batch, call, deadline)
         options = self._engine.options()
         with cancel.stopping(options):
-            return self._run_parts(batch, knobs, deadline, cancel, options)
+            return self._run_parts(batch, call, deadline, cancel, options)
 
-    def _run_parts(self, batch: Batch, knobs: Values, *stopping: Any) -> Result:
+    def _run_parts(self, batch: Batch, call: _Call, *stopping: Any) -> Result:
         result = Result(self._layout, batch.rows, batch.length)
-        run = self._chains.chosen(knobs).run
+        chain = self._chains.chosen(call.values)
         for rows, part in self._split(batch):
-            run_halving(run, part, rows, knobs, result, *stopping)
+            run_halving(chain.run, part, rows, call.values, result, *stopping)
+        self._counts.add(call.point, result, chain.layers)
         return result

@@ -43,9 +43,11 @@ class Tensors(Mapping[str, torch.Tensor]):
         tensors: Mapping[str, torch.Tensor],
         account: Account,
         stored: Mapping[str, str] | None = None,
+        change: Callable[[str, torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
         """Take tensors by the names of the file, and those names by the names to use here."""
         self._tensors = tensors
+        self._change = change
         self._account = account
         self._stored = {name: name for name in tensors} if stored is None else stored
 
@@ -53,7 +55,7 @@ class Tensors(Mapping[str, torch.Tensor]):
         """Read a tensor."""
         tensor = self._tensors[self._stored[name]]
         self._account.read.add(self._stored[name])
-        return tensor
+        return tensor if self._change is None else self._change(name, tensor)
 
     def __contains__(self, name: object) -> bool:
         """Tell whether there is a tensor of that name, without reading it."""
@@ -80,7 +82,11 @@ class Tensors(Mapping[str, torch.Tensor]):
                 raise two_for_one(stored[new], key, new)
             if new is not None:
                 stored[new] = key
-        return Tensors(self._tensors, self._account, stored)
+        return Tensors(self._tensors, self._account, stored, self._change)
+
+    def changed(self, change: Callable[[str, torch.Tensor], torch.Tensor]) -> Tensors:
+        """Return tensors that `change` is called with, by the names here, whenever one is read."""
+        return Tensors(self._tensors, self._account, self._stored, change)
 
     def equal(self, name: str, other: str) -> bool:
         """Tell whether two tensors are the same, without reading them."""

@@ -23,6 +23,7 @@ NAMES = (
     "theseus",
     "power",
     "tinybert",
+    "movement",
     "pruned",
     "dynabert",
     "plain",

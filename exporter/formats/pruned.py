@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PAPER = "layers of different widths; one exit at the end"
 PREFIXES = ("bert", "roberta")
 FIRST = "encoder.layer.0.attention.self.query.weight"
-FAMILIES = (None, "bert", "camembert", "masked_bert", "roberta", "xlm-roberta")
+FAMILIES = (None, "bert", "camembert", "roberta", "xlm-roberta")
 
 
 def detect(shapes: Shapes, config: Config) -> bool:
@@ -35,14 +35,14 @@ def detect(shapes: Shapes, config: Config) -> bool:
     expected = config.get("hidden_size"), config.get("intermediate_size")
     told = all(isinstance(number, int) for number in expected)
     differ = told and any(found != expected for found in _stored(shapes))
-    return marked or differ or _trained_masks(shapes, config) or _patched(config)
+    return marked or differ or _patched(config)
 
 
 def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     """Build transformers' own model of the task with the widths that the tensors have.
 
     Raises:
-        CheckpointError: Masks have not been applied, or the shapes fit no heads.
+        CheckpointError: Pruning changed more than shapes, or the shapes fit no heads.
         ExportError: The task or the exits do not exist.
     """
     from effbert.exporter.encoders.width import Width, narrowed_class
@@ -80,23 +80,12 @@ def _stored(shapes: Shapes) -> Iterator[tuple[int, int]]:
         yield query[0], dense[0]
 
 
-def _trained_masks(shapes: Shapes, config: Config) -> bool:
-    masked = config.get("model_type") == "masked_bert"
-    return masked or any(key.endswith(".mask_scores") for key in shapes)
-
-
 def _patched(config: Config) -> bool:
     return config.get("layer_norm_type") == "no_norm" or config.get("gelu_patch") is True
 
 
 def _require_bert(checkpoint: Checkpoint) -> None:
     """Refuse what pruning changed beyond shapes."""
-    if _trained_masks(checkpoint.shapes, checkpoint.config):
-        raise CheckpointError(
-            f"{checkpoint.name} holds the scores of movement pruning beside unpruned weights, but "
-            "not the threshold that turns scores into masks; run the authors' bertarize.py with "
-            "the threshold of the training and export what it writes."
-        )
     if _patched(checkpoint.config):
         raise CheckpointError(
             f"{checkpoint.name} was trained without LayerNorm or with another activation "

@@ -13,8 +13,8 @@ class LoadOptions:
     """The choices of the user.
 
     The task and the exit policy by name or `auto`, the exits by 1-based layer, whether the highway
-    after the last layer is consulted (None: as the paper's code does), and which layers are run
-    (None: all; see `exporter.encoders.depth`).
+    after the last layer is consulted (None: as the paper's code does), which layers are run (None:
+    all; see `exporter.encoders.depth`), and the threshold of movement pruning (None: not said).
     """
 
     task: str = "auto"
@@ -22,6 +22,7 @@ class LoadOptions:
     policy: str = "auto"
     last_highway: bool | None = None
     layers: str | Sequence[int] | None = None
+    mask_threshold: float | None = None
 
     def choose_layers(self, available: tuple[int, ...]) -> tuple[int, ...]:
         """Pick the requested exit layers, all where none were requested.

@@ -115,6 +115,17 @@ class Guarantee(Record):
     confidence: Annotated[float, Meta(gt=0, lt=1)]
 
 
+class Exits(Record):
+    """Where the examples leave that an operating point was chosen on.
+
+    `layers` maps the 1-based encoder layer to their number, `signal` is the mean and the standard
+    deviation of what the exit policy compares where they leave.
+    """
+
+    layers: dict[Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,2}$(?!\n)")], Count]
+    signal: tuple[float, Annotated[float, Meta(ge=0)]] | None = None
+
+
 class OperatingPoint(Record):
     """Knob values with the quality and cost measured at them on the named data."""
 
@@ -124,6 +135,7 @@ class OperatingPoint(Record):
     quality: dict[Text, Number] = {}
     cost: dict[Text, Number] = {}
     guarantee: Guarantee | None = None
+    exits: Exits | None = None
 
 
 class Tokenizer(Record):

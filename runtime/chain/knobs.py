@@ -21,20 +21,23 @@ class Knobs:
     """Turns knob values into what each segment is fed, as arrays of rank 0."""
 
     def __init__(self, manifest: Manifest, operating_point: str | None = None) -> None:
+        self._manifest = manifest
         self._knobs = {knob.name: knob for knob in manifest.knobs}
         self._segments = len(manifest.segments)
-        merged: dict[str, Any] = {knob.name: to_numbers(knob.default) for knob in manifest.knobs}
-        if operating_point is not None:
-            merged |= _point(manifest, operating_point)
-        self._defaults = self._arrays(merged)
+        self._usual = operating_point
+        self._bases: dict[str | None, Values] = {}
+        self._base(operating_point)
         self._recent: dict[tuple[Any, ...], Values] = {}
         self._never = self._arrays({knob.name: to_numbers(knob.never) for knob in manifest.knobs})
 
-    def merged(self, values: Mapping[str, KnobValue] | None) -> Values:
+    def merged(
+        self, values: Mapping[str, KnobValue] | None, operating_point: str | None = None
+    ) -> Values:
         """Return the values of one call.
 
         Args:
             values: Knob name to a number, or for a knob with one value an exit to a list of them.
+            operating_point: What they go over; None is what was given to begin with.
 
         Returns:
             For each segment the value of every knob as an array of rank 0.
@@ -42,21 +45,33 @@ class Knobs:
         Raises:
             InputError: A name is unknown, or a value has the wrong type, range or length.
         """
+        base = self._base(self._usual if operating_point is None else operating_point)
         if not values:
-            return self._defaults
+            return base
         key = _signature(values)
         if key is None:
-            return self._over(self._defaults, values)
+            return self._over(base, values)
+        key = (operating_point, *key)
         merged = self._recent.get(key)
         if merged is None:
             if len(self._recent) >= RECENT:
                 self._recent.clear()
-            merged = self._recent[key] = self._over(self._defaults, values)
+            merged = self._recent[key] = self._over(base, values)
         return merged
 
     def over_never(self, values: Mapping[str, KnobValue] | None) -> Values:
         """As `merged`, over the values at which no row exits early."""
         return self._over(self._never, values)
+
+    def _base(self, operating_point: str | None) -> Values:
+        base = self._bases.get(operating_point)
+        if base is None:
+            knobs = self._manifest.knobs
+            merged: dict[str, Any] = {knob.name: to_numbers(knob.default) for knob in knobs}
+            if operating_point is not None:
+                merged |= _point(self._manifest, operating_point)
+            base = self._bases[operating_point] = self._arrays(merged)
+        return base
 
     def _over(self, base: Values, values: Mapping[str, KnobValue] | None) -> Values:
         if not values:

@@ -13,6 +13,7 @@ import numpy as np
 from effbert.runtime.bundle.manifest import Manifest
 from effbert.runtime.bundle.names import MASK
 from effbert.runtime.chain.results import ExitOutputs, Result
+from effbert.runtime.chain.segment_times import Pace, SegmentTimes
 from effbert.runtime.chain.step import Outputs, Step, Tensors, sequence_axis
 from effbert.runtime.chain.stopping import Cancel, Deadline
 from effbert.runtime.engines.protocol import ChainCall, RunnableChain, Values
@@ -26,11 +27,13 @@ class Chain:
         self.steps = [
             Step(index, segment, manifest) for index, segment in enumerate(manifest.segments)
         ]
+        self.layers = [segment.layer for segment in manifest.segments]
         self._segments: RunnableChain | None = segments
         later: set[str] = {MASK}
         for step in reversed(self.steps):
             step.later = set(later)
             later = (later - step.replaces) | step.needs | {MASK}
+        self._times = SegmentTimes(manifest.segments)
         self._states = manifest.states
         self._may_trim = manifest.padding_free
         self._shortest = manifest.limits.min_length
@@ -62,7 +65,8 @@ class Chain:
             rows: Indices of these rows in `result`.
             knobs: Values for each segment.
             result: Filled at `rows`.
-            deadline: Once passed, the rows left get the answer of the exit just run.
+            deadline: Before a segment that would miss it, the rows left get the answer of the exit
+                just run; the first segment always runs.
             cancel: Checked between segments.
             options: Handed to the engine.
 
@@ -75,17 +79,24 @@ class Chain:
             tensors = self._start(inputs)
             if self._trim_first and not any(inputs[MASK][:, -1].tolist()):
                 tensors = self._narrowed(tensors, slice(None), set(tensors))
-            index, end = 0, len(self.steps)
+            index, most, pace = 0, len(self.steps), None
+            if not deadline.never:
+                pace = Pace(self._times, deadline)
+                most = pace.reach(0, *inputs[MASK].shape) or 1
             while True:
                 if cancel is not None:
                     cancel.check()
-                most = end - index if deadline.never else 1
                 step, out = self._advance(call, index, most, tensors, knobs, options)
+                if pace is not None:
+                    pace.learn(step.index)
                 done = out["exit"]
                 leaving = done.tolist()  # a list: numpy's machinery costs more than these few flags
                 index = step.index + 1
-                finished = index == end or all(leaving)
-                if finished or deadline.passed():
+                most = len(self.steps) - index
+                finished = not most or all(leaving)
+                if pace is not None and not finished:
+                    most = pace.reach(index, leaving.count(False), tensors[MASK].shape[1])
+                if finished or not most:
                     step.check_finite(out, tensors[MASK], rows)
                     result.put(rows, step, out)
                     if not finished:

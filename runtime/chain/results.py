@@ -71,6 +71,16 @@ class Result:
             raise InputError(f"This bundle has no logits; its outputs are {list(self.outputs)}.")
         return self.outputs["logits"]
 
+    def exit_counts(self) -> list[tuple[int, int]]:
+        """Count rows: (index of an exit, rows that left there), without empty exits."""
+        if self._only is not None:
+            return [(self._only.index, self._shape[0])]
+        return [pair for pair in enumerate(np.bincount(self.exit_index).tolist()) if pair[1]]
+
+    def deadline_hits(self) -> int:
+        """Count the rows that a deadline stopped, without making the array."""
+        return int(self.deadline_hit.sum()) if "deadline_hit" in self.__dict__ else 0
+
     def put(self, rows: np.ndarray, step: Step, out: Outputs) -> None:
         """Store the answers of the rows that leave at an exit."""
         if len(rows) == self._shape[0] and not self._layout.has_sequence:

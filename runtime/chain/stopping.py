@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -83,6 +84,6 @@ class Deadline:
         """Whether the moment never comes."""
         return self._moment is None
 
-    def passed(self) -> bool:
-        """Whether the moment is over."""
-        return self._moment is not None and time.monotonic() >= self._moment
+    def left(self) -> float:
+        """Seconds until the moment; below 0 if it is over."""
+        return math.inf if self._moment is None else self._moment - time.monotonic()

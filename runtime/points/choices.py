@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from effbert.runtime.bundle.manifest import to_float
+from effbert.runtime.bundle.manifest import Exits, to_float
 from effbert.runtime.points.guarantee import earliest_safe
 from effbert.runtime.points.metrics import row_losses
 from effbert.runtime.points.per_exit import thresholds_by_share
@@ -28,6 +28,7 @@ class Choice(NamedTuple):
         cost: Milliseconds a text.
         layers: int64 [rows], the encoder layers where they leave.
         threshold: In the sense of the sweep; minus infinity is full depth.
+        exits: How many leave where, and their signals.
     """
 
     knobs: dict[str, Any]
@@ -35,6 +36,7 @@ class Choice(NamedTuple):
     cost: float
     layers: np.ndarray
     threshold: float | np.ndarray
+    exits: Exits
 
 
 def choose_knobs(variants: Sequence[VariantFacts], target: Target) -> Choice | None:
@@ -94,6 +96,17 @@ def make_choice(variant: VariantFacts, threshold: float | np.ndarray) -> Choice:
         float(variant.rows.costs[exits, np.arange(len(exits))].mean()),
         layers[exits],
         threshold,
+        _exits(layers[exits], variant.found.signals[:, variant.rows.indices], exits),
+    )
+
+
+def _exits(layers: np.ndarray, signals: np.ndarray, exits: np.ndarray) -> Exits:
+    found, counts = np.unique(layers, return_counts=True)
+    there = signals[exits, np.arange(len(exits))].astype(np.float64)
+    there = there[np.isfinite(there)]
+    return Exits(
+        layers={str(layer): int(count) for layer, count in zip(found, counts, strict=True)},
+        signal=(float(there.mean()), float(there.std())) if len(there) else None,
     )
 
 

@@ -110,6 +110,7 @@ def tune(options: Tuning, tell: Callable[[int], None] = lambda rows: None) -> Tu
             quality=_quality(metric, choice.quality, full[0]),
             cost=_cost(choice, timed[name]),
             guarantee=options.guarantee if name == GUARANTEED else None,
+            exits=choice.exits,
         )
         for name, choice in chosen.items()
     ]

@@ -145,33 +145,6 @@ def test_zeros_in_full_matrices_are_plain(tmp_path: Path):
     assert torch_difference(found, Encoder(checkpoint), ROWS) <= 1e-4
 
 
-def with_scores(tensors: Tensors) -> Tensors:
-    scores = {
-        name.replace("weight", "mask_scores"): torch.zeros_like(tensor)
-        for name, tensor in tensors.items()
-        if "encoder.layer" in name and tensor.ndim == 2
-    }
-    return tensors | scores
-
-
-@pytest.mark.parametrize(
-    "edit, config",
-    [
-        (with_scores, {"model_type": "masked_bert", "pruning_method": "topK"}),
-        (with_scores, {}),
-        (dict, {"model_type": "masked_bert", "pruning_method": "magnitude"}),
-    ],
-)
-def test_masks_that_were_not_applied_are_refused_with_the_next_step(
-    tmp_path: Path, edit: Callable[[Tensors], Tensors], config: dict[str, str]
-):
-    checkpoint = write_pruned(tmp_path / "c", heads=(4, 4), neurons=(64, 64))
-    rewrite(checkpoint, edit, **config)
-    assert claims(checkpoint) == ["pruned"]
-    with pytest.raises(CheckpointError, match=r"not the threshold .* run the authors' bertarize"):
-        load(checkpoint)
-
-
 @pytest.mark.parametrize("config", [{"layer_norm_type": "no_norm"}, {"gelu_patch": True}])
 @pytest.mark.parametrize("heads", [(4, 4), (1, 4)])
 def test_patched_layers_are_no_bert(tmp_path: Path, config: dict[str, Any], heads: tuple):
