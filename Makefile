@@ -42,7 +42,7 @@ $(LOWEST)/.installed: pyproject.toml constraints-lowest.txt
 test-lowest: $(LOWEST)/.installed  ## some tests with the lowest versions, on Python 3.10 if there is one
 	$(ONE_THREAD) $(LOWEST)/bin/python -m pytest -n 2 --dist worksteal -m 'not slow' \
 	    tests/runtime/bundle tests/runtime/chain tests/runtime/commands tests/runtime/texts \
-	    tests/runtime/engines tests/runtime/points tests/exporter/test_options.py tests/exporter/test_pipeline.py
+	    tests/runtime/engines tests/runtime/points tests/runtime/report tests/exporter/test_options.py tests/exporter/test_pipeline.py
 
 lint: venv  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -26,10 +26,11 @@ from effbert.runtime import Session
 from effbert.runtime.console.tables import print_table
 from effbert.runtime.points.choices import choose_knobs, choose_safe
 from effbert.runtime.points.examples import Columns, Examples
+from effbert.runtime.points.measuring import measure_variants
 from effbert.runtime.points.metrics import row_losses
 from effbert.runtime.points.sweep import exits_taken, thresholds_to_try
 from effbert.runtime.points.targets import Target
-from effbert.runtime.points.variant_facts import VariantFacts, measure_variants
+from effbert.runtime.points.variant_facts import VariantFacts
 from effbert.runtime.texts.rows_of_files import Row, read_rows
 
 LOSSES = (0.0, 0.5, 2.0)

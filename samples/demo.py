@@ -3,7 +3,8 @@
 MiniLM-L6 learns to tell what a question asks for, with an exit after every layer. The checkpoint
 becomes a bundle in float32 and one in int8, both get thresholds, and the report compares them with
 the model without exits. `make demo-lengths` goes on from there: the checkpoint also learns to
-answer with tokens dropped, and evolution finds how many.
+answer with tokens dropped, and evolution finds how many. The last step writes a page about the
+float32 bundle: its operating points, its exits, and what they cost.
 
 Every step is a command that you can run on your own data. A step that was done before is skipped.
 All files are in build/demo.
@@ -30,6 +31,7 @@ WITH_LENGTHS = (
     *("--max-loss", "0.5", "--max-loss", "2", "--front", "--cost", "throughput"),
     *("--generations", "2", "--population", "6", "--mutations", "3", "--crossovers", "5"),
 )
+PAGE = FOLDER / "report.html"
 
 # About how many seconds a step takes on two idle cores of a server; what is measured corrects it.
 TYPICAL = {
@@ -41,6 +43,7 @@ TYPICAL = {
     "tune int8": 10,
     "report": 75,
     "plot": 3,
+    "page": 12,
     "train lengths": 65,
     "export lengths": 20,
     "export both": 20,
@@ -71,6 +74,7 @@ def steps(lengths: bool = False) -> dict[str, list[str]]:
         "tune int8": tune(int8, heldout),
         "report": sample("report", checkpoint, test, FOLDER, exits, int8),
         "plot": sample("plot", FOLDER / "report.json", FOLDER / "accuracy_latency.svg"),
+        "page": page(exits, test, PAGE),
     }
     if not lengths:
         return commands
@@ -105,6 +109,10 @@ def export(checkpoint: str, bundle: str, *options: str) -> list[str]:
 
 def tune(bundle: str, data: str, *options: str) -> list[str]:
     return [installed("effbert"), "tune", bundle, "--data", data, *options]
+
+
+def page(bundle: str, data: str, output: Path) -> list[str]:
+    return [installed("effbert"), "report", bundle, "--data", data, "--output", str(output)]
 
 
 def forget(names: Iterable[str]) -> None:
@@ -153,6 +161,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     output = LENGTHS if options.lengths else FOLDER
     say(f"\n{(ROOT / output / 'table.md').read_text()}")
     say(f"Plot: {output}/accuracy_latency.svg")
+    say(f"Page: {PAGE}")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,9 @@ COMMANDS = {
     "tune": LazyCommand(
         "effbert.runtime.commands.tune:tune", "Choose operating points on examples."
     ),
+    "report": LazyCommand(
+        "effbert.runtime.commands.report:report", "Write a page about a bundle and its exits."
+    ),
     "compile": LazyCommand(
         "effbert.runtime.commands.compile:compile", "Build plans of a bundle for NVIDIA GPUs."
     ),

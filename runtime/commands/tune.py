@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from effbert.runtime.commands.progress import counted, counted_lengths, status
 from effbert.runtime.commands.shared_options import engine_option, json_option, threads_option
 from effbert.runtime.console.groups import GroupedCommand
 from effbert.runtime.console.parameters import grouped_option
 from effbert.runtime.console.tables import print_table
 
 if TYPE_CHECKING:
-    from effbert.runtime.points.evolution import Evaluated
     from effbert.runtime.points.targets import Target
     from effbert.runtime.points.tuning import Tuned
 
@@ -126,6 +123,12 @@ class Share(click.ParamType):  # type: ignore[type-arg]  # click 8.2 takes none
     "with full depth.",
 )
 @grouped_option(
+    WANTED,
+    "--as-default",
+    metavar="POINT",
+    help="Let this operating point be what runs where a call gives no knobs.",
+)
+@grouped_option(
     DATA,
     "--data",
     required=True,
@@ -170,6 +173,7 @@ def tune(
     front: bool,
     cost: str,
     metric: str | None,
+    as_default: str | None,
     text: str | None,
     pair: str | None,
     label: str | None,
@@ -225,10 +229,11 @@ def tune(
         evolution=Evolution(generations, settings),
         engine=engine,
         threads=threads,
+        default=as_default,
     )
     try:
-        with _progress(options.evolution.most, quiet=as_json) as told:
-            tuned = run(options, *told)
+        with status(quiet=as_json) as say:
+            tuned = run(options, counted(say), counted_lengths(say, options.evolution.most))
     except KeyboardInterrupt:
         click.echo("Interrupted; the same command goes on from here.", err=True)
         raise click.exceptions.Exit(INTERRUPTED) from None
@@ -306,29 +311,3 @@ def _short(value: Any) -> str:
     if isinstance(value, list):
         return "[" + " ".join(_short(each) for each in value) + "]"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-@contextmanager
-def _progress(
-    most: int, quiet: bool
-) -> Iterator[tuple[Callable[[int], None], Callable[[Evaluated], None]]]:
-    """Count examples and length configurations on a terminal; say nothing in a pipe."""
-    if quiet or not sys.stderr.isatty():
-        yield (lambda rows: None, lambda item: None)
-        return
-    from rich.console import Console
-
-    done = 0
-    with Console(stderr=True).status("Reading examples") as status:
-
-        def count(item: Evaluated) -> None:
-            nonlocal done
-            done += 1
-            status.update(
-                f"generation {item.generation}: {done:,} of at most {most:,} length configurations"
-            )
-
-        yield (
-            lambda rows: status.update(f"{rows:,} examples answered at every exit"),
-            count,
-        )

@@ -20,11 +20,12 @@ from effbert.runtime.bundle.manifest import Knob, Manifest, to_float, to_numbers
 from effbert.runtime.chain.results import ExitAnswers
 from effbert.runtime.errors import InputError
 from effbert.runtime.points.choices import make_choice
+from effbert.runtime.points.measuring import Measuring, quality_of
 from effbert.runtime.points.one_pass import Batch, Pass
 from effbert.runtime.points.rehearsal import leaving_elsewhere
 from effbert.runtime.points.sweep import no_signals, thresholds_to_try
 from effbert.runtime.points.targets import Rows
-from effbert.runtime.points.variant_facts import Measuring, VariantFacts, quality_of
+from effbert.runtime.points.variant_facts import VariantFacts
 from effbert.runtime.session import ROWS_OF_TEXT, Session
 from effbert.runtime.texts.tokenization import TextEncoder
 
@@ -34,11 +35,6 @@ RANGE = (2.0**-20, 2.0**6)
 TIMED = 64  # examples that are timed
 ROUNDS = 3
 COMPARED = 128  # examples that say whether a sweep foresees where texts leave
-
-
-def words_exit(manifest: Manifest) -> bool:
-    """Tell whether words leave one by one."""
-    return any(item.name == "exit_layer" for item in manifest.segments[0].outputs)
 
 
 def foreseen(measuring: Measuring, full: VariantFacts) -> bool:

@@ -13,7 +13,7 @@ from effbert.runtime.points.guarantee import earliest_safe
 from effbert.runtime.points.metrics import row_losses
 from effbert.runtime.points.per_exit import thresholds_by_share
 from effbert.runtime.points.sweep import knob_values, thresholds_to_try
-from effbert.runtime.points.targets import COARSE, Target, choose, spread, surely_kept
+from effbert.runtime.points.targets import COARSE, Target, choose, spread_indices, surely_kept
 from effbert.runtime.points.variant_facts import VariantFacts
 
 GRID_ROWS = 200  # rows that only say where thresholds lie, where a guarantee is asked for
@@ -97,12 +97,12 @@ def pareto_choices(
         thresholds = [-np.inf]
         if variant.knob is not None:
             every = thresholds_to_try(variant.rows.signals, variant.knob)
-            thresholds += every[spread(len(every), COARSE)].tolist()
+            thresholds += every[spread_indices(len(every), COARSE)].tolist()
         swept = variant.rows.sweep(thresholds)
         tried += [(variant, threshold) for threshold in thresholds]
         outcomes += zip(swept.quality.tolist(), swept.cost.tolist(), strict=True)
     front = pareto_front(outcomes)
-    chosen = [make_choice(*tried[front[index]]) for index in spread(len(front), FRONT)]
+    chosen = [make_choice(*tried[front[index]]) for index in spread_indices(len(front), FRONT)]
     return chosen, outcomes
 
 

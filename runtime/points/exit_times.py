@@ -14,6 +14,7 @@ from effbert.runtime.session import Session
 
 LENGTHS = 4  # of texts that are timed
 ROUNDS = 7
+CLOSE_ROUNDS = 41  # where a small difference is asked for
 
 
 class ExitTimes:
@@ -56,7 +57,7 @@ class ExitTimes:
         Returns:
             float32 [exits, rows], milliseconds a row.
         """
-        lengths = np.unique(np.quantile(tokens, np.linspace(0, 1, LENGTHS)).round().astype(int))
+        lengths = _lengths(tokens)
         exits = len(manifest.segments)
         if knob is None:
             ways = [knobs]
@@ -75,20 +76,10 @@ class ExitTimes:
 
     def _seconds(self, length: int, ways: Sequence[Mapping[str, Any]]) -> np.ndarray:
         """Seconds a row of a length, for each set of knob values; medians of runs in turn."""
-        *found, full = self._medians(length, [*ways, self._full])
+        turns = [(self._session, way) for way in (*ways, self._full)]
+        *found, full = np.median(_times(length, turns, ROUNDS, self._rows), axis=0)
         scale = self._full_seconds.setdefault(length, full) / full
         return np.asarray(scale * np.array(found) / self._rows)
-
-    def _medians(self, length: int, ways: Sequence[Mapping[str, Any]]) -> np.ndarray:
-        row = np.arange(length) % self._session.bundle.manifest.limits.vocab_size
-        inputs = {"input_ids": np.repeat(row[None], self._rows, axis=0)}
-        taken = np.zeros((1 + ROUNDS, len(ways)))
-        for each in range(1 + ROUNDS):  # the first warms up
-            for way, knobs in enumerate(ways):
-                started = time.perf_counter()
-                self._session.run(inputs, knobs)
-                taken[each, way] = time.perf_counter() - started
-        return np.asarray(np.median(taken[1:], axis=0))
 
 
 def leaving_at(index: int, exits: int, knob: Knob) -> list[float]:
@@ -96,3 +87,49 @@ def leaving_at(index: int, exits: int, knob: Knob) -> list[float]:
     never = to_float(knob.never)
     always = to_float(knob.maximum if knob.raising == "earlier" else knob.minimum)
     return [never] * index + [always] * (exits - index)
+
+
+def cost_of_an_exit(session: Session, one_exit: Session, tokens: np.ndarray) -> float:
+    """Time what an exit adds to a text that does not leave there: its head and its boundary.
+
+    That is the difference between two bundles of one model at full depth, shared among the exits
+    that only one of them has. Heads read one vector of a text, so length does not count.
+
+    Args:
+        session: Of the bundle with all exits.
+        one_exit: Of a bundle with the last of them only.
+        tokens: int64 [rows], tokens of each row.
+
+    Returns:
+        Milliseconds, at least 0.
+    """
+    lengths = _lengths(tokens)
+    never = {
+        knob.name: int(to_float(knob.never)) if knob.dtype == "int64" else to_float(knob.never)
+        for knob in session.bundle.manifest.knobs
+        if knob.choices is None
+    }
+    turns: list[tuple[Session, Mapping[str, Any]]] = [(session, never), (one_exit, {})]
+    # The quickest rounds: what others do on this machine must not hide a small difference.
+    quickest = np.stack([_times(length, turns, CLOSE_ROUNDS).min(axis=0) for length in lengths])
+    more = max(0.0, float(np.median(quickest[:, 0] - quickest[:, 1])))
+    return 1000 * more / max(1, len(session.exits) - 1)
+
+
+def _lengths(tokens: np.ndarray) -> np.ndarray:
+    return np.unique(np.quantile(tokens, np.linspace(0, 1, LENGTHS)).round().astype(int))
+
+
+def _times(
+    length: int, ways: Sequence[tuple[Session, Mapping[str, Any]]], rounds: int, rows: int = 1
+) -> np.ndarray:
+    """Seconds of rows of a length in sessions with knob values, [rounds, ways]; in turns."""
+    taken = np.zeros((1 + rounds, len(ways)))
+    for each in range(1 + rounds):  # the first warms up
+        for way, (session, knobs) in enumerate(ways):
+            ids = np.arange(length) % session.bundle.manifest.limits.vocab_size
+            inputs = {"input_ids": np.repeat(ids[None], rows, axis=0)}
+            started = time.perf_counter()
+            session.run(inputs, knobs)
+            taken[each, way] = time.perf_counter() - started
+    return taken[1:]

@@ -23,10 +23,11 @@ from effbert.runtime.points.evolution import (
 )
 from effbert.runtime.points.examples import Example
 from effbert.runtime.points.genes import Gene, Space
+from effbert.runtime.points.measuring import Measuring
 from effbert.runtime.points.one_pass import graded, in_order, joined, prepare
 from effbert.runtime.points.store import Store
 from effbert.runtime.points.sweep import thresholds_to_try
-from effbert.runtime.points.variant_facts import Measuring, VariantFacts, lengths_knob
+from effbert.runtime.points.variant_facts import VariantFacts, lengths_knob
 from effbert.runtime.texts.tokenization import TextEncoder
 
 SEARCHED = 2048  # examples that lengths evolve on, at most, and at most half of all

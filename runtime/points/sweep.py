@@ -125,6 +125,21 @@ def knob_values(
     return [*each, never]
 
 
+def turned_thresholds(
+    signals: Signals, knob: Knob, value: float | Sequence[float]
+) -> float | np.ndarray:
+    """Turn a value of the knob, or one for each exit, into the sense of the sweep."""
+    if isinstance(value, Sequence):
+        return np.array([_turned(signals, knob, each) for each in value[: signals.exits - 1]])
+    return _turned(signals, knob, value)
+
+
+def _turned(signals: Signals, knob: Knob, value: float) -> float:
+    if float(value) == to_float(knob.never):
+        return -np.inf
+    return signals.sign * float(value) + (0.5 if signals.whole else 0.0)
+
+
 @dataclass(frozen=True)
 class Tried:
     """Thresholds with what they give on some rows, from late to early.

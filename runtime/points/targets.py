@@ -113,7 +113,7 @@ def choose(rows: Rows, thresholds: Sequence[float | np.ndarray], target: Target)
     if target.bounds_cost:
         kept = np.flatnonzero(target.kept(rows.sweep(thresholds), *rows.full()))
         return int(kept[0]) if len(kept) else None
-    coarse = spread(len(thresholds), COARSE)
+    coarse = spread_indices(len(thresholds), COARSE)
     last, stop = None, len(thresholds)
     for index in coarse:
         if not surely_kept(rows, thresholds[index], target):
@@ -127,7 +127,7 @@ def choose(rows: Rows, thresholds: Sequence[float | np.ndarray], target: Target)
     return last
 
 
-def spread(count: int, most: int) -> list[int]:
+def spread_indices(count: int, most: int) -> list[int]:
     """Choose at most so many of some indices, evenly."""
     if not count:
         return []

@@ -13,17 +13,18 @@ import numpy as np
 from effbert.runtime.bundle.folder import open_bundle, require_own_manifest
 from effbert.runtime.bundle.manifest import Guarantee, Number, OperatingPoint
 from effbert.runtime.errors import InputError
-from effbert.runtime.points.by_running import foreseen, run_thresholds, words_exit
+from effbert.runtime.points.by_running import foreseen, run_thresholds
 from effbert.runtime.points.choices import Choice, choose_knobs, choose_safe, pareto_choices
 from effbert.runtime.points.evolution import Evaluated
 from effbert.runtime.points.examples import Columns, Examples
 from effbert.runtime.points.guarantee import examples_needed
 from effbert.runtime.points.length_search import Evolution, search_lengths
+from effbert.runtime.points.measuring import Cost, Measuring, require_choice, words_exit
 from effbert.runtime.points.metrics import Metric, spell_quality
 from effbert.runtime.points.rehearsal import Timed, rehearse
-from effbert.runtime.points.stored_points import replace_points
+from effbert.runtime.points.stored_points import make_default, replace_points
 from effbert.runtime.points.targets import Target
-from effbert.runtime.points.variant_facts import Cost, Measuring, VariantFacts, lengths_knob
+from effbert.runtime.points.variant_facts import VariantFacts, lengths_knob
 from effbert.runtime.session import Session
 
 OF_FRONT = re.compile(r"front-\d+")
@@ -47,6 +48,7 @@ class Tuning:
         evolution: How lengths evolve, where the bundle has them.
         engine: What runs the segments; None is the first that is installed.
         threads: Threads that compute one segment.
+        default: Name of the point whose knob values become the defaults; None leaves them.
     """
 
     bundle: Path
@@ -61,6 +63,7 @@ class Tuning:
     evolution: Evolution = field(default_factory=Evolution)
     engine: str | None = None
     threads: int | None = None
+    default: str | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,8 @@ def tune(
             "A bundle without a tokenizer cannot be tuned; export it again with: "
             "effbert-export CHECKPOINT BUNDLE --tokenizer DIR."
         )
+    require_choice(bundle.manifest)
+    _require_known(options, [point.name for point in bundle.manifest.operating_points])
     examples = Examples(options.data, bundle.manifest, options.columns, options.skip_bad)
     with Session(bundle, options.engine, options.threads) as session:
         measuring = Measuring(
@@ -154,6 +159,8 @@ def tune(
     replace_points(
         options.bundle, points, lambda name: options.front and bool(OF_FRONT.fullmatch(name))
     )
+    if options.default is not None:
+        make_default(options.bundle, options.default)
     return Tuned(
         *(points, measuring.metric, full, count, found.evolved, found.configurations),
         *(examples.skipped, unmet, outcomes),
@@ -175,6 +182,17 @@ def _candidates(
     others = [each.of_rows(found.others) for each in (*variants, *found.variants)]
     evolved = len(variants[0].found.tokens) - len(found.others)
     return _Candidates(others, evolved, len(found.evaluated))
+
+
+def _require_known(options: Tuning, stored: Sequence[str]) -> None:
+    """Find out before the pass whether the point that becomes the default can exist."""
+    chosen = [target.name for target in options.targets]
+    chosen += [GUARANTEED] if options.guarantee else []
+    if options.default is not None and options.default not in (*chosen, *stored):
+        raise InputError(
+            f"--as-default {options.default}: there is no such operating point, and none is asked "
+            f"for; name one of {', '.join((*chosen, *stored)) or 'those that you ask for'}."
+        )
 
 
 def _choose(

@@ -260,10 +260,20 @@ def test_the_lengths_of_the_demo_come_after_its_own_steps(monkeypatch):
     demo = importlib.import_module("demo")
     monkeypatch.setattr(demo, "package_folder", Path)
     short, long = demo.steps(), demo.steps(lengths=True)
-    assert len(short) == 8
-    assert list(long.items())[:8] == list(short.items())
+    assert len(short) == 9
+    assert list(long.items())[:9] == list(short.items())
     assert not any("lengths" in " ".join(command) for command in short.values())
     assert set(demo.TYPICAL) == set(long)
+
+
+def test_the_demo_ends_with_a_page_on_texts_that_nothing_was_chosen_on(monkeypatch):
+    demo = importlib.import_module("demo")
+    monkeypatch.setattr(demo, "package_folder", Path)
+    name, command = list(demo.steps().items())[-1]
+    assert name == "page"
+    assert command[1:3] == ["report", "build/demo/exits_bundle"]
+    assert "build/demo/test.csv" in command
+    assert command[-1].endswith("report.html")
 
 
 def test_what_is_left_is_estimated_from_what_was_measured():

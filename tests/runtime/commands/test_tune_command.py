@@ -147,6 +147,31 @@ def test_bad_lines_are_refused_or_left_out(
     assert said["examples"] == COUNT
 
 
+def test_a_point_becomes_what_runs_without_knobs(
+    folder: Path, copied: Callable[[str], Path]
+) -> None:
+    bundle, data = copied("entropy"), folder / "entropy.jsonl"
+    wanted = ("--max-loss", "0", "--max-loss", "20", "--as-default", "loss-20")
+    assert tune(bundle, data, *wanted).exit_code == 0
+    assert answered(bundle, data, None) == answered(bundle, data, "loss-20")
+    assert tune(bundle, data, "--max-loss", "0", "--as-default", "loss-0").exit_code == 0
+    assert answered(bundle, data, None) == answered(bundle, data, "loss-0")
+
+
+def test_a_default_that_does_not_exist_is_refused_and_one_not_chosen_changes_nothing(
+    folder: Path, copied: Callable[[str], Path]
+) -> None:
+    bundle, data = copied("entropy"), folder / "entropy.jsonl"
+    before = open_bundle(bundle).manifest.knobs
+    refused = tune(bundle, data, "--max-loss", "1", "--as-default", "loss-2")
+    assert refused.exit_code == 2
+    assert "there is no such operating point" in refused.stderr
+    unmet = tune(bundle, data, "--quality", "0.999", "--as-default", "quality-0.999")
+    assert unmet.exit_code == 2
+    assert "so the defaults stay" in unmet.stderr
+    assert open_bundle(bundle).manifest.knobs == before
+
+
 def without_tokenizer(manifest: dict[str, Any]) -> None:
     manifest["tokenizer"] = None
     for row in manifest["golden"]:
