@@ -31,7 +31,7 @@ from effbert.runtime.texts.tokenization import TextEncoder
 
 TRIED = 24  # thresholds
 NEAR = 0.02  # layers; neighbours nearer than that are not parted
-RANGE = (2.0**-20, 2.0**6)
+RANGE = (2.0**-20, 2.0**12)
 TIMED = 64  # examples that are timed
 ROUNDS = 3
 COMPARED = 128  # examples that say whether a sweep foresees where texts leave

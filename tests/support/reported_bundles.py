@@ -6,12 +6,11 @@ import json
 import random
 from pathlib import Path
 
-from search_command import texts
-
 from effbert.runtime import Session
 from effbert.runtime.bundle.manifest import OperatingPoint
 from effbert.runtime.points.stored_points import replace_points
 from tiny_bundle import build_tiny_bundle
+from tune_command import texts
 
 COUNT = 120
 POINTS = {

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from search_command import texts
 
 from checkpoints import write_deebert, write_pabee
 from effbert.exporter import export
@@ -18,6 +17,7 @@ from effbert.runtime.errors import InputError
 from export_command import run_command
 from systems.gpfee_checkpoint import write_gpfee
 from systems.sledgehammer_checkpoint import write_sledgehammer
+from tune_command import texts
 
 LAYERS = 3
 

@@ -20,6 +20,7 @@ from bundle_edits import at, edit_manifest
 from effbert.runtime import Session
 from effbert.runtime.bundle.folder import open_bundle
 from effbert.runtime.commands import effbert
+from effbert.runtime.points import one_pass
 from tiny_bundle import build_tiny_bundle
 from tune_command import summary, texts, tune
 
@@ -112,7 +113,7 @@ def test_a_second_call_runs_no_example_again(
 ) -> None:
     bundle, data = copied("entropy"), folder / "entropy.jsonl"
     first = summary(tune(bundle, data, "--max-loss", "1", "--json"))
-    monkeypatch.setattr(Session, "run_exits", None)
+    monkeypatch.setattr(one_pass, "_answered", None)
     second = summary(tune(bundle, data, "--max-loss", "1", "--json"))
     assert second["points"][0]["knobs"] == first["points"][0]["knobs"]
 

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from search_command import summary, texts
 
 from bundle_edits import at, edit_manifest
 from effbert.runtime import Session
 from effbert.runtime.commands import effbert
 from task_bundles import build_question_bundle, build_token_bundle, report_layers_of_tokens
 from tiny_bundle import build_tiny_bundle
+from tune_command import summary, texts
 
 Reported = Callable[[str], tuple[Path, Path]]
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
