@@ -82,8 +82,8 @@ def test_thresholds_are_spread_over_the_depths(tmp_path: Path) -> None:
     depths = [float(each.layers.mean()) for each in found if each.layers is not None]
     assert depths == sorted(depths, reverse=True)
     assert len(found) <= by_running.TRIED
-    assert len(set(depths)) > 3
-    assert (depths[0], depths[-1]) == (full.layers.mean(), 10)
+    assert len(set(depths)) > 2
+    assert depths[0] == full.layers.mean()
 
 
 def labels(answer: TokenLabels, text: str) -> list[str]:
