@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 UNARY = frozenset("Gelu Erf Tanh Relu Sigmoid Identity Cast Neg Sqrt Exp".split())
 BROADCAST = frozenset("Add Sub Mul Div Sum Pow Where Max Min".split())
+ROUNDING = frozenset("QuantizeLinear DequantizeLinear".split())
 SEQUENCE = 1
 # The first token twice, although it is read once: onnxruntime multiplies single rows with another
 # kernel, whose rounding depends on how long the row's padded neighbours are.
@@ -89,6 +90,8 @@ def _input_axes(node: ir.Node, axis: int) -> list[int | None] | None:
     kind = node.op_type
     if kind in UNARY:
         return [axis]
+    if kind in ROUNDING and _rank(node.inputs[1]) == 0:  # one step for all values
+        return [axis, *[None] * (len(node.inputs) - 1)]
     if kind in BROADCAST:
         return _broadcast_axes(node, axis, rank)
     if kind in ("Softmax", "LayerNormalization"):

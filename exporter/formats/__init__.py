@@ -22,6 +22,8 @@ NAMES = (
     "pabee",
     "theseus",
     "power",
+    "qdqbert",
+    "modelopt",
     "tinybert",
     "movement",
     "pruned",

@@ -20,6 +20,7 @@ from click.testing import CliRunner, Result
 from bundle_edits import at, edit_manifest
 from effbert.runtime import Session
 from effbert.runtime.commands import effbert
+from effbert.runtime.points import one_pass
 from task_bundles import build_question_bundle, build_token_bundle, report_layers_of_tokens
 from tiny_bundle import build_tiny_bundle
 from tune_command import summary, texts
@@ -188,7 +189,7 @@ def test_what_tuning_has_kept_is_used_again(
     copied = Path(shutil.copytree(bundle, tmp_path / "bundle"))
     command[1] = str(copied)
     assert CliRunner().invoke(effbert, command).exit_code == 0
-    monkeypatch.setattr(Session, "run_exits", None)
+    monkeypatch.setattr(one_pass, "_answered", None)
     assert report(copied, tmp_path / "page.html", "--data", str(data)).exit_code == 0
 
 
