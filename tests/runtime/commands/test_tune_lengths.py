@@ -22,6 +22,7 @@ from effbert.runtime import Session
 from effbert.runtime.bundle.folder import open_bundle
 from effbert.runtime.commands import effbert
 from effbert.runtime.points import length_search, rehearsal
+from matrices import slow_but
 from tune_command import SMALL, summary, table, texts, tune
 from walled_command import walled_effbert
 
@@ -71,7 +72,7 @@ def accuracy(bundle: Path, data: Path, point: str | None = None) -> float:
     return 100 * sum(right) / len(rows)
 
 
-@pytest.mark.parametrize("cost", ["flops", "throughput"])
+@pytest.mark.parametrize("cost", slow_but(["flops", "throughput"], "flops"))
 @pytest.mark.parametrize("name", ["exits", "alone"])
 def test_the_front_becomes_operating_points(
     name: str, cost: str, folder: Path, copied: Callable[[str], Path]
@@ -154,7 +155,9 @@ def test_it_runs_without_torch(folder: Path, copied: Callable[[str], Path]) -> N
     assert "lengths, evolved on 60 others" in done.stdout
 
 
-@pytest.mark.parametrize("lines", [1, 6, 13])  # of the first genes, and of the first generations
+@pytest.mark.parametrize(
+    "lines", slow_but([1, 6, 13], 6)
+)  # of the first genes, and of the first generations
 def test_killed_at_any_moment_it_goes_on(
     folder: Path, copied: Callable[[str], Path], tmp_path: Path, lines: int
 ) -> None:
