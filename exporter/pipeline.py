@@ -41,7 +41,7 @@ from effbert.exporter.write.card import model_card
 from effbert.exporter.write.describe import describe_bundle, with_findings
 from effbert.exporter.write.passes import PassReport, report_passes
 from effbert.exporter.write.segment_files import write_segments
-from effbert.graph_passes.rounding import arrange_rounding
+from effbert.graph_passes.integer_products import arrange_rounding
 from effbert.runtime import Bundle, Placement, Text
 from effbert.runtime.bundle.manifest import Manifest
 from effbert.runtime.bundle.names import MANIFEST_NAME

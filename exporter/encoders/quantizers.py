@@ -76,6 +76,10 @@ class Quantizer(nn.Module):
 class QuantizedLinear(nn.Module):
     """A linear layer with int8 weights, whose inputs may be scaled and rounded."""
 
+    levels: Tensor
+    steps: Tensor
+    scale: Tensor | None
+
     def __init__(
         self,
         levels: Tensor,
@@ -110,6 +114,8 @@ class QuantizedLinear(nn.Module):
 
 class RoundedInput(nn.Module):
     """A module whose input is rounded first."""
+
+    scale: Tensor | None
 
     def __init__(self, module: nn.Module, inputs: nn.Module, scale: Tensor | None = None) -> None:
         """Take the module, what rounds its input, and what that is multiplied by before."""

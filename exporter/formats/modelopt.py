@@ -7,6 +7,7 @@ inputs. `modelopt_state.pth` says which quantizers are on, and their kind.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,9 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         checkpoint, options, name="modelopt", paper=PAPER, tensors=plain, precision="int8"
     )
     states = _states(checkpoint)
+    for name in states:
+        if not _is_on(name, states):
+            checkpoint.account.leave_out(re.escape(name) + r"\..+", "quantizers that are off")
     for path in sorted({key.rsplit(".", 2)[0] for key in tensors if "_quantizer._" in key}):
         _quantize(checkpoint, model.model, path, tensors, states)
     return model
@@ -99,8 +103,8 @@ def _quantize(
     names = {key.split(".")[-2] for key in own}
     if unknown := sorted(names - {INPUT, WEIGHT}):
         raise CheckpointError(
-            f"{checkpoint.name} holds {path}.{unknown[0]}, but effbert knows quantizers of inputs and "
-            "weights only; quantize again with a configuration that leaves it off, such as "
+            f"{checkpoint.name} holds {path}.{unknown[0]}, but effbert knows quantizers of inputs "
+            "and weights only; quantize again with a configuration that leaves it off, such as "
             "INT8_DEFAULT_CFG."
         )
     try:

@@ -99,8 +99,10 @@ def _quantize(checkpoint: Checkpoint, model: Any, path: str, tensors: Tensors) -
 
 
 def _rounding(tensors: Tensors, name: str, keep: bool = False) -> Any:
-    """Read a quantizer of activations; without `_amax` it is off: nothing, or with `keep` what
-    leaves values as they are.
+    """Read a quantizer of activations; without `_amax` it is off.
+
+    Returns:
+        None where it is off, or with `keep` what leaves values as they are.
     """
     from torch import nn
 

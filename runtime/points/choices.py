@@ -11,9 +11,16 @@ from effbert.runtime.bundle.manifest import Exits, to_float
 from effbert.runtime.points.evolution import pareto_front
 from effbert.runtime.points.guarantee import earliest_safe
 from effbert.runtime.points.metrics import row_losses
-from effbert.runtime.points.per_exit import thresholds_by_share
+from effbert.runtime.points.per_exit import exits_by_share, thresholds_by_share
 from effbert.runtime.points.sweep import knob_values, thresholds_to_try
-from effbert.runtime.points.targets import COARSE, Target, choose, spread_indices, surely_kept
+from effbert.runtime.points.targets import (
+    COARSE,
+    Target,
+    choose,
+    last_kept,
+    spread_indices,
+    surely_kept,
+)
 from effbert.runtime.points.variant_facts import VariantFacts
 
 GRID_ROWS = 200  # rows that only say where thresholds lie, where a guarantee is asked for
@@ -62,7 +69,7 @@ def _candidates(variant: VariantFacts, target: Target) -> Iterator[Choice]:
     if rows.largest is None or target.bounds_cost:
         if target.kept(rows.sweep([-np.inf]), *rows.full()).all():
             yield make_choice(variant, -np.inf)
-    elif surely_kept(rows, -np.inf, target):
+    elif surely_kept(rows, variant.exits_at(-np.inf), target):
         yield make_choice(variant, -np.inf)
     if variant.knob is None:
         return
@@ -74,10 +81,13 @@ def _candidates(variant: VariantFacts, target: Target) -> Iterator[Choice]:
         most = WORTH * alone.cost
         yield alone
     if variant.knob.per_exit and rows.signals.exits > 2 and not target.bounds_cost:
-        several = thresholds_by_share(rows.signals, variant.found.facts["same"][:, rows.indices])
-        index = choose(rows, several, target)
-        if index is not None and (apart := make_choice(variant, several[index])).cost < most:
-            yield apart
+        same = variant.found.facts["same"][:, rows.indices]
+        ways = exits_by_share(rows.signals, same)
+        index = last_kept(rows, ways.__getitem__, len(ways), target)
+        if index is not None:
+            apart = make_choice(variant, thresholds_by_share(rows.signals, same)[index])
+            if apart.cost < most:
+                yield apart
 
 
 def pareto_choices(

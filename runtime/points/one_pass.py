@@ -28,7 +28,7 @@ from effbert.runtime.texts.tokenization import EncodedText, TextEncoder
 PIECE = 1024  # examples
 EXTRA = ("signals", "tokens", "line")
 ROW_AXIS = dict.fromkeys((*OF_EXITS, "signals"), 1)
-VERSION = 2  # of what is kept
+VERSION = 3  # of what is kept
 
 
 @dataclass(frozen=True)

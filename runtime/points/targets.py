@@ -87,11 +87,6 @@ class Rows:
             self.signals, thresholds, lambda exits: self.quality(exits, self.indices), self.costs
         )
 
-    def parts(self, count: int) -> list[np.ndarray]:
-        """Part the rows at random, always in the same way: positions of each part."""
-        order = np.random.default_rng(0).permutation(len(self.indices))
-        return [order[part::count] for part in range(count)]
-
     def deepest(self) -> tuple[float, float]:
         """Quality and cost where no row leaves early."""
         last = np.full(len(self.indices), self.signals.exits - 1)
@@ -113,43 +108,64 @@ def choose(rows: Rows, thresholds: Sequence[float | np.ndarray], target: Target)
     if target.bounds_cost:
         kept = np.flatnonzero(target.kept(rows.sweep(thresholds), *rows.full()))
         return int(kept[0]) if len(kept) else None
-    coarse = spread_indices(len(thresholds), COARSE)
-    last, stop = None, len(thresholds)
-    for index in coarse:
-        if not surely_kept(rows, thresholds[index], target):
+    return last_kept(
+        rows, lambda index: exits_taken(rows.signals, thresholds[index]), len(thresholds), target
+    )
+
+
+def last_kept(
+    rows: Rows, exits_of: Callable[[int], np.ndarray], count: int, target: Target
+) -> int | None:
+    """Find the last of some ways to leave, from late to early, before the first break of a target.
+
+    Args:
+        rows: To choose on.
+        exits_of: Index of a way -> the exits that the rows take, int64 [rows].
+        count: How many ways there are.
+        target: A bound on the loss or on the quality.
+
+    Returns:
+        Its index; None if the first breaks it.
+    """
+    last, stop = None, count
+    for index in spread_indices(count, COARSE):
+        if not surely_kept(rows, exits_of(index), target):
             stop = index
             break
         last = index
     for index in range(0 if last is None else last + 1, stop):
-        if not surely_kept(rows, thresholds[index], target):
+        if not surely_kept(rows, exits_of(index), target):
             break
         last = index
     return last
 
 
 def spread_indices(count: int, most: int) -> list[int]:
-    """Choose at most so many of some indices, evenly."""
-    if not count:
-        return []
+    """Choose up to `most` of the indices below `count` evenly, the first and the last too."""
     return sorted({round(index) for index in np.linspace(0, count - 1, min(count, most))})
 
 
-def surely_kept(rows: Rows, threshold: float | np.ndarray, target: Target) -> bool:
+def surely_kept(rows: Rows, exits: np.ndarray, target: Target) -> bool:
     """Tell whether a quality is kept with a margin for the chance of the draw.
 
     Args:
         rows: To look at.
-        threshold: Where they leave.
+        exits: int64 [rows], where they leave.
         target: A bound on the loss or on the quality.
     """
-    exits = exits_taken(rows.signals, threshold)
     missing = _missing(rows, exits, slice(None), target)
     if missing > 1e-9:
         return False
     parts = min(PARTS, len(rows.indices))
-    each = [_missing(rows, exits, part, target) for part in rows.parts(parts)]
+    each = [_missing(rows, exits, part, target) for part in parted(len(rows.indices), parts)]
     error = np.std(each) / np.sqrt(max(1, parts - 1))
     return bool(missing + MARGIN * error <= 1e-9)
+
+
+def parted(count: int, parts: int) -> list[np.ndarray]:
+    """Part the positions of rows at random, always in the same way."""
+    order = np.random.default_rng(0).permutation(count)
+    return [order[part::parts] for part in range(parts)]
 
 
 def _missing(rows: Rows, exits: np.ndarray, part: Any, target: Target) -> float:

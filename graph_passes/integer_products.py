@@ -5,13 +5,11 @@ An engine multiplies integers where both sides of a product are dequantized righ
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import CommonSubexpressionEliminationPass, RemoveUnusedNodesPass
 
 from effbert.graph_passes.deduplicate import deduplicate_weights
-from effbert.graph_passes.insert import insert_constant, insert_node
-from effbert.graph_passes.int8 import ROOM
+from effbert.graph_passes.insert import insert_node
 from effbert.graph_passes.products import KINDS
 
 MATRIX = 2  # its rank
@@ -29,47 +27,24 @@ def arrange_rounding(model: ir.Model) -> int:
         if node.op_type == "Gather" and _is_rounded(node.inputs[0]):
             _gather_levels(node)
         elif node.op_type == "MatMul" and all(map(_is_dequantized, node.inputs)):
-            _join_bias(node)
+            _as_gemm(node)
     RemoveUnusedNodesPass()(model)
     return sum(
         node.op_type in KINDS and all(map(_is_dequantized, node.inputs[:2])) for node in model.graph
     )
 
 
-def _join_bias(node: ir.Node) -> None:
-    """Before: `Add(MatMul(x, weight), bias)` of matrices. After: a Gemm whose bias is integers.
+def _as_gemm(node: ir.Node) -> None:
+    """Before: `MatMul` of two matrices. After: a Gemm, to which the bias is added as before.
 
-    onnxruntime makes a Gemm of the two by itself, and then multiplies in float32.
+    onnxruntime joins such a MatMul and an Add to a Gemm by itself, and then multiplies in float32.
     """
-    product, readers = node.outputs[0], [use.node for use in node.outputs[0].uses()]
-    if len(readers) != 1 or readers[0].op_type != "Add" or _rank(product) != MATRIX:
+    if _rank(node.outputs[0]) != MATRIX:
         return
-    add = readers[0]
-    bias = add.inputs[1] if add.inputs[0] is product else add.inputs[0]
-    step, steps = (value.producer().inputs[1].const_value for value in node.inputs)
-    if bias.const_value is None or _rank(bias) != 1 or step is None or steps is None:
-        return
-    scales = step.numpy() * steps.numpy()
-    levels = np.rint(bias.const_value.numpy().astype(np.float64) / scales)
-    if scales.ndim != 1 or np.abs(levels).max() > ROOM:
-        return
-    constants = [
-        insert_constant(add, f"{product.name}.bias", levels.astype(np.int32)),
-        insert_constant(add, f"{product.name}.bias.scale", scales),
-        insert_constant(add, f"{product.name}.bias.zero", np.zeros(len(scales), np.int32)),
-    ]
-    rounded = insert_node(
-        add, "DequantizeLinear", constants, f"{product.name}.bias.dequantized", {"axis": 0}
-    )
-    rounded.type, rounded.shape = bias.type, bias.shape
-    joined = insert_node(add, "Gemm", [*node.inputs, rounded], f"{product.name}.joined")
-    joined.type, joined.shape = add.outputs[0].type, add.outputs[0].shape
-    if add.outputs[0].is_graph_output():
-        outputs = add.graph.outputs
-        outputs[outputs.index(add.outputs[0])] = joined
-        name, add.outputs[0].name = add.outputs[0].name, f"{product.name}.apart"
-        joined.name = name
-    ir.convenience.replace_all_uses_with(add.outputs[0], joined)
+    name = f"{node.outputs[0].name}.integers"
+    product = insert_node(node, "Gemm", [*node.inputs], name)
+    product.type, product.shape = node.outputs[0].type, node.outputs[0].shape
+    ir.convenience.replace_all_uses_with(node.outputs[0], product)
 
 
 def _rank(value: ir.Value) -> int | None:
