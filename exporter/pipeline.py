@@ -6,12 +6,13 @@ import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import msgspec
 
 from effbert.exporter.checkpoints.find import open_checkpoint
+from effbert.exporter.exits.auto import with_chosen_exits
 from effbert.exporter.formats.recognise import recognise
 from effbert.exporter.models.exit_model import Description, ExitModel
 from effbert.exporter.options import ExportOptions, path_of
@@ -41,7 +42,7 @@ from effbert.exporter.write.describe import describe_bundle, with_findings
 from effbert.exporter.write.passes import PassReport, report_passes
 from effbert.exporter.write.segment_files import write_segments
 from effbert.graph_passes.integer_products import arrange_rounding
-from effbert.runtime import Bundle, Text
+from effbert.runtime import Bundle, Placement, Text
 from effbert.runtime.bundle.manifest import Manifest
 from effbert.runtime.bundle.names import MANIFEST_NAME
 from effbert.runtime.bundle.parse import encode_manifest, parse_manifest
@@ -64,6 +65,7 @@ class Report:
         manifest: None before writing.
         size: In bytes, None before writing.
         passes: What the graph passes did to the largest variant; None before tracing.
+        placement: How the exits were chosen; None if the user chose them.
     """
 
     bundle: Path
@@ -73,6 +75,7 @@ class Report:
     manifest: Manifest | None = None
     size: int | None = None
     passes: PassReport | None = None
+    placement: Placement | None = None
 
     @property
     def description(self) -> Description:
@@ -98,6 +101,9 @@ def run_export(checkpoint: str, bundle: Path, options: ExportOptions, say: Progr
     if not options.dry_run:
         sweep(target)
         check_target(target, options.force)
+    placement = None
+    if options.exits == "auto":
+        options, placement = with_chosen_exits(options, partial(_try_out, checkpoint, say), say)
     samples = path_of(options.samples)
     texts = None if samples is None else file_texts(samples)[:MOST_TEXTS]
     say("opening the checkpoint")
@@ -158,7 +164,15 @@ def run_export(checkpoint: str, bundle: Path, options: ExportOptions, say: Progr
         manifest=manifest,
         size=total_size(manifest.files),
         passes=passes,
+        placement=placement,
     )
+
+
+def _try_out(
+    checkpoint: str, say: Progress, folder: Path, options: ExportOptions
+) -> tuple[int, ...]:
+    """Export into a folder that is looked at and thrown away; returns the layers with exits."""
+    return run_export(checkpoint, folder, options, say).description.layers
 
 
 def _lower(

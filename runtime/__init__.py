@@ -32,6 +32,8 @@ from effbert.runtime.errors import (
     UnsafeContentError,
     VersionError,
 )
+from effbert.runtime.points.kept_exits import Kept, Placement, choose_exits
+from effbert.runtime.points.reliability import fit_temperature
 from effbert.runtime.session import Exit, Session
 from effbert.runtime.texts.files import Labelled, read_labelled, read_texts
 from effbert.runtime.texts.predictions import (
@@ -64,6 +66,7 @@ __all__ = [
     "ExportError",
     "InputError",
     "IntegrityError",
+    "Kept",
     "Labelled",
     "ManifestError",
     "MissingDependencyError",
@@ -71,6 +74,7 @@ __all__ = [
     "OutputExistsError",
     "ParityError",
     "PathError",
+    "Placement",
     "PlanError",
     "PointStats",
     "Prediction",
@@ -86,6 +90,8 @@ __all__ = [
     "UnsafeContentError",
     "VersionError",
     "by_length",
+    "choose_exits",
+    "fit_temperature",
     "open_bundle",
     "read_labelled",
     "read_texts",

@@ -140,27 +140,12 @@ def spread(knob: Knob, exits: int) -> list[float]:
 
 
 def operating_points(points: Sequence[OperatingPoint]) -> tuple[dict[str, dict], list[dict]]:
-    """Knob values by name for the table, and more of a front for the plot.
-
-    `effbert tune` has named its points for what they lose; of the front that `effbert search`
-    found, the cheapest for each of LOSSES is chosen.
-    """
+    """Knob values by name for the table, those named for what they lose; for the plot a front."""
     knobs = {
         each.name: {name: to_numbers(value) for name, value in each.knobs.items()}
         for each in points
     }
     chosen = {name: values for name, values in knobs.items() if name.startswith("loss-")}
-    if front := [each for each in points if each.name.startswith("front-")]:
-        best = {loss: knobs[cheapest(front, loss).name] for loss in LOSSES}
-        chosen |= by_choice(best)
-    others = [knobs[each.name] for each in front if knobs[each.name] not in chosen.values()]
+    front = [values for name, values in knobs.items() if name.startswith("front-")]
+    others = [values for values in front if values not in chosen.values()]
     return chosen, others[:: 1 + len(others) // (CURVE + 1)]
-
-
-def cheapest(front: Sequence[OperatingPoint], loss: float) -> OperatingPoint:
-    """The cheapest point that loses at most `loss` points; `front` starts with the cheapest."""
-    return next(
-        each
-        for each in front
-        if each.quality["accuracy"] >= each.quality["full accuracy"] - loss - 1e-9
-    )

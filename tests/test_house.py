@@ -39,7 +39,7 @@ TRACED_MODELS = f"{PLANNED} exporter.trace exporter.segments graph_passes"
 
 # A module belongs to the longest name that its own starts with.
 HOUSE: Mapping[str, Room] = {
-    "runtime": Room(f"{ON_SESSION} runtime.checks"),
+    "runtime": Room(f"{ON_SESSION} runtime.checks runtime.points"),
     "runtime.errors": Room(),
     "runtime.bundle": Room("runtime.errors runtime.bundle.hub", NUMPY),
     "runtime.bundle.hub": Room("runtime.errors runtime.bundle", "huggingface_hub"),
@@ -81,10 +81,13 @@ HOUSE: Mapping[str, Room] = {
     "runtime.console": Room("runtime.errors", "click rich"),
     "runtime.points": Room(f"{ON_SESSION} runtime.plots", f"{NUMPY} scipy"),
     "runtime.bench": Room(f"{ON_SESSION} runtime.plots", NUMPY),
+    "runtime.report": Room(
+        f"{ON_SESSION} runtime.plots runtime.points", "numpy msgspec jinja2 markupsafe matplotlib"
+    ),
     "runtime.checks": Room(ON_SESSION, f"{NUMPY} tokenizers onnx google"),
     "runtime.commands": Room(
-        f"{ON_SESSION} runtime.console runtime.plots runtime.points runtime.bench runtime.checks "
-        "runtime.compile runtime.engines.plans",
+        f"{ON_SESSION} runtime.console runtime.plots runtime.points runtime.report runtime.bench "
+        "runtime.checks runtime.compile runtime.engines.plans",
         "click rich msgspec",
     ),
     "graph_passes": Room("", "numpy onnx_ir onnxscript"),
@@ -105,16 +108,18 @@ HOUSE: Mapping[str, Room] = {
     "exporter.translations": Room("exporter.encoders", TRACED),
     "exporter.trace": Room(f"{MODELLED} exporter.translations graph_passes", TRACED),
     "exporter.segments": Room(f"{PLANNED} exporter.trace graph_passes", TRACED),
+    "exporter.exits": Room(f"{SHARED} exporter.options"),
     "exporter.rows": Room(f"{SHARED} exporter.reason", "numpy"),
     "exporter.precision": Room(f"{TRACED_MODELS} exporter.rows", TRACED),
     "exporter.verify": Room(
-        f"{TRACED_MODELS} exporter.rows exporter.precision", f"{TRACED} onnxruntime scipy"
+        f"{TRACED_MODELS} exporter.rows exporter.precision", f"{TRACED} onnxruntime"
     ),
     "exporter.write": Room(
         f"{TRACED_MODELS} exporter.rows exporter.precision exporter.verify", TRACED
     ),
     "exporter.pipeline": Room(
-        f"{TRACED_MODELS} exporter.rows exporter.precision exporter.verify exporter.write",
+        f"{TRACED_MODELS} exporter.exits exporter.rows exporter.precision exporter.verify "
+        "exporter.write",
         "msgspec",
     ),
     "exporter.commands": Room(

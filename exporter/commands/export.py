@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
+from effbert.exporter.commands.export_report import print_report, summarize
 from effbert.exporter.commands.extra import require_extra
-from effbert.exporter.commands.report import print_report, summarize
 from effbert.exporter.options import OUTPUT, Meaning, flag_of, meanings
 from effbert.runtime.console.groups import GroupedCommand
 from effbert.runtime.console.parameters import GroupedOption

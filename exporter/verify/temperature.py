@@ -7,15 +7,13 @@ the exit is right.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
 
-from effbert.runtime import Session, TextEncoder, read_labelled
-from effbert.runtime.errors import InputError, MissingDependencyError
+from effbert.runtime import Session, TextEncoder, fit_temperature, read_labelled
+from effbert.runtime.errors import InputError
 
-LEAST, MOST = 0.01, 100.0
 BATCH = 32
 
 
@@ -37,27 +35,9 @@ def fit_temperatures(logits: np.ndarray, labels: np.ndarray) -> list[float]:
 
     Raises:
         InputError: The arrays do not fit each other, or hold numbers that are no logits or labels.
-        MissingDependencyError: Scipy is not installed.
     """
-    try:
-        from scipy.optimize import minimize_scalar
-        from scipy.special import log_softmax
-    except ImportError as error:
-        raise MissingDependencyError(
-            "Fitting temperatures needs scipy; install it with: pip install scipy."
-        ) from error
     _check(logits, labels)
-    rows = np.arange(len(labels))
-
-    def surprise(log_temperature: float, exit_logits: np.ndarray) -> float:
-        scaled = exit_logits / math.exp(log_temperature)
-        return -float(log_softmax(scaled, axis=-1)[rows, labels].mean())
-
-    bounds = math.log(LEAST), math.log(MOST)
-    return [
-        math.exp(minimize_scalar(surprise, bounds=bounds, args=(each,), method="bounded").x)
-        for each in logits.astype(np.float64)
-    ]
+    return [fit_temperature(each, labels) for each in logits]
 
 
 def _check(logits: np.ndarray, labels: np.ndarray) -> None:

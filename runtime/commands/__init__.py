@@ -27,8 +27,8 @@ COMMANDS = {
     "tune": LazyCommand(
         "effbert.runtime.commands.tune:tune", "Choose operating points on examples."
     ),
-    "search": LazyCommand(
-        "effbert.runtime.commands.search:search", "Find knob values that trade accuracy for cost."
+    "report": LazyCommand(
+        "effbert.runtime.commands.report:report", "Write a page about a bundle and its exits."
     ),
     "compile": LazyCommand(
         "effbert.runtime.commands.compile:compile", "Build plans of a bundle for NVIDIA GPUs."
@@ -40,6 +40,7 @@ COMMANDS = {
         "effbert.runtime.commands.bench:bench", "Measure every installed engine on this machine."
     ),
 }
+MOVED = {"search": "effbert tune BUNDLE --data FILE --front"}
 EXAMPLES = """
 \b
 Examples:
@@ -51,6 +52,7 @@ Examples:
 effbert = LazyGroup(
     "effbert",
     COMMANDS,
+    MOVED,
     help="Efficient BERTs: export checkpoints to bundles; inspect, validate, run and measure them.",
     epilog=EXAMPLES,
 )

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from effbert.runtime.commands.progress import counted, counted_lengths, status
 from effbert.runtime.commands.shared_options import engine_option, json_option, threads_option
 from effbert.runtime.console.groups import GroupedCommand
 from effbert.runtime.console.parameters import grouped_option
@@ -20,7 +18,10 @@ if TYPE_CHECKING:
     from effbert.runtime.points.targets import Target
     from effbert.runtime.points.tuning import Tuned
 
-WANTED, DATA = "What to keep", "Examples"
+WANTED, DATA, EVOLUTION, RUNNING = "What to keep", "Examples", "Evolution of lengths", "Running"
+INTERRUPTED = 130
+COUNT = click.IntRange(0, 10_000)
+SEED = click.IntRange(0, 2**32 - 1)
 LOSSES = (0.0, 0.5, 2.0)  # points of accuracy, where nothing is asked for
 METRICS = (
     *("accuracy", "f1", "matthews", "micro-f1", "pearson", "spearman", "negative-mse"),
@@ -32,6 +33,7 @@ Examples:
   effbert tune ./bundle --data heldout.csv
   effbert tune ./bundle --data heldout.csv --max-loss 0.5 --speedup 2
   effbert tune ./bundle --data heldout.jsonl --guarantee 0.95 --risk 1%
+  effbert tune ./bundle --data heldout.csv --front --cost flops
   effbert run ./bundle --operating-point loss-0.5 "A sentence."
 """
 
@@ -99,10 +101,32 @@ class Share(click.ParamType):  # type: ignore[type-arg]  # click 8.2 takes none
 @grouped_option(WANTED, "--risk", type=Share(), default="1%", show_default=True, metavar="LOSS")
 @grouped_option(
     WANTED,
+    "--front",
+    is_flag=True,
+    help="Store the Pareto front of quality against cost as well: front-1 (the cheapest), front-2, "
+    "... An earlier front goes.",
+)
+@grouped_option(
+    WANTED,
+    "--cost",
+    type=click.Choice(["latency", "throughput", "flops"]),
+    default="latency",
+    show_default=True,
+    help="What is to be low: the time of a text alone, its time among 32 of its length, or counted "
+    "FLOPs.",
+)
+@grouped_option(
+    WANTED,
     "--metric",
     type=click.Choice(METRICS),
     help="What quality is; by default the usual one of the task, and without labels agreement "
     "with full depth.",
+)
+@grouped_option(
+    WANTED,
+    "--as-default",
+    metavar="POINT",
+    help="Let this operating point be what runs where a call gives no knobs.",
 )
 @grouped_option(
     DATA,
@@ -116,8 +140,26 @@ class Share(click.ParamType):  # type: ignore[type-arg]  # click 8.2 takes none
 @grouped_option(DATA, "--pair", metavar="COLUMN", help="Column of second texts or contexts.")
 @grouped_option(DATA, "--label", metavar="COLUMN", help="Column of the right answers.")
 @grouped_option(DATA, "--skip-bad", is_flag=True, help="Leave out lines that cannot be read.")
+@grouped_option(EVOLUTION, "--generations", type=COUNT, default=30, show_default=True)
+@grouped_option(EVOLUTION, "--population", type=COUNT, default=20, show_default=True)
+@grouped_option(EVOLUTION, "--mutations", type=COUNT, default=30, show_default=True)
+@grouped_option(EVOLUTION, "--crossovers", type=COUNT, default=30, show_default=True)
+@grouped_option(
+    EVOLUTION,
+    "--mutation-probability",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+)
+@grouped_option(EVOLUTION, "--seed", type=SEED, default=0, show_default=True)
 @engine_option
 @threads_option
+@grouped_option(
+    RUNNING,
+    "--plot",
+    type=click.Path(path_type=Path),
+    help="Draw what the front was found among into this file; implies --front.",
+)
 @json_option()
 def tune(
     bundle: str,
@@ -128,44 +170,76 @@ def tune(
     latency_ms: tuple[float, ...],
     guarantee: float | None,
     risk: float,
+    front: bool,
+    cost: str,
     metric: str | None,
+    as_default: str | None,
     text: str | None,
     pair: str | None,
     label: str | None,
     skip_bad: bool,
+    generations: int,
+    population: int,
+    mutations: int,
+    crossovers: int,
+    mutation_probability: float,
+    seed: int,
     engine: str | None,
     threads: int | None,
+    plot: Path | None,
     as_json: bool,
 ) -> None:
     """Choose operating points of BUNDLE on examples.
 
     All exits answer every example once; thresholds are then tried without the model, and what is
-    chosen is checked and timed on the model. Answers are kept beside the bundle, so that another
-    call on the same examples is quick.
+    chosen is checked and timed on the model. Where tokens can be dropped, lengths evolve first.
+    What was found is kept beside the bundle: another call on the same examples is quick, and one
+    that was interrupted goes on.
     """
     from effbert.runtime.bundle.hub import require_folder
     from effbert.runtime.bundle.manifest import Guarantee
+    from effbert.runtime.plots import check_plot
+    from effbert.runtime.points.evolution import Settings
     from effbert.runtime.points.examples import Columns
+    from effbert.runtime.points.length_search import Evolution
     from effbert.runtime.points.tuning import Tuning
     from effbert.runtime.points.tuning import tune as run
 
     require_folder(bundle)
-    if not (max_loss or quality or speedup or latency_ms or guarantee):
+    if plot is not None:
+        check_plot(plot)
+        front = True
+    if latency_ms and cost != "latency":
+        raise click.UsageError(
+            f"--latency-ms is the time of a text alone; leave --cost {cost} out."
+        )
+    if not (max_loss or quality or speedup or latency_ms or guarantee or front):
         max_loss = LOSSES
+    settings = Settings(population, mutations, crossovers, mutation_probability, seed)
     options = Tuning(
         bundle=Path(bundle),
         data=data,
         targets=_targets(metric, max_loss, quality, speedup, latency_ms),
         guarantee=Guarantee(risk=risk, confidence=guarantee) if guarantee else None,
+        front=front,
+        cost=cost,  # type: ignore[arg-type]  # one of the choices
         metric=metric,
         columns=Columns(text, pair, label),
         skip_bad=skip_bad,
+        evolution=Evolution(generations, settings),
         engine=engine,
         threads=threads,
+        default=as_default,
     )
-    with _progress(quiet=as_json) as tell:
-        tuned = run(options, tell)
-    _print(tuned, as_json)
+    try:
+        with status(quiet=as_json) as say:
+            tuned = run(options, counted(say), counted_lengths(say, options.evolution.most))
+    except KeyboardInterrupt:
+        click.echo("Interrupted; the same command goes on from here.", err=True)
+        raise click.exceptions.Exit(INTERRUPTED) from None
+    if plot is not None:
+        _draw(tuned, cost, data, plot)
+    _print(tuned, cost, as_json)
 
 
 def _targets(
@@ -186,16 +260,24 @@ def _targets(
     ]
 
 
-def _print(tuned: Tuned, as_json: bool) -> None:
+def _draw(tuned: Tuned, cost: str, data: Path, path: Path) -> None:
+    from effbert.runtime.points.front_plot import draw_front
+
+    draw_front(tuned.outcomes, tuned.full[1], cost, f"{tuned.metric.name} on {data.name}", path)
+
+
+def _print(tuned: Tuned, cost: str, as_json: bool) -> None:
     if as_json:
         from msgspec import to_builtins
 
-        quality, cost = tuned.full
+        quality, spent = tuned.full
         summary = {
             "points": to_builtins(tuned.points),
             "metric": tuned.metric.name,
-            "full": {"quality": quality, "ms": cost},
+            "full": {"quality": quality, "mflops" if cost == "flops" else "ms": spent},
             "examples": tuned.examples,
+            "evolved": tuned.evolved,
+            "configurations": tuned.configurations,
             "skipped": tuned.skipped,
             "unmet": tuned.unmet,
         }
@@ -208,7 +290,10 @@ def _print(tuned: Tuned, as_json: bool) -> None:
             for point in tuned.points
         ]
         columns = ("point", *first.quality, *first.cost, "knobs")
-        print_table(f"Operating points, chosen on {tuned.examples} examples", columns, rows)
+        title = f"Operating points, chosen on {tuned.examples} examples"
+        if tuned.configurations:
+            title += f" among {tuned.configurations} lengths, evolved on {tuned.evolved} others"
+        print_table(title, columns, rows)
     for name, reason in tuned.unmet.items():
         click.echo(f"{name} was not chosen: {reason}.", err=True)
     if tuned.skipped:
@@ -226,15 +311,3 @@ def _short(value: Any) -> str:
     if isinstance(value, list):
         return "[" + " ".join(_short(each) for each in value) + "]"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[int], None]]:
-    """Count the examples on a terminal; say nothing in a pipe."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda rows: None
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status("Reading examples") as status:
-        yield lambda rows: status.update(f"{rows:,} examples answered at every exit")

@@ -73,16 +73,28 @@ class LazyCommand(NamedTuple):
 class LazyGroup(Reporting, click.Group):
     """A group whose commands are imported when they are used, not for the group's own help."""
 
-    def __init__(self, name: str, lazy: Mapping[str, LazyCommand], **settings: Any) -> None:
+    def __init__(
+        self,
+        name: str,
+        lazy: Mapping[str, LazyCommand],
+        moved: Mapping[str, str] | None = None,
+        **settings: Any,
+    ) -> None:
         super().__init__(name, **settings)
-        self._lazy = lazy
+        self._lazy, self._moved = lazy, moved or {}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name the commands in the order of the table."""
         return list(self._lazy)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        """Import a command."""
+        """Import a command.
+
+        Raises:
+            UsageError: It has become another one.
+        """
+        if name in self._moved:
+            raise click.UsageError(f"{name} is now: {self._moved[name]}.")
         if name not in self._lazy:
             return None
         module, _, attribute = self._lazy[name].target.partition(":")

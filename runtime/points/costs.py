@@ -9,6 +9,9 @@ costs 4 h^2 n for keys and values and 8 h n for the attention of two queries.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from effbert.runtime.bundle.manifest import Manifest, Segment
@@ -30,6 +33,16 @@ def tokens_kept(tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         shares = np.outer(lengths.astype(np.float32), tokens.astype(np.float32))
         left = np.maximum(np.ceil(shares - ROUNDING), LEAST).astype(np.int64)
     return np.vstack([tokens, np.minimum(left, tokens)])
+
+
+def tokens_kept_at(
+    manifest: Manifest, knobs: Mapping[str, Any], tokens: np.ndarray
+) -> np.ndarray | None:
+    """As `tokens_kept`, at knob values of a bundle; None if no token is dropped."""
+    for knob in manifest.knobs:
+        if knob.count is not None and (value := knobs.get(knob.name, knob.never)) != knob.never:
+            return tokens_kept(tokens, np.resize(np.asarray(value), knob.count))
+    return None
 
 
 def row_flops(manifest: Manifest, kept: np.ndarray | None, tokens: np.ndarray) -> np.ndarray:

@@ -1,20 +1,24 @@
-"""The evolution: a population of the best genes, mutated and crossed generation by generation."""
+"""The evolution: a population of the best genes, mutated and crossed generation by generation.
+
+A gene is judged by its outcomes, one for each threshold of its exits: the thresholds are swept,
+only the lengths evolve.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from msgspec import Struct
 
-from effbert.runtime.points.genes import Gene, Space, crossed, first_genes, mutated, swapped
+from effbert.runtime.points.genes import Gene, Space, crossed, first_genes, mutated
 
-SWAPS = 0.5  # share of the crossovers, where lengths and thresholds are searched together
 TRIES = 100  # draws for each gene wanted; small spaces run out of new ones
 
 
 class Settings(Struct, frozen=True):
-    """How the search proceeds; the defaults are those of the Length-Adaptive Transformer."""
+    """How the evolution proceeds; the defaults are those of the Length-Adaptive Transformer."""
 
     population: int = 20
     mutations: int = 30
@@ -23,12 +27,18 @@ class Settings(Struct, frozen=True):
     seed: int = 0
 
 
-class Evaluated(Struct, frozen=True):
-    """A gene with its quality and its cost, both shares, where it came up and how."""
+class Outcome(NamedTuple):
+    """The quality at a threshold, and the cost as a share of that of the full model."""
 
-    gene: Gene
     quality: float
     cost: float
+
+
+class Evaluated(Struct, frozen=True):
+    """A gene with its outcomes, where it came up and how."""
+
+    gene: Gene
+    outcomes: tuple[Outcome, ...]
     generation: int
     method: str
 
@@ -61,19 +71,31 @@ def evolve(
     return [*found.values()]
 
 
-def pareto_front(evaluated: Sequence[Evaluated]) -> list[Evaluated]:
-    """Return the genes that none beats in quality at the same or a lower cost, cheapest first."""
-    front: list[Evaluated] = []
-    for item in sorted(evaluated, key=lambda item: (item.cost, -item.quality)):
-        if not front or item.quality > front[-1].quality:
-            front.append(item)
+def pareto_front(outcomes: Sequence[tuple[float, float]]) -> list[int]:
+    """Find the outcomes (quality, cost) that none beats in quality at the same or a lower cost.
+
+    Returns:
+        Their indices, the cheapest first.
+    """
+    front: list[int] = []
+    order = sorted(range(len(outcomes)), key=lambda at: (outcomes[at][1], -outcomes[at][0]))
+    for index in order:
+        if not front or outcomes[index][0] > outcomes[front[-1]][0]:
+            front.append(index)
     return front
 
 
+def on_front(evaluated: Sequence[Evaluated]) -> list[Evaluated]:
+    """Return the genes that have an outcome on the front of all, the cheapest first."""
+    pairs = [(item, outcome) for item in evaluated for outcome in item.outcomes]
+    front = pareto_front([outcome for _, outcome in pairs])
+    return [*{pairs[index][0].gene: pairs[index][0] for index in front}.values()]
+
+
 def survivors(evaluated: Sequence[Evaluated]) -> list[Evaluated]:
-    """Return the Pareto front and the most expensive gene, whatever its quality."""
-    front = pareto_front(evaluated)
-    dearest = max(evaluated, key=lambda item: item.cost)
+    """Return the genes on the front and the most expensive one, whatever its quality."""
+    front = on_front(evaluated)
+    dearest = max(evaluated, key=lambda item: max(outcome.cost for outcome in item.outcomes))
     return front if dearest in front else [*front, dearest]
 
 
@@ -92,8 +114,7 @@ def _children(
 
     def crossover() -> Gene:
         one, other = (parents[each] for each in random.choice(len(parents), 2, replace=False))
-        swap = space.layers and space.levels > 1 and random.random() < SWAPS
-        return swapped(one, other) if swap else crossed(one, other)
+        return crossed(one, other)
 
     methods = [("mutation", mutation, settings.mutations)]
     if len(parents) > 1:

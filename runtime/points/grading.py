@@ -2,12 +2,12 @@
 
 Facts are arrays by name. Those of exits are [exits, rows, ...]; the others are [rows, ...].
 
-- `predicted` and `truth`, int64: ids of labels.
+- `predicted`, int16 or int32, and `truth`, int64: ids of labels.
 - `values`, float32, and `truth`, float64: numbers that the model answers.
 - `counts`, int64 [exits, rows, 3]: right, answered and asked-for labels, words or entities.
 - `scores`, float32: the share of a right answer, `exact` whether it is exactly right.
 - `same`, bool: whether the answer is that of full depth.
-- `confidence`, float32: the probability of the predicted label.
+- `logits`, float32 [exits, rows, labels]: as the model gives them, for up to 64 labels.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from effbert.runtime.texts.words import first_pieces
 
 Facts = dict[str, np.ndarray]
 Outputs = Mapping[str, np.ndarray]
-OF_EXITS = frozenset({"predicted", "values", "counts", "scores", "exact", "same", "confidence"})
+OF_EXITS = frozenset({"predicted", "values", "counts", "scores", "exact", "same", "logits"})
+MOST_LABELS = 64  # whose logits are kept
 
 
 def grade(
@@ -54,14 +55,12 @@ def _kind(manifest: Manifest) -> str:
 def _labels(
     manifest: Manifest, texts: Sequence[EncodedText], examples: Sequence[Example], outputs: Outputs
 ) -> Facts:
-    logits = outputs["logits"].astype(np.float64)
+    logits = outputs["logits"]
     predicted = logits.argmax(-1)
-    powers = np.exp(logits - logits.max(-1, keepdims=True))
-    facts = {
-        "predicted": predicted,
-        "confidence": (powers.max(-1) / powers.sum(-1)).astype(np.float32),
-        "same": predicted == predicted[-1],
-    }
+    kind = np.int16 if logits.shape[-1] < 1 << 15 else np.int32
+    facts = {"predicted": predicted.astype(kind), "same": predicted == predicted[-1]}
+    if logits.shape[-1] <= MOST_LABELS:
+        facts["logits"] = logits
     truth = predicted[-1] if _unlabelled(examples) else [each.truth for each in examples]
     return facts | {"truth": np.asarray(truth, dtype=np.int64)}
 

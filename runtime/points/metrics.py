@@ -162,10 +162,18 @@ def row_losses(facts: Facts, labelled: bool) -> np.ndarray:
         raise InputError(
             "--guarantee needs answers that can be wrong; this model predicts numbers."
         )
-    if labelled and "predicted" in facts:
-        right = (facts["predicted"] == facts["truth"]).astype(float)
-    elif labelled and "scores" in facts:
-        right = facts["scores"].astype(float)
-    else:
-        right = facts["same"].astype(float)
+    right = right_answers(facts, labelled)
     return np.asarray(np.maximum(0.0, right[-1] - right))
+
+
+def right_answers(facts: Facts, labelled: bool) -> np.ndarray:
+    """Tell how right rows are answered at every exit, float64 [exits, rows], 0 to 1.
+
+    That is whether the label is right, or the score of an answer; without labels, and for sets of
+    labels, words and numbers, whether the answer is that of full depth.
+    """
+    if labelled and "predicted" in facts:
+        return np.asarray((facts["predicted"] == facts["truth"]).astype(float))
+    if labelled and "scores" in facts:
+        return np.asarray(facts["scores"].astype(float))
+    return np.asarray(facts["same"].astype(float))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from effbert.runtime.errors import RunError
 from effbert.runtime.points.choices import Choice
 from effbert.runtime.points.examples import Examples
 from effbert.runtime.session import Session
+from effbert.runtime.texts.tokenization import Text
 
 COMPARED = 2048  # examples whose exits are compared
 TIMED = 100  # examples that are timed alone
@@ -27,16 +28,29 @@ class Timed(NamedTuple):
     full: float
 
 
+def leaving_elsewhere(session: Session, texts: Sequence[Text], choice: Choice) -> int:
+    """Count the texts that leave elsewhere than a choice on the same texts foresees."""
+    layers = np.array([answer.exit_layer for answer in session(texts, choice.knobs)])
+    return int((layers != choice.layers).sum())
+
+
 def rehearse(
-    session: Session, examples: Examples, chosen: Mapping[str, Choice], full: Choice
+    session: Session,
+    examples: Examples,
+    rows: np.ndarray,
+    chosen: Mapping[str, Choice],
+    full: Mapping[str, Any],
+    foreseen: bool,
 ) -> dict[str, Timed]:
     """Run every choice.
 
     Args:
         session: Of the bundle.
-        examples: Those that the choices were made on.
+        examples: Among them those that the choices were made on.
+        rows: int64, the indices of these.
         chosen: Name -> choice.
-        full: Full depth.
+        full: Knob values of the full model.
+        foreseen: Whether choices say where texts leave.
 
     Returns:
         Name -> times.
@@ -44,18 +58,17 @@ def rehearse(
     Raises:
         RunError: Texts leave elsewhere than the signals say.
     """
-    texts = [example.text for example in islice(examples, COMPARED)]
-    for name, choice in chosen.items():
-        answers = session(texts, choice.knobs)
-        layers = np.array([answer.exit_layer for answer in answers])
-        expected = choice.layers[: len(texts)]
-        if different := int((layers != expected).sum()):
+    texts = _texts(examples, rows[:COMPARED])
+    for name, choice in chosen.items() if foreseen else ():
+        some = choice._replace(layers=choice.layers[: len(texts)])
+        if different := leaving_elsewhere(session, texts, some):
             raise RunError(
                 f"At {name}, {different} of {len(texts)} texts leave elsewhere than the signals of "
-                "the exits say, so this bundle cannot be tuned by a sweep; use effbert search."
+                "the exits say; the engine gives other answers in other batches, so choose another "
+                "engine."
             )
     timed = [texts[index] for index in np.linspace(0, len(texts) - 1, TIMED).astype(int)]
-    ways = {"": full.knobs, **{name: choice.knobs for name, choice in chosen.items()}}
+    ways = {"": full, **{name: choice.knobs for name, choice in chosen.items()}}
     seconds = np.zeros((ROUNDS, len(timed), len(ways)))
     for row, text in enumerate(timed):
         session([text])  # a new length is slower once
@@ -71,3 +84,9 @@ def rehearse(
         for index, name in enumerate(ways)
         if name
     }
+
+
+def _texts(examples: Examples, rows: np.ndarray) -> list[Text]:
+    wanted = set(rows.tolist())
+    found = islice(examples, int(rows[-1]) + 1)
+    return [example.text for index, example in enumerate(found) if index in wanted]

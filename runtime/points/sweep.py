@@ -21,8 +21,8 @@ class Signals:
     """The signals of some rows, turned so that a row leaves where its value is below a threshold.
 
     Attributes:
-        best: float64 [exits - 1, rows], the smallest value up to each exit but the last.
-        raw: float64 [exits - 1, rows], the values themselves.
+        best: float32 [exits - 1, rows], the smallest value up to each exit but the last.
+        raw: float32 [exits - 1, rows], the values themselves.
         sign: 1, or -1 where larger signals leave.
         whole: Whether thresholds are whole numbers that a signal must reach.
     """
@@ -51,10 +51,16 @@ def turn_signals(signals: np.ndarray, knob: Knob) -> Signals:
             it. Whole numbers: signals must reach it.
     """
     sign = 1 if knob.raising == "earlier" else -1
-    raw = sign * signals[:-1].astype(np.float64)
+    raw = np.float32(sign) * signals[:-1].astype(np.float32)
     raw[np.isnan(raw)] = np.inf
     whole = knob.dtype == "int64"
     return Signals(np.minimum.accumulate(raw, axis=0), raw, sign, whole)
+
+
+def no_signals(exits: int, rows: int) -> Signals:
+    """Signals of rows that never leave early."""
+    stays = np.full((exits - 1, rows), np.inf, dtype=np.float32)
+    return Signals(stays, stays, sign=1, whole=False)
 
 
 def exits_taken(signals: Signals, threshold: float | np.ndarray) -> np.ndarray:
@@ -82,7 +88,7 @@ def thresholds_to_try(signals: Signals, knob: Knob) -> np.ndarray:
         signals: Of some rows.
         knob: Its range, and the value that never leaves, bound what is tried.
     """
-    values = np.unique(signals.best[np.isfinite(signals.best)])
+    values = np.unique(signals.best[np.isfinite(signals.best)]).astype(np.float64)
     if len(values) > MOST:
         values = np.unique(values[np.linspace(0, len(values) - 1, MOST).round().astype(int)])
     if signals.whole:
@@ -104,14 +110,34 @@ def knob_value(signals: Signals, threshold: float) -> float | int:
 
 
 def knob_values(
-    signals: Signals, threshold: float | np.ndarray, knob: Knob
+    signals: Signals, threshold: float | np.ndarray, knob: Knob, spare_last: bool = False
 ) -> float | int | list[float | int]:
-    """As `knob_value`; of several thresholds a list, one an exit, the last never leaving."""
+    """As `knob_value`; of several thresholds a list, one an exit, the last never leaving.
+
+    With `spare_last` one threshold becomes such a list too.
+    """
     if not isinstance(threshold, np.ndarray):
-        return knob_value(signals, threshold)
+        if not spare_last:
+            return knob_value(signals, threshold)
+        threshold = np.full(signals.exits - 1, threshold)
     never = to_float(knob.never)
     each = [never if value == -np.inf else knob_value(signals, value) for value in threshold]
     return [*each, never]
+
+
+def turned_thresholds(
+    signals: Signals, knob: Knob, value: float | Sequence[float]
+) -> float | np.ndarray:
+    """Turn a value of the knob, or one for each exit, into the sense of the sweep."""
+    if isinstance(value, Sequence):
+        return np.array([_turned(signals, knob, each) for each in value[: signals.exits - 1]])
+    return _turned(signals, knob, value)
+
+
+def _turned(signals: Signals, knob: Knob, value: float) -> float:
+    if float(value) == to_float(knob.never):
+        return -np.inf
+    return signals.sign * float(value) + (0.5 if signals.whole else 0.0)
 
 
 @dataclass(frozen=True)
@@ -141,12 +167,12 @@ def sweep(
         signals: Of the rows.
         thresholds: To try.
         quality: Exits taken, int64 [rows] -> the quality.
-        costs: float64 [exits, rows], of a row that leaves at an exit.
+        costs: float32 [exits, rows], of a row that leaves at an exit.
     """
     rows = np.arange(costs.shape[1])
     found = []
     for threshold in thresholds:
         exits = exits_taken(signals, threshold)
-        found.append((quality(exits), costs[exits, rows].mean()))
+        found.append((quality(exits), costs[exits, rows].mean(dtype=np.float64)))
     values = np.array(found, dtype=np.float64).reshape(-1, 2)
     return Tried(list(thresholds), values[:, 0], values[:, 1])

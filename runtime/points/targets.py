@@ -1,23 +1,23 @@
-"""From what a user wants to a threshold: the earliest that keeps it, on rows it was not chosen on.
+"""From what a user wants to a threshold: the earliest that keeps it with a margin for chance.
 
 Thresholds are tried from late to early, up to the first that breaks the target: a lucky one behind
-it is not trusted. Then the choice is repeated without each tenth of the rows; if those tenths lose
-more than was asked for, the target is tightened by as much.
+it is not trusted. What a threshold loses must be below the target by `MARGIN` standard errors, as
+they are found from the means of `PARTS` parts of the rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from effbert.runtime.points.sweep import Signals, Tried, exits_taken, sweep
 
-FOLDS = 10
-COARSE = 100  # thresholds that folds try
-TIGHTENINGS = 3
+PARTS = 20
+MARGIN = 0.8  # 1.96 (sqrt 2 - 1): as many rows elsewhere then lose no more, within their own 95 %
+COARSE = 100  # thresholds that are tried before those between two of them
 Kind = Literal["loss", "quality", "speedup", "latency"]
 
 
@@ -58,7 +58,7 @@ class Rows:
 
     Attributes:
         signals: Of their exits.
-        costs: float64 [exits, rows], milliseconds of a row that leaves at an exit.
+        costs: float32 [exits, rows], of a row that leaves at an exit.
         quality: Exits taken, indices of the rows -> the quality.
         indices: Of the rows.
         largest: The same rows with the largest variant, which losses are counted against; None if
@@ -90,7 +90,7 @@ class Rows:
     def deepest(self) -> tuple[float, float]:
         """Quality and cost where no row leaves early."""
         last = np.full(len(self.indices), self.signals.exits - 1)
-        return self.quality(last, self.indices), float(self.costs[-1].mean())
+        return self.quality(last, self.indices), float(self.costs[-1].mean(dtype=np.float64))
 
     def full(self) -> tuple[float, float]:
         """Quality and cost of the largest variant at full depth."""
@@ -108,69 +108,71 @@ def choose(rows: Rows, thresholds: Sequence[float | np.ndarray], target: Target)
     if target.bounds_cost:
         kept = np.flatnonzero(target.kept(rows.sweep(thresholds), *rows.full()))
         return int(kept[0]) if len(kept) else None
-    coarse = [thresholds[index] for index in _spread(len(thresholds), COARSE)]
-    folds, strict = _folds(rows), target
-    for _ in range(TIGHTENINGS):
-        excess = _held_out_excess(folds, coarse, strict, target)
-        if excess <= 0:
-            break
-        strict = _tightened(strict, excess)
-    return _last_before_a_break(rows, thresholds, strict)
+    return last_kept(
+        rows, lambda index: exits_taken(rows.signals, thresholds[index]), len(thresholds), target
+    )
 
 
-def _spread(count: int, most: int) -> list[int]:
-    return sorted({round(index) for index in np.linspace(0, count - 1, min(count, most))})
-
-
-def _last_before_a_break(
-    rows: Rows, thresholds: Sequence[float | np.ndarray], target: Target
+def last_kept(
+    rows: Rows, exits_of: Callable[[int], np.ndarray], count: int, target: Target
 ) -> int | None:
-    full, last = rows.full(), None
-    for index, threshold in enumerate(thresholds):
-        if not target.kept(rows.sweep([threshold]), *full).all():
+    """Find the last of some ways to leave, from late to early, before the first break of a target.
+
+    Args:
+        rows: To choose on.
+        exits_of: Index of a way -> the exits that the rows take, int64 [rows].
+        count: How many ways there are.
+        target: A bound on the loss or on the quality.
+
+    Returns:
+        Its index; None if the first breaks it.
+    """
+    last, stop = None, count
+    for index in spread_indices(count, COARSE):
+        if not surely_kept(rows, exits_of(index), target):
+            stop = index
+            break
+        last = index
+    for index in range(0 if last is None else last + 1, stop):
+        if not surely_kept(rows, exits_of(index), target):
             break
         last = index
     return last
 
 
-def _folds(rows: Rows) -> list[tuple[Rows, Rows]]:
-    """Rows without one part, and that part, for each part."""
-    parts = min(FOLDS, len(rows.indices))
-    if parts < 2:
-        return []
-    part_of = np.random.default_rng(0).permutation(len(rows.indices)) % parts
-    return [
-        (rows.some(np.flatnonzero(part_of != part)), rows.some(np.flatnonzero(part_of == part)))
-        for part in range(parts)
-    ]
+def spread_indices(count: int, most: int) -> list[int]:
+    """Choose up to `most` of the indices below `count` evenly, the first and the last too."""
+    return sorted({round(index) for index in np.linspace(0, count - 1, min(count, most))})
 
 
-def _held_out_excess(
-    folds: Sequence[tuple[Rows, Rows]],
-    thresholds: Sequence[float | np.ndarray],
-    strict: Target,
-    target: Target,
-) -> float:
-    """How much more than the target is lost on the parts that a choice has not seen.
+def surely_kept(rows: Rows, exits: np.ndarray, target: Target) -> bool:
+    """Tell whether a quality is kept with a margin for the chance of the draw.
 
-    Less than one standard error of the parts' mean counts as nothing.
+    Args:
+        rows: To look at.
+        exits: int64 [rows], where they leave.
+        target: A bound on the loss or on the quality.
     """
-    lost = []
-    for seen, held_out in folds:
-        index = _last_before_a_break(seen, thresholds, strict)
-        full = held_out.full()[0]
-        found = full
-        if index is not None:
-            exits = exits_taken(held_out.signals, thresholds[index])
-            found = held_out.quality(exits, held_out.indices)
-        bound = full - target.value if target.kind == "loss" else target.value
-        lost.append(bound - found)
-    if not lost:
-        return 0.0
-    error = np.std(lost) / np.sqrt(len(lost))
-    return float(np.mean(lost) - error)
+    missing = _missing(rows, exits, slice(None), target)
+    if missing > 1e-9:
+        return False
+    parts = min(PARTS, len(rows.indices))
+    each = [_missing(rows, exits, part, target) for part in parted(len(rows.indices), parts)]
+    error = np.std(each) / np.sqrt(max(1, parts - 1))
+    return bool(missing + MARGIN * error <= 1e-9)
 
 
-def _tightened(target: Target, excess: float) -> Target:
-    value = target.value - excess if target.kind == "loss" else target.value + excess
-    return Target(target.kind, max(value, 0.0), target.name)
+def parted(count: int, parts: int) -> list[np.ndarray]:
+    """Part the positions of rows at random, always in the same way."""
+    order = np.random.default_rng(0).permutation(count)
+    return [order[part::parts] for part in range(parts)]
+
+
+def _missing(rows: Rows, exits: np.ndarray, part: Any, target: Target) -> float:
+    """How much quality some rows lack to keep the target; negative if they have more."""
+    found = rows.quality(exits[part], rows.indices[part])
+    if target.kind == "quality":
+        return target.value - found
+    largest = rows.largest or rows
+    last = np.full(len(rows.indices), largest.signals.exits - 1)
+    return largest.quality(last[part], largest.indices[part]) - target.value - found

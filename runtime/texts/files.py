@@ -100,19 +100,6 @@ def read_labelled(path: Path, labels: Sequence[str]) -> Labelled[int]:
     return _read_table(path, lambda text, label: index_of(label))
 
 
-def read_labelled_words(path: Path, labels: Sequence[str]) -> Labelled[list[int]]:
-    """As `read_labelled`, with blanks between the labels, one for each word between blanks."""
-    index_of = LabelIndex(labels)
-
-    def indices(text: str, label: str) -> list[int]:
-        found = [index_of(each) for each in label.split()]
-        if len(found) != len(text.split()):
-            raise ValueError(f"{len(found)} labels for {len(text.split())} words")
-        return found
-
-    return _read_table(path, indices)
-
-
 class LabelIndex:
     """The index of a label, from its name or number."""
 

@@ -259,7 +259,7 @@ def prepare(folder: Path, page: list[Block]) -> None:
 
 # Added to a command: less to try, and tiny checkpoints may round more than real ones.
 ADDED = {
-    "effbert search": ("--generations", "0", "--population", "2"),
+    "effbert tune": ("--generations", "0", "--population", "2"),
     "effbert bench": ("--rounds", "1"),
     "effbert-export int8": ("--min-agreement", "0.5"),
 }

@@ -118,7 +118,7 @@ def test_exits_are_read_in_every_form(exits: object, layers: tuple[int, ...] | N
 
 @pytest.mark.parametrize("exits", ["", "0,2", "two", [1.5], [], ["a"]])
 def test_exits_that_are_no_layers_are_refused(exits: object) -> None:
-    with pytest.raises(InputError, match="Exits are `all` or 1-based layers"):
+    with pytest.raises(InputError, match="Exits are `all`, `auto` or 1-based layers"):
         _ = ExportOptions(exits=exits).exit_layers
 
 

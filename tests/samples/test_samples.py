@@ -21,8 +21,6 @@ from effbert.exporter import export
 from effbert.runtime import Session
 from effbert.runtime.bundle.manifest import OperatingPoint
 from effbert.runtime.commands import effbert
-from effbert.runtime.points.evolution import Settings
-from effbert.runtime.points.front_search import Search, search
 from plan_folders import write_plans
 from tiny_bundle import build_tiny_bundle
 from vocabularies import fast_tokenizer, vocabulary
@@ -78,8 +76,9 @@ def write_texts(path: Path, count: int, seed: int) -> Path:
     return path
 
 
-def tune(bundle: Path, heldout: Path) -> None:
+def tune(bundle: Path, heldout: Path, *options: str) -> None:
     command = ["tune", str(bundle), "--data", str(heldout), "--max-loss", "0", "--max-loss", "10"]
+    command += options
     assert CliRunner().invoke(effbert, command).exit_code == 0
 
 
@@ -113,9 +112,8 @@ def test_texts_become_a_report(tmp_path, monkeypatch):
 
     both = tmp_path / "both"
     export(checkpoint, both, length_adaptive=True, verify=False)
-    few = Settings(population=4)
-    over = ("lengths", "threshold")
-    search(Search(both, heldout, tmp_path / "store", over, "flops", generations=0, settings=few))
+    evolution = ("--cost", "flops", "--generations", "0", "--population", "4")
+    tune(both, heldout, "--front", *evolution)
     paths = (checkpoint, test, output, bundle, int8, both, "--truncate", heldout)
     run(monkeypatch, "report", *paths, ROUNDS=1, PAUSE=0, WARM_UP=1)
     report = json.loads((output / "report.json").read_text())
@@ -134,9 +132,9 @@ def test_texts_become_a_report(tmp_path, monkeypatch):
     kinds = {result["kind"] for result in report["results"]}
     assert kinds == {"full model", "truncated texts", "exits", "exits, int8", "exits and lengths"}
     in_table = [result for result in report["results"] if result["in_table"]]
-    for kind in ("truncated texts", "exits and lengths"):
-        names = " ".join(result["name"] for result in in_table if result["kind"] == kind)
-        assert names.count("loss-0.5") == names.count("loss-2") == 1
+    for kind, losses in (("truncated texts", (0.5, 2)), ("exits and lengths", (0, 10))):
+        names = [result["name"] for result in in_table if result["kind"] == kind]
+        assert all(any(f"loss-{loss}" in name for name in names) for loss in losses)
     assert (output / "table.md").read_text().count("\n") == 2 + len(in_table)
 
     plot = run(monkeypatch, "plot", output / "report.json", output / "plot.svg")
@@ -226,25 +224,21 @@ def test_texts_are_truncated_as_far_as_accuracy_allows():
     assert chosen == {0.5: 0.8, 25: 0.6, 100: 0.5}
 
 
-def test_of_a_front_the_cheapest_point_within_the_loss_is_reported():
+def test_points_are_reported_by_their_loss_and_a_front_is_drawn():
     arms = importlib.import_module("arms")
+    lossy = OperatingPoint(name="loss-2", knobs={"lengths": [0.2] * 3}, data="heldout.csv")
     front = [
         OperatingPoint(
             name=f"front-{place}",
             knobs={"lengths": [0.1 * place] * 3, "threshold": "-inf"},
             data="heldout.csv",
-            quality={"accuracy": accuracy, "full accuracy": 90.0},
-            cost={"latency ratio": 0.1 * place},
         )
-        for place, accuracy in enumerate((70.0, 88.0, 89.0, 89.5, 91.0), 1)
+        for place in range(1, 7)
     ]
-    chosen, others = arms.operating_points(front)
-    assert {name: knobs["lengths"][0] for name, knobs in chosen.items()} == {
-        "loss-0.5": pytest.approx(0.4),
-        "loss-2": pytest.approx(0.2),
-    }
-    assert chosen["loss-2"]["threshold"] == -math.inf
+    chosen, others = arms.operating_points([lossy, *front])
+    assert chosen == {"loss-2": {"lengths": [0.2] * 3}}
     assert [round(10 * knobs["lengths"][0]) for knobs in others] == [1, 3, 5]
+    assert others[0]["threshold"] == -math.inf
 
 
 def test_the_demo_makes_every_bundle_before_it_reports_on_all_of_them(monkeypatch):
@@ -266,10 +260,20 @@ def test_the_lengths_of_the_demo_come_after_its_own_steps(monkeypatch):
     demo = importlib.import_module("demo")
     monkeypatch.setattr(demo, "package_folder", Path)
     short, long = demo.steps(), demo.steps(lengths=True)
-    assert len(short) == 8
-    assert list(long.items())[:8] == list(short.items())
+    assert len(short) == 9
+    assert list(long.items())[:9] == list(short.items())
     assert not any("lengths" in " ".join(command) for command in short.values())
     assert set(demo.TYPICAL) == set(long)
+
+
+def test_the_demo_ends_with_a_page_on_texts_that_nothing_was_chosen_on(monkeypatch):
+    demo = importlib.import_module("demo")
+    monkeypatch.setattr(demo, "package_folder", Path)
+    name, command = list(demo.steps().items())[-1]
+    assert name == "page"
+    assert command[1:3] == ["report", "build/demo/exits_bundle"]
+    assert "build/demo/test.csv" in command
+    assert command[-1].endswith("report.html")
 
 
 def test_what_is_left_is_estimated_from_what_was_measured():
@@ -309,10 +313,8 @@ def test_the_demo_skips_what_was_done_and_repeats_what_depends_on_a_change(tmp_p
     demo = Demo(tmp_path, monkeypatch)
     assert demo.run() == "first second third"
     assert demo.run() == ""
-    (demo.done / "third.jsonl").write_text("of the old second step")
     demo.commands["second"] = demo.command("changed")
     assert demo.run() == "changed third"
-    assert not (demo.done / "third.jsonl").exists()
 
 
 def test_the_demo_says_where_it_stands(tmp_path, monkeypatch, capsys):
@@ -330,10 +332,8 @@ def test_the_demo_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
     works, demo.commands["second"] = demo.commands["second"], demo.command("fails", code=3)
     with pytest.raises(SystemExit, match="second failed with exit code 3"):
         demo.run()
-    (demo.done / "second.jsonl").write_text("half a search")
     demo.commands["second"] = works
     assert demo.run() == "second third"
-    assert (demo.done / "second.jsonl").exists()
 
 
 @pytest.mark.slow

@@ -17,8 +17,7 @@ from checkpoints import write_deebert
 from effbert.exporter import export
 from effbert.runtime import Session
 from effbert.runtime.errors import InputError
-from effbert.runtime.points.front_search import Search
-from effbert.runtime.points.front_search import search as run_search
+from effbert.runtime.points.tuning import Tuning, tune
 from exit_checks import LOGITS_ATOL, ROW_ATOL
 from export_command import run_command, sentence
 from families import write_family
@@ -210,14 +209,13 @@ def test_every_row_costs_what_a_padded_one_costs(exported, unpadded: Session):
     assert first["flops"]["32"] == first["flops"]["128"]
 
 
-def test_a_search_by_flops_is_refused_because_they_are_known_for_one_length(
+def test_tuning_for_flops_is_refused_because_they_are_known_for_one_length(
     exported, tmp_path: Path
 ):
     data = tmp_path / "data.csv"
     data.write_text("text,label\na film,0\n")
-    search = Search(exported("exits").bundle, data, tmp_path / "store", cost="flops")
-    with pytest.raises(InputError, match="search with --cost latency"):
-        run_search(search)
+    with pytest.raises(InputError, match="leave --cost flops out"):
+        tune(Tuning(exported("exits").bundle, data, cost="flops"))
 
 
 @pytest.mark.parametrize(

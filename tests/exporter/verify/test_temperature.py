@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-import sys
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
-from effbert.exporter.verify.temperature import LEAST, MOST, fit_temperatures
-from effbert.runtime.errors import InputError, MissingDependencyError
+from effbert.exporter.verify.temperature import fit_temperatures
+from effbert.runtime.errors import InputError
+from effbert.runtime.points.reliability import LEAST, MOST
 
 
 def sampled(
@@ -81,9 +81,3 @@ def test_large_logits_do_not_overflow():
 def test_arrays_that_do_not_fit_are_refused(logits: np.ndarray, labels: np.ndarray, said: str):
     with pytest.raises(InputError, match=said):
         fit_temperatures(logits, labels)
-
-
-def test_without_scipy_the_way_to_it_is_named(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
-    with pytest.raises(MissingDependencyError, match="pip install scipy"):
-        fit_temperatures(np.zeros((1, 1, 2)), np.zeros(1, int))

@@ -51,6 +51,7 @@ def test_importing_the_runtime_loads_no_exporter_and_no_command_line_library() -
     output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     loaded = {name.partition(".")[0] for name in json.loads(output.stdout)}
     assert not loaded & {"torch", "transformers", "onnx", "onnx_ir", "onnxscript", "click", "rich"}
+    assert not loaded & {"matplotlib", "jinja2", "scipy"}
 
 
 def test_importing_the_exporter_does_not_load_torch() -> None:

@@ -7,20 +7,22 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from bundle_edits import at, edit_manifest
 from effbert.runtime import Session
 from effbert.runtime.bundle.folder import open_bundle
 from effbert.runtime.commands import effbert
-from search_command import summary, texts
+from effbert.runtime.points import one_pass
 from tiny_bundle import build_tiny_bundle
+from tune_command import summary, texts, tune
 
 COUNT = 400
 
@@ -45,11 +47,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def copied(folder: Path, tmp_path: Path) -> Callable[[str], Path]:
     return lambda name: Path(shutil.copytree(folder / name, tmp_path / name))
-
-
-def tune(bundle: Path, data: Path, *arguments: str) -> Result:
-    command = ["tune", str(bundle), "--data", str(data), "--threads", "1", *arguments]
-    return CliRunner().invoke(effbert, command)
 
 
 def answered(bundle: Path, data: Path, point: str | None) -> tuple[float, float]:
@@ -116,7 +113,7 @@ def test_a_second_call_runs_no_example_again(
 ) -> None:
     bundle, data = copied("entropy"), folder / "entropy.jsonl"
     first = summary(tune(bundle, data, "--max-loss", "1", "--json"))
-    monkeypatch.setattr(Session, "run_exits", None)
+    monkeypatch.setattr(one_pass, "_answered", None)
     second = summary(tune(bundle, data, "--max-loss", "1", "--json"))
     assert second["points"][0]["knobs"] == first["points"][0]["knobs"]
 
@@ -149,6 +146,31 @@ def test_bad_lines_are_refused_or_left_out(
     said = summary(tune(bundle, data, "--skip-bad", "--max-loss", "1", "--json"))
     assert said["skipped"] == [51]
     assert said["examples"] == COUNT
+
+
+def test_a_point_becomes_what_runs_without_knobs(
+    folder: Path, copied: Callable[[str], Path]
+) -> None:
+    bundle, data = copied("entropy"), folder / "entropy.jsonl"
+    wanted = ("--max-loss", "0", "--max-loss", "20", "--as-default", "loss-20")
+    assert tune(bundle, data, *wanted).exit_code == 0
+    assert answered(bundle, data, None) == answered(bundle, data, "loss-20")
+    assert tune(bundle, data, "--max-loss", "0", "--as-default", "loss-0").exit_code == 0
+    assert answered(bundle, data, None) == answered(bundle, data, "loss-0")
+
+
+def test_a_default_that_does_not_exist_is_refused_and_one_not_chosen_changes_nothing(
+    folder: Path, copied: Callable[[str], Path]
+) -> None:
+    bundle, data = copied("entropy"), folder / "entropy.jsonl"
+    before = open_bundle(bundle).manifest.knobs
+    refused = tune(bundle, data, "--max-loss", "1", "--as-default", "loss-2")
+    assert refused.exit_code == 2
+    assert "there is no such operating point" in refused.stderr
+    unmet = tune(bundle, data, "--quality", "0.999", "--as-default", "quality-0.999")
+    assert unmet.exit_code == 2
+    assert "so the defaults stay" in unmet.stderr
+    assert open_bundle(bundle).manifest.knobs == before
 
 
 def without_tokenizer(manifest: dict[str, Any]) -> None:
@@ -191,6 +213,33 @@ def test_a_bundle_without_tokenizer_is_refused(folder: Path, copied: Callable[[s
     refused = tune(bundle, folder / "entropy.jsonl")
     assert refused.exit_code == 2
     assert "without a tokenizer cannot be tuned" in refused.stderr
+
+
+def test_a_killed_pass_goes_on_and_ends_as_a_whole_one(
+    folder: Path, copied: Callable[[str], Path], tmp_path: Path
+) -> None:
+    bundle, data = copied("entropy"), tmp_path / "data.jsonl"
+    lines = (folder / "entropy.jsonl").read_text().splitlines()
+    data.write_text("\n".join(lines * 12))  # 5 pieces
+    kept = bundle.with_name("entropy.tune")
+    effbert_command = Path(sys.executable).with_name("effbert")
+    command = [effbert_command, "tune", bundle, "--data", data, "--threads", "1"]
+    before = (bundle / "effbert.json").read_bytes()
+    with subprocess.Popen(command) as process:
+        while not (written := [*kept.rglob("*.npz")]) and process.poll() is None:
+            time.sleep(0.005)
+        process.kill()
+    assert written
+    assert (bundle / "effbert.json").read_bytes() == before
+    first = min(written)
+    stamp = first.stat().st_mtime_ns
+    resumed = summary(tune(bundle, data, "--max-loss", "1", "--json"))
+    assert first.stat().st_mtime_ns == stamp
+    shutil.rmtree(kept)
+    whole = summary(tune(bundle, data, "--max-loss", "1", "--json"))
+    assert resumed["examples"] == whole["examples"] == 12 * COUNT
+    for one, other in zip(resumed["points"], whole["points"], strict=True):
+        assert (one["knobs"], one["quality"]) == (other["knobs"], other["quality"])
 
 
 def test_two_processes_do_not_lose_each_others_points(

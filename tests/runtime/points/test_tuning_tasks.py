@@ -15,9 +15,9 @@ from bundle_edits import at, edit_manifest
 from effbert.runtime import Session
 from effbert.runtime.commands import effbert
 from effbert.runtime.points.grading import shared_words
-from search_command import summary, texts
 from task_bundles import build_question_bundle, build_token_bundle
 from tiny_bundle import build_tiny_bundle
+from tune_command import summary, texts
 
 LABELS = ["O", "B-X", "I-X"]
 TEXTS = texts(120, least=3)
@@ -129,15 +129,3 @@ def test_a_task_is_tuned_by_its_own_quality(name: str, tmp_path: Path) -> None:
         with Session(bundle, threads=1, operating_point=point["name"]) as session:
             expected = task.quality(session([given(row) for row in rows]), rows)
         assert point["quality"][task.metric] == pytest.approx(100 * expected, abs=0.01)
-
-
-def test_words_that_exit_alone_are_refused(tmp_path: Path) -> None:
-    from task_bundles import report_layers_of_tokens
-
-    build_token_bundle(tmp_path / "bundle")
-    report_layers_of_tokens(tmp_path / "bundle")
-    (tmp_path / "data.jsonl").write_text('{"text": "a film", "label": "negative negative"}\n')
-    command = ["tune", str(tmp_path / "bundle"), "--data", str(tmp_path / "data.jsonl")]
-    refused = CliRunner().invoke(effbert, command)
-    assert refused.exit_code == 2
-    assert "exit one by one" in refused.stderr

@@ -9,7 +9,7 @@ import pytest
 
 from effbert.runtime import InputError, read_labelled, read_texts
 from effbert.runtime.texts import files
-from effbert.runtime.texts.files import read_labelled_words, read_lines
+from effbert.runtime.texts.files import read_lines
 
 
 def written(path: Path, content: str | bytes) -> Path:
@@ -74,7 +74,3 @@ def test_a_stream_is_read_like_a_file() -> None:
 def test_labels_are_names_or_numbers(tmp_path: Path) -> None:
     path = written(tmp_path / "data.csv", "text,label\na,bad\nb,1\n")
     assert read_labelled(path, ["bad", "good"]).labels == [0, 1]
-    words = written(tmp_path / "words.csv", "text,label\nbig dog,bad good\n")
-    assert read_labelled_words(words, ["bad", "good"]).labels == [[0, 1]]
-    with pytest.raises(InputError, match=r"line 2: 1 labels for 2 words"):
-        read_labelled_words(written(words, "text,label\nbig dog,bad\n"), ["bad", "good"])

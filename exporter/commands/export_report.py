@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +14,7 @@ from effbert.runtime.console.tables import amount, print_table
 
 if TYPE_CHECKING:
     from effbert.exporter.pipeline import Report
+    from effbert.runtime import Placement
 
 
 def summarize(report: Report) -> dict[str, Any]:
@@ -51,6 +53,7 @@ def summarize(report: Report) -> dict[str, Any]:
                 for segment in passes.segments
             ],
         },
+        "placement": None if report.placement is None else asdict(report.placement),
         "seconds": report.seconds,
     }
 
@@ -60,6 +63,8 @@ def print_report(report: Report) -> None:
     print_table("effbert export", ("what", "value"), list(_facts(report).items()))
     if report.manifest is not None:
         _print_exits(report)
+    if report.placement is not None:
+        _print_placement(report.placement)
     for note in report.notes:
         click.echo(f"Note: {note}")
 
@@ -123,4 +128,21 @@ def _print_exits(report: Report) -> None:
         "Exits" + (f", compared with torch on {parity.rows} rows" if parity else ""),
         columns,
         rows,
+    )
+
+
+def _print_placement(placement: Placement) -> None:
+    """Print what exits cost and save; the ones that were kept have a star."""
+    print_table(
+        f"Exits tried on {placement.examples} examples; full depth: {placement.full:.4g} "
+        f"{placement.metric}, {placement.full_ms:.3g} ms; an exit costs {placement.exit_ms:.2g} ms",
+        ("exits", "after layers", placement.metric, "ms", "mean exit layer"),
+        [
+            (
+                f"{each.name} *" if each.layers == placement.layers else each.name,
+                ", ".join(map(str, each.layers)),
+                *(f"{each.quality:.4g}", f"{each.ms:.3g}", f"{each.mean_layer:.2f}"),
+            )
+            for each in placement.candidates
+        ],
     )

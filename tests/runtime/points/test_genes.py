@@ -1,6 +1,5 @@
 """Genes, the front, and FLOPs of what they stand for."""
 
-from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,8 +12,7 @@ from effbert.exporter.encoders.length_drop import _target
 from effbert.runtime.points.costs import row_flops, tokens_kept
 from effbert.runtime.points.evolution import (
     Evaluated,
-    Settings,
-    evolve,
+    Outcome,
     pareto_front,
     survivors,
 )
@@ -29,19 +27,15 @@ from effbert.runtime.points.genes import (
     share_kept,
 )
 
-SPACES = st.builds(
-    Space, layers=st.integers(0, 13), tokens=st.integers(2, 512), levels=st.integers(1, 33)
-)
+SPACES = st.builds(Space, layers=st.integers(1, 13), tokens=st.integers(2, 512))
 SEEDS = st.integers(0, 2**32)
 
 
 def valid(gene: Gene, space: Space) -> bool:
-    lengths = gene.lengths
     return (
-        len(lengths) == space.layers
-        and list(lengths) == sorted(lengths, reverse=True)
-        and all(2 <= length <= space.tokens for length in lengths)
-        and 0 <= gene.level < space.levels
+        len(gene) == space.layers
+        and list(gene) == sorted(gene, reverse=True)
+        and all(2 <= length <= space.tokens for length in gene)
     )
 
 
@@ -72,27 +66,6 @@ def test_first_genes_are_valid_new_and_hold_the_full_one(space: Space, count: in
     assert all(valid(gene, space) and space.holds(gene) for gene in genes)
 
 
-def test_a_search_over_both_starts_with_each_alone_and_both_together() -> None:
-    space = Space(layers=6, tokens=40, levels=33)
-    genes = first_genes(space, 9)
-    does = [(gene.lengths != space.full().lengths, gene.level > 0) for gene in genes]
-    assert Counter(does) == {(False, False): 1, (True, False): 4, (False, True): 4, (True, True): 4}
-
-
-def test_crossovers_also_join_lengths_of_one_with_the_threshold_of_another() -> None:
-    space = Space(layers=3, tokens=40, levels=33)
-    proposed: set[Gene] = set()
-
-    def evaluate(gene: Gene, generation: int, method: str) -> Evaluated:
-        proposed.add(gene)
-        value = 100 * sum(gene.lengths) - gene.level  # all genes are on the front
-        return Evaluated(gene, value, value, generation, method)
-
-    evolve(space, Settings(population=3, mutations=0, crossovers=20), 3, evaluate)
-    steepest = min(first_genes(space, 3), key=lambda gene: sum(gene.lengths)).lengths
-    assert len({gene.level for gene in proposed if gene.lengths == steepest}) > 3
-
-
 @given(SPACES, SEEDS, st.floats(0, 1))
 def test_mutations_never_grow_and_stay_in_range(
     space: Space, seed: int, probability: float
@@ -105,12 +78,10 @@ def test_mutations_never_grow_and_stay_in_range(
 
 
 def test_a_mutation_changes_nothing_at_probability_0_and_reaches_everything_at_1() -> None:
-    random, space = np.random.default_rng(0), Space(2, 4, 2)
-    start = Gene((3, 2), 1)
-    assert mutated(start, space, 0, random) == start
-    reached = {mutated(start, space, 1, random) for _ in range(300)}
-    lengths = [(2, 2), (3, 2), (3, 3), (4, 2), (4, 3), (4, 4)]
-    assert reached == {Gene(each, level) for each in lengths for level in (0, 1)}
+    random, space = np.random.default_rng(0), Space(2, 4)
+    assert mutated((3, 2), space, 0, random) == (3, 2)
+    reached = {mutated((3, 2), space, 1, random) for _ in range(300)}
+    assert reached == {(2, 2), (3, 2), (3, 3), (4, 2), (4, 3), (4, 4)}
 
 
 @given(SPACES, SEEDS)
@@ -119,26 +90,31 @@ def test_a_crossed_gene_lies_between_its_parents(space: Space, seed: int) -> Non
     one, other = (mutated(space.full(), space, 0.7, random) for _ in range(2))
     child = crossed(one, other)
     assert valid(child, space)
-    for length, *parents in zip(child.lengths, one.lengths, other.lengths, strict=True):
+    for length, *parents in zip(child, one, other, strict=True):
         assert min(parents) <= length <= max(parents)
 
 
-def evaluated(quality: float, cost: float) -> Evaluated:
-    return Evaluated(Gene(), quality, cost, 0, "first")
+OUTCOMES = st.builds(Outcome, st.integers(0, 5), st.integers(1, 5))
 
 
-@given(st.lists(st.builds(evaluated, st.integers(0, 5), st.integers(1, 5)), min_size=1))
-def test_the_front_is_what_nothing_beats(items: list[Evaluated]) -> None:
-    front = pareto_front(items)
-    points = {(item.quality, item.cost) for item in items}
+@given(st.lists(OUTCOMES, min_size=1))
+def test_the_front_is_what_nothing_beats(outcomes: list[Outcome]) -> None:
     unbeaten = {
         (quality, cost)
-        for quality, cost in points
-        if not any((q >= quality and c <= cost) and (q, c) != (quality, cost) for q, c in points)
+        for quality, cost in outcomes
+        if not any((q >= quality and c <= cost) and (q, c) != (quality, cost) for q, c in outcomes)
     }
-    assert [(item.quality, item.cost) for item in front] == sorted(unbeaten)
-    dearest = max(item.cost for item in items)
-    assert max(item.cost for item in survivors(items)) == dearest
+    assert [tuple(outcomes[index]) for index in pareto_front(outcomes)] == sorted(unbeaten)
+
+
+@given(st.lists(st.lists(OUTCOMES, min_size=1, max_size=4), min_size=1))
+def test_a_gene_survives_by_any_of_its_outcomes(genes: list[list[Outcome]]) -> None:
+    items = [Evaluated((at,), tuple(each), 0, "first") for at, each in enumerate(genes)]
+    living = survivors(items)
+    every = [outcome for item in items for outcome in item.outcomes]
+    best = {tuple(every[index]) for index in pareto_front(every)}
+    assert best <= {tuple(outcome) for item in living for outcome in item.outcomes}
+    assert max(cost for item in living for _, cost in item.outcomes) == max(c for _, c in every)
 
 
 @given(

@@ -1,4 +1,4 @@
-"""`effbert search` as the tests call it, on texts that the tiny bundles know."""
+"""`effbert tune` as the tests call it, on texts that the tiny bundles know."""
 
 import csv
 import json
@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from effbert.runtime.commands import effbert
 from tiny_bundle import WORDS
 
-SMALL = "--population 5 --mutations 4 --crossovers 4 --threads 1 --cost flops".split()
+SMALL = "--population 5 --mutations 4 --crossovers 4".split()
 
 
 def texts(count: int, least: int = 2) -> list[str]:
@@ -25,8 +25,8 @@ def table(path: Path, rows: list[tuple[Any, Any]]) -> Path:
     return path
 
 
-def search(bundle: Path, data: Path, *arguments: str) -> Result:
-    command = ["search", str(bundle), "--data", str(data), *SMALL, *arguments]
+def tune(bundle: Path, data: Path, *arguments: str) -> Result:
+    command = ["tune", str(bundle), "--data", str(data), "--threads", "1", *arguments]
     return CliRunner().invoke(effbert, command)
 
 
