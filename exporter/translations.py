@@ -18,7 +18,7 @@ from onnxscript import opset18 as op  # the oldest that an export may have
 from torch._ops import HigherOrderOperator, OpOverload
 from torch.export import ExportedProgram
 
-from effbert.exporter.encoders.quantizers import BYTE
+from effbert.exporter.encoders.rounding_operators import BYTE
 
 aten = torch.ops.aten
 
@@ -80,6 +80,15 @@ def _dequantize(levels: Any, steps: Any) -> Any:
     return op.DequantizeLinear(levels, steps, zeros, axis=1)
 
 
+def _rounded_product(values: Any, step: Any, zero: Any, weight: Any) -> Any:
+    levels = op.QuantizeLinear(values, step, op.Cast(zero, to=ir.DataType.UINT8), axis=0)
+    levels.type, levels.shape = ir.TensorType(ir.DataType.UINT8), values.shape
+    product = op.MatMulInteger(levels, weight)
+    product.type = ir.TensorType(ir.DataType.INT32)
+    product.shape = ir.Shape([*values.shape[:-1], weight.shape[1]])
+    return op.Cast(product, to=ir.DataType.FLOAT)
+
+
 TRANSLATIONS: Mapping[Callable[..., Any], Callable[..., Any]] = {
     aten.sort.stable: _stable_sort,
     aten.to.dtype: _cast,
@@ -93,6 +102,7 @@ TRANSLATIONS: Mapping[Callable[..., Any], Callable[..., Any]] = {
     aten.argsort.default: _argsort,
     torch.ops.effbert.round_to_levels.default: _round_to_levels,
     torch.ops.effbert.dequantize.default: _dequantize,
+    torch.ops.effbert.rounded_product.default: _rounded_product,
 }
 
 

@@ -21,7 +21,8 @@ from tokenizers import Regex, normalizers, pre_tokenizers
 FLAGS = (
     "space", "bert_removed", "bert_space", "bert_mark", "chinese", "punctuation", "letter",
     "number", "combining", "lowered", "canonical", "compatible", "composite", "extends",
-    "prepends", "control", "pictograph", "consonant", "linker",
+    "prepends", "control", "pictograph", "joins_pictures", "consonant", "joins_consonants",
+    "linker",
 )  # fmt: skip
 HANGUL = range(0xAC00, 0xD7A4)
 MARK = "\u0301"  # two bytes, extends whatever stands before it
@@ -112,19 +113,20 @@ def flags(characters: Sequence[str]) -> tuple[dict[str, set[str]], Map, Map, Map
     bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False)
     letters = pieces(bytes_, "!a", "!", characters)
     numbers = pieces(bytes_, "!1", "!", characters)
-    joined = {c: count == 1 for c, count in clusters("a", "", characters).items()}
-    prepends = {c: count > 2 for c, count in clusters("", "a" + MARK, characters).items()}
-    ends = {c: count == 2 for c, count in clusters("", MARK, characters).items()}
-    pictures = {c: count == 4 for c, count in clusters("\u2600\u200d", MARK, characters).items()}
-    linked = {c: count == 4 for c, count in clusters("\u0915\u094d", MARK, characters).items()}
-    linkers = {
-        c: count == 4 for c, count in clusters("\u0915", "\u0915" + MARK, characters).items()
-    }
+    ka, virama = "\u0915", "\u094d"
+    alone = clusters("a", "", characters)
+    first = clusters("", f"a{MARK}", characters)
+    marked = clusters("", MARK, characters)
+    picture = clusters("", f"\u200d\u2600{MARK}", characters)
+    in_picture = clusters("\u2600", f"\u200d\u2600{MARK}", characters)
+    conjunct = clusters("", f"{virama}{ka}{MARK}", characters)
+    in_conjunct = clusters(ka, f"{virama}{ka}{MARK}", characters)
+    linking = clusters(ka, f"{ka}{MARK}", characters)
     found = {}
     for c in characters:
         space = len(blanks[c]) == 2
         assert space == (spaces[c] == "")
-        three = len(c.encode()) == 3
+        extends = alone.get(c) == 1
         letter = (1, 3) in letters[c]
         hangul = ord(c) in HANGUL
         has = {
@@ -141,12 +143,14 @@ def flags(characters: Sequence[str]) -> tuple[dict[str, set[str]], Map, Map, Map
             "canonical": canonical[c] != c and not hangul,
             "compatible": compatible[c] != canonical[c] and not hangul,
             "composite": canonical[c] != c and composed[c] == c and not hangul,
-            "extends": joined.get(c, False),
-            "prepends": prepends.get(c, False),
-            "control": c in "\0\v" or (ends.get(c, False) and len(c.encode()) < 4),
-            "pictograph": three and pictures.get(c, False) and not joined[c],
-            "consonant": three and linked.get(c, False) and not joined[c],
-            "linker": linkers.get(c, False) and joined[c],
+            "extends": extends,
+            "prepends": first.get(c, 2) != 2,
+            "control": c in "\0\v" or (marked[c] == 2 and len(c.encode()) < 4),
+            "pictograph": not extends and picture.get(c) == 4,
+            "joins_pictures": extends and in_picture[c] == 5,
+            "consonant": not extends and conjunct.get(c) == 4,
+            "joins_consonants": extends and in_conjunct[c] == 5,
+            "linker": extends and linking[c] == 4,
         }
         assert len(words[c]) in (1, 2, 3)
         assert (len(words[c]) == 2) == space or c in "a"

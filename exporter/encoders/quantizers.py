@@ -12,40 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-BYTE = (0, 255)
+from effbert.exporter.encoders.rounding_operators import BYTE, dequantize, round_to_levels
+
 NOTHING = 1e30  # a step so long that every value rounds to 0
-
-
-@torch.library.custom_op("effbert::round_to_levels", mutates_args=())
-def round_to_levels(values: Tensor, step: float, zero: int, least: int, most: int) -> Tensor:
-    """Round values to multiples of a step, as ONNX's QuantizeLinear and DequantizeLinear do.
-
-    Args:
-        values: Of any shape.
-        step: Between two levels.
-        zero: The level of 0, from 0 to 255.
-        least: The lowest level, 0 or more.
-        most: The highest, up to 255.
-    """
-    levels = (values / step).round() + zero
-    return (levels.clamp(least, most) - zero) * step
-
-
-@torch.library.custom_op("effbert::dequantize", mutates_args=())
-def dequantize(levels: Tensor, steps: Tensor) -> Tensor:
-    """Turn int8 levels [in, out] into numbers, with a step for each column [out]."""
-    return levels.to(steps.dtype) * steps
-
-
-@round_to_levels.register_fake
-def _(values: Tensor, step: float, zero: int, least: int, most: int) -> Tensor:
-    del step, zero, least, most
-    return torch.empty_like(values)
-
-
-@dequantize.register_fake
-def _(levels: Tensor, steps: Tensor) -> Tensor:
-    return torch.empty_like(levels, dtype=steps.dtype)
 
 
 class Quantizer(nn.Module):

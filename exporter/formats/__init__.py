@@ -24,6 +24,7 @@ NAMES = (
     "power",
     "qdqbert",
     "modelopt",
+    "torch_ao",
     "tinybert",
     "movement",
     "pruned",

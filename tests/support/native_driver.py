@@ -24,7 +24,7 @@ def build_driver(*flags: str) -> Path:
     folder = ROOT / "build" / "native-driver"
     folder.mkdir(parents=True, exist_ok=True)
     command = [COMPILER, "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", *flags]
-    headers = b"".join(path.read_bytes() for path in sorted((NATIVE / "src").glob("*.hpp")))
+    headers = b"".join(path.read_bytes() for path in sorted((NATIVE / "src").glob("*.[hi]*")))
     sources = [NATIVE / "tests" / "driver.cpp", *(NATIVE / "src" / name for name in DRIVEN)]
     with FileLock(folder / "lock"):
         jobs, objects = [], []

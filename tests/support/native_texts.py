@@ -129,6 +129,23 @@ def random_texts(count: int, seed: int) -> Iterator[str]:
         yield "".join(chr(c) for c in points if not 0xD800 <= c < 0xE000)
 
 
+# What joins its neighbours to clusters, changes when it is normalized, or both.
+CLUSTERS = (
+    "™ℹⓂ㊗㊙‼⁉☀©®🇩🇪👩👍🏽①ﬁ½ÅİıßẞǅΣςﾡￂｶﾞﾊﾟ가각ㄱㅏกำ e ab'`\r\n"
+    "\u200d\u200d\ufe0f\u0301\u0308\u0327\u0344\u0345\u0340\u0307\u0323\u05b0\u0f73\u3099\u309a"
+    "\u0915\u0958\u0959\u093c\u093e\u0903\u094d\u094d\u0d15\u0d4d\u0d3e\u0c55\u0f40\u0e33\u0eb3"
+    "\u1100\u1161\u11a7\u11a8\uac00\u0600\u06dd\u070f\u0890\U000110bd\u00ad\u200b\u0007\u0085"
+    "\u212b\u1e9b\u3000\u2028\ufb1d\ufb2c\u1f71\u2126\u304b\u30ab\ufeff"
+)
+
+
+def cluster_texts(count: int, seed: int) -> Iterator[str]:
+    """Texts whose grapheme clusters are hard to tell."""
+    draw = random.Random(seed)
+    for _ in range(count):
+        yield "".join(draw.choices(CLUSTERS, k=draw.randint(1, 12)))
+
+
 def both(driver: Driver, data: bytes, setting: Setting) -> Encoder:
     """Configure the native side, and return Python's."""
     flags = (setting.left, setting.special, setting.texts == "pairs", setting.texts == "texts")

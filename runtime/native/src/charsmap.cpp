@@ -42,12 +42,11 @@ std::size_t end_of_cluster(const Characters &text, std::size_t begin) {
   for (;; ++at) {
     const char32_t c = text[at].code;
     const std::uint32_t traits = unicode.traits(c);
-    if ((traits & pictograph) != 0) picture = true, joined_picture = false;
-    else if ((traits & extends) != 0) joined_picture = picture && c == joiner;
-    else picture = joined_picture = false;
+    joined_picture = picture && c == joiner;
+    if ((traits & joins_pictures) == 0) picture = (traits & pictograph) != 0;
     if ((traits & consonant) != 0) indic = true, linked = false;
-    else if ((traits & extends) != 0) linked = indic && (linked || (traits & linker) != 0);
-    else indic = linked = false;
+    else if ((traits & (joins_consonants | linker)) == 0) indic = linked = false;
+    else linked = indic && (linked || (traits & linker) != 0);
     flags = within(c, 0x1F1E6, 0x1F1FF) ? flags + 1 : 0;
 
     if (at + 1 == text.size()) break;

@@ -33,10 +33,14 @@ Pipeline::Pipeline(std::string_view data, bool special_tokens_in_text) {
   if (whole.has("pre_tokenizer"))
     pre_tokenizer_ = make_pre_tokenizer({*json.find("pre_tokenizer"), "pre_tokenizer"});
   model_ = make_model({whole["model"], "model"});
+  whole.ignore("added_tokens");
   std::vector<Part> added;
-  if (whole.has("added_tokens"))
-    for (const Json &item : whole["added_tokens"].items)
+  if (whole.has("added_tokens")) {
+    const Json &list = whole["added_tokens"];
+    if (!list.is(Json::Kind::array)) whole.refuse("has added_tokens that are no list");
+    for (const Json &item : list.items)
       added.emplace_back(item, "added_tokens[" + std::to_string(added.size()) + "]");
+  }
   added_ = std::make_unique<AddedTokens>(std::move(added), *model_, normalizer_.get(),
                                          special_tokens_in_text);
   if (whole.has("post_processor"))

@@ -27,8 +27,10 @@ enum Trait : std::uint32_t {
   prepends = 1u << 14,
   control = 1u << 15,
   pictograph = 1u << 16,
-  consonant = 1u << 17,  // Indic, is joined to one before a linker
-  linker = 1u << 18,
+  joins_pictures = 1u << 17,    // extends, and may stand between one and a joiner
+  consonant = 1u << 18,         // Indic, is joined to one before a linker
+  joins_consonants = 1u << 19,  // extends, and may stand between two of them
+  linker = 1u << 20,
 };
 
 class Unicode {

@@ -57,6 +57,7 @@ REFUSED: dict[str, Callable[[Any], object]] = {
     ),
     "added_tokens[1] has another id": lambda v: v["added_tokens"][1].update(id=7),
     "added_tokens[2] is empty": lambda v: v["added_tokens"][2].update(content=""),
+    "the file has added_tokens that are no list": lambda v: v.update(added_tokens={}),
     "the file has 'more'": lambda v: v.update(more=1),
     "the file has no 'model'": lambda v: v.pop("model"),
 }

@@ -15,6 +15,7 @@ from native_texts import (
     LAYOUTS,
     Setting,
     both,
+    cluster_texts,
     compare,
     native_row,
     random_texts,
@@ -44,6 +45,15 @@ def test_texts_have_the_tokens_of_python(driver: Driver, tmp_path: Path, layout:
         encoder = both(driver, data, setting)
         assert compare(driver, encoder, texts) == len(texts)
         assert compare(driver, encoder, paired(texts)) == len(texts)
+
+
+@pytest.mark.parametrize("count", slow_but([300, 20_000], 300))
+@pytest.mark.parametrize("layout", slow_but(LAYOUTS, "xlm-roberta", "deberta-v3", "bert uncased"))
+def test_clusters_of_characters_end_where_the_library_ends_them(
+    driver: Driver, tmp_path: Path, layout: str, count: int
+):
+    encoder = both(driver, write_layout(tmp_path / "c", layout), Setting())
+    assert compare(driver, encoder, cluster_texts(count, seed=count)) == count
 
 
 @pytest.mark.parametrize("layout", slow_but(CLASSES, "FNetTokenizer"))

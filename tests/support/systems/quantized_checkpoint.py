@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,22 @@ def write_modelopt(
         state = {"modelopt_state_dict": [("quantize", mode)], "modelopt_version": "0.47.0"}
         torch.save(state, folder / "modelopt_state.pth")
     return folder
+
+
+def write_dynamic(folder: Path, by_channel: bool = False) -> Any:
+    """Write a checkpoint as torch.ao leaves it; return the library's model."""
+    from transformers import AutoModelForSequenceClassification
+
+    write_pruned(folder, heads=(4, 4), neurons=(64, 64))
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    kinds: Any = {torch.nn.Linear}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated, and still what checkpoints hold
+        if by_channel:
+            kinds = {torch.nn.Linear: torch.ao.quantization.per_channel_dynamic_qconfig}
+        quantized = torch.ao.quantization.quantize_dynamic(model, kinds, dtype=torch.qint8)
+        torch.save(quantized.state_dict(), folder / "pytorch_model.bin")
+    return quantized
 
 
 def _write(folder: Path, change: Callable[[Tensors], Tensors], **config: object) -> Path:
