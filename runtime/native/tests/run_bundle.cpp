@@ -1,5 +1,7 @@
 // Runs a bundle on an onnxruntime: rows alone, together and in another order, from several threads,
-// and a plain session of the host before and after ours. BUNDLE LIBRARY [host-first] [CYCLES]
+// and a plain session of the host before and after ours; or many sessions, one after the other.
+//
+//     run_bundle BUNDLE LIBRARY [host-first|host-later|cycles [CYCLES]]
 #include <algorithm>
 #include <cstring>
 #include <functional>
@@ -83,7 +85,7 @@ int main(int count, char **arguments) {
     std::printf("onnxruntime %s, pool %d\n", session.info().onnxruntime, session.info().pool);
     REQUIRE(session.info().pool == (host_first ? EFFBERT_POOL_OWN : EFFBERT_POOL_SHARED));
     std::vector<std::thread> threads;
-    for (unsigned i = 0; i < 3; ++i) threads.emplace_back(require_same_rows, std::cref(session), i);
+    for (unsigned i = 0; i < (cycles ? 0 : 3); ++i) threads.emplace_back(require_same_rows, std::cref(session), i);
     for (std::thread &thread : threads) thread.join();
     const HostSession beside(library, bundle + "/segment-00.onnx");
   }

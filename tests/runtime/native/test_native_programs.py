@@ -52,6 +52,7 @@ def test_sanitizers_find_nothing_in_other_bundles(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_thousand_sessions_leave_no_memory_behind(bundles: dict[str, Path]) -> None:
     [_, first, last] = run("native", bundles["entropy"], "cycles", str(CYCLES)).splitlines()
     assert int(last.split()[1]) - int(first.split()[1]) < GROWTH

@@ -38,6 +38,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_engine_takes_the_library_of_the_wheel(
     installed: Path, bundles: dict[str, Path]
 ) -> None:
@@ -54,6 +55,7 @@ def test_the_engine_takes_the_library_of_the_wheel(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_cmake_finds_the_package_in_the_wheel(installed: Path, tmp_path: Path) -> None:
     prefix = f"-DCMAKE_PREFIX_PATH={installed / 'effbert_native'}"
     samples = ROOT / "samples" / "native"
