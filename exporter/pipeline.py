@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -41,6 +41,7 @@ from effbert.exporter.write.card import model_card
 from effbert.exporter.write.describe import describe_bundle, with_findings
 from effbert.exporter.write.passes import PassReport, report_passes
 from effbert.exporter.write.segment_files import write_segments
+from effbert.graph_passes.integer_products import arrange_rounding
 from effbert.runtime import Bundle, Placement, Text
 from effbert.runtime.bundle.manifest import Manifest
 from effbert.runtime.bundle.names import MANIFEST_NAME
@@ -110,6 +111,9 @@ def run_export(checkpoint: str, bundle: Path, options: ExportOptions, say: Progr
     opened, family = recognise(options.format, opened)
     say(f"loading ({family.name})")
     models, plan = make_plan(opened, family, options)
+    asked, quantized = options, plan.description.precision != "fp32"
+    if quantized:  # from here on as if that precision had been asked for
+        options = replace(options, precision=plan.description.precision)
     texts_compared = compare_tokenizers(plan, texts or shipped_texts()) if options.verify else 0
     del opened  # and with it the tensors of files that were read whole
     if options.dry_run:
@@ -133,8 +137,8 @@ def run_export(checkpoint: str, bundle: Path, options: ExportOptions, say: Progr
         @cache
         def exactly() -> list[Reference]:
             say("running torch in float64")
-            anew = open_checkpoint(checkpoint, options.revision)
-            again, _ = make_plan(*recognise(options.format, anew), options)
+            anew = open_checkpoint(checkpoint, asked.revision)
+            again, _ = make_plan(*recognise(asked.format, anew), asked)
             return [
                 torch_reference(model, reference.rows, exactly=True)
                 for model, reference in zip(again, references, strict=True)
@@ -155,7 +159,7 @@ def run_export(checkpoint: str, bundle: Path, options: ExportOptions, say: Progr
     return Report(
         bundle=target,
         plan=plan,
-        notes=(*plan.notes, *lowering_notes(lowered[0], options)),
+        notes=(*plan.notes, *(() if quantized else lowering_notes(lowered[0], options))),
         seconds=time.perf_counter() - started,
         manifest=manifest,
         size=total_size(manifest.files),
@@ -181,6 +185,8 @@ def _lower(
     """Give the segments the precision asked for, in place."""
     if options.precision == "fp32":
         return [Lowered() for _ in built]
+    if plan.description.precision != "fp32":
+        return [Lowered(products=[*map(arrange_rounding, model.graphs)]) for model in built]
     say(f"lowering the precision to {options.precision}")
     bundle = _described(writer, plan, built, options)
     variants = [*split_variants(bundle.manifest)]

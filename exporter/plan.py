@@ -87,7 +87,9 @@ def make_plan(
     ).eval()
     left_out = settle(opened, family.name)
     _require_room(opened, model.description.limits)
-    sparse = () if options.widths or options.depths else drop_zero_blocks(model)
+    _check_precision(opened, model.description, options)
+    cut = options.widths or options.depths or model.description.precision != "fp32"
+    sparse = () if cut else drop_zero_blocks(model)
     lengths = family.lengths(opened, _length_options(options))
     if lengths is not None:
         model = make_length_adaptive(model, lengths)
@@ -149,6 +151,19 @@ def _check_family(opened: Checkpoint, family: Format, options: ExportOptions) ->
         raise InputError(
             f"{opened.name} is a {family.name} checkpoint, without scores of movement pruning; "
             "leave --mask-threshold out."
+        )
+
+
+def _check_precision(opened: Checkpoint, described: Description, options: ExportOptions) -> None:
+    if described.precision == "fp32":
+        return
+    what = f"{opened.name} is quantized already ({described.format})"
+    if options.precision != "fp32":
+        raise InputError(f"{what} and keeps its own scales; leave --precision out.")
+    if options.widths or options.depths or options.drops_tokens:
+        raise InputError(
+            f"{what}, and its scales are those of whole layers with all tokens; leave --widths, "
+            "--depths and the options of lengths out."
         )
 
 

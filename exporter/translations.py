@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 import torch
 from onnxscript import opset18 as op  # the oldest that an export may have
 from torch._ops import HigherOrderOperator, OpOverload
 from torch.export import ExportedProgram
+
+from effbert.exporter.encoders.rounding_operators import BYTE
 
 aten = torch.ops.aten
 
@@ -61,6 +64,31 @@ def _argsort(values: Any, dim: int = -1, descending: bool = False) -> Any:
     return _stable_sort(values, True, dim, descending)[1]
 
 
+def _round_to_levels(values: Any, step: float, zero: int, least: int, most: int) -> Any:
+    if (least, most) != BYTE:
+        ends = ((each - zero) * step for each in (least, most))
+        values = op.Clip(values, *(op.Constant(value_float=end) for end in ends))
+    scale = op.Constant(value=ir.tensor(np.array(step, np.float32)))
+    zero_point = op.Constant(value=ir.tensor(np.array(zero, np.uint8)))
+    levels = op.QuantizeLinear(values, scale, zero_point)
+    levels.type, levels.shape = ir.TensorType(ir.DataType.UINT8), values.shape
+    return op.DequantizeLinear(levels, scale, zero_point)
+
+
+def _dequantize(levels: Any, steps: Any) -> Any:
+    zeros = op.Constant(value=ir.tensor(np.zeros(steps.shape[0], np.int8)))
+    return op.DequantizeLinear(levels, steps, zeros, axis=1)
+
+
+def _rounded_product(values: Any, step: Any, zero: Any, weight: Any) -> Any:
+    levels = op.QuantizeLinear(values, step, op.Cast(zero, to=ir.DataType.UINT8), axis=0)
+    levels.type, levels.shape = ir.TensorType(ir.DataType.UINT8), values.shape
+    product = op.MatMulInteger(levels, weight)
+    product.type = ir.TensorType(ir.DataType.INT32)
+    product.shape = ir.Shape([*values.shape[:-1], weight.shape[1]])
+    return op.Cast(product, to=ir.DataType.FLOAT)
+
+
 TRANSLATIONS: Mapping[Callable[..., Any], Callable[..., Any]] = {
     aten.sort.stable: _stable_sort,
     aten.to.dtype: _cast,
@@ -72,6 +100,9 @@ TRANSLATIONS: Mapping[Callable[..., Any], Callable[..., Any]] = {
     aten.min.other: op.Min,
     aten.item.default: _item,
     aten.argsort.default: _argsort,
+    torch.ops.effbert.round_to_levels.default: _round_to_levels,
+    torch.ops.effbert.dequantize.default: _dequantize,
+    torch.ops.effbert.rounded_product.default: _rounded_product,
 }
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
-UNARY = frozenset("Gelu Erf Tanh Relu Sigmoid Identity Cast Neg Sqrt Exp".split())
+UNARY = frozenset("Round Gelu Erf Tanh Relu Sigmoid Identity Cast Neg Sqrt Exp".split())
 BROADCAST = frozenset("Add Sub Mul Div Sum Pow Where Max Min".split())
+ROUNDING = frozenset("QuantizeLinear DequantizeLinear".split())
 SEQUENCE = 1
 # The first token twice, although it is read once: onnxruntime multiplies single rows with another
 # kernel, whose rounding depends on how long the row's padded neighbours are.
@@ -48,7 +49,7 @@ def _narrow(graph: ir.Graph, reader: ir.Node) -> bool:
         axes = None if axis is None else _input_axes(node, axis)
         if axis is not None and axes is not None:
             wanted[node], along[node] = axes, axis
-    if not any(node.op_type == "MatMul" for node in wanted):
+    if not any(node.op_type.startswith("MatMul") for node in wanted):
         return False
     taken: dict[tuple[ir.Value, int], ir.Value] = {}
     for node, axes in wanted.items():
@@ -89,12 +90,16 @@ def _input_axes(node: ir.Node, axis: int) -> list[int | None] | None:
     kind = node.op_type
     if kind in UNARY:
         return [axis]
+    if kind in ROUNDING and axis != _axis_of_steps(node):
+        return [axis, *[None] * (len(node.inputs) - 1)]
     if kind in BROADCAST:
         return _broadcast_axes(node, axis, rank)
     if kind in ("Softmax", "LayerNormalization"):
         normalised = node.attributes.get_int("axis", -1) % rank
         return [axis, *[None] * (len(node.inputs) - 1)] if axis < normalised else None
-    if kind == "MatMul":
+    if kind == "Clip":
+        return [axis, *[None] * (len(node.inputs) - 1)]
+    if kind in ("MatMul", "MatMulInteger"):
         rows = axis == rank - 2 and _rank(node.inputs[0]) == rank
         return [axis, None] if rows else None
     if kind == "Transpose":
@@ -102,6 +107,11 @@ def _input_axes(node: ir.Node, axis: int) -> list[int | None] | None:
     if kind == "Reshape":
         return [axis, None] if _keeps(node, axis) else None
     return None
+
+
+def _axis_of_steps(node: ir.Node) -> int | None:
+    """Along which axis values are rounded differently; None if all are rounded alike."""
+    return None if _rank(node.inputs[1]) == 0 else node.attributes.get_int("axis", 1)
 
 
 def _broadcast_axes(node: ir.Node, axis: int, rank: int) -> list[int | None] | None:

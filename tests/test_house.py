@@ -102,7 +102,7 @@ HOUSE: Mapping[str, Room] = {
     "exporter.encoders": Room(LOADED + " exporter.models exporter.trace", TRACED),
     "exporter.formats": Room(MODELLED, TRACED),
     "exporter.plan": Room(PLANNED),
-    "exporter.translations": Room("", TRACED),
+    "exporter.translations": Room("exporter.encoders", TRACED),
     "exporter.trace": Room(f"{MODELLED} exporter.translations graph_passes", TRACED),
     "exporter.segments": Room(f"{PLANNED} exporter.trace graph_passes", TRACED),
     "exporter.exits": Room(f"{SHARED} exporter.options"),

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from effbert.exporter.checkpoints.buffers import require_usual
 from effbert.exporter.checkpoints.lora import find_lora, merge
+from effbert.exporter.checkpoints.packed import unpack
 from effbert.exporter.checkpoints.tensors import Account, Tensors
 from effbert.exporter.checkpoints.wrapper_names import unwrapped_names
 from effbert.exporter.reason import short_reason
@@ -143,6 +144,8 @@ def _load_pickle(path: Path, account: Account) -> dict[str, torch.Tensor]:
             f"Left out: what {path.name} holds beside its {inside} ({others or 'nothing'})."
         )
         state = state[inside]
+    if isinstance(state, dict):
+        state = unpack(state, str(path))
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and _is_whole(value) for name, value in state.items()
     ):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from effbert.exporter.formats.format import Config, Format, Shapes
 from effbert.exporter.models.load_options import LoadOptions
@@ -44,6 +44,7 @@ def build(
     tensors: Tensors | None = None,
     adapt: Callable[[Kind], Kind] = lambda kind: kind,
     notes: tuple[str, ...] = (),
+    **more: Any,
 ) -> SingleExitModel:
     """Build what `adapt` makes of transformers' own model of the task; see `load`.
 
@@ -56,6 +57,7 @@ def build(
         tensors: In place of the checkpoint's own.
         adapt: Called with transformers' class; returns the one to fill.
         notes: Sentences for the user.
+        more: Further fields of the description.
     """
     from effbert.exporter.encoders.depth import choose_kept, describe_kept, keep_layers
     from effbert.exporter.encoders.families import family_of
@@ -86,6 +88,7 @@ def build(
         layers=(last,),
         skipped=tuple(each for each in range(1, depth + 1) if kept and each not in kept),
         notes=(*(() if kept is None else (describe_kept(kept, depth),)), *notes),
+        **more,
     )
     for field, value in family.fixed.items():
         setattr(built, field, value)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from effbert.exporter.encoders.families import Mask
-from effbert.runtime.bundle.manifest import Knob, Limits, Problem, Task
+from effbert.runtime.bundle.manifest import Knob, Limits, Precision, Problem, Task
 
 INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
 WORD_MAP = "word_map"
@@ -28,7 +28,8 @@ class Description:
     `notes` are sentences for the user: what the checkpoint lacks, and what to do about it. A model
     that decides itself, token by token, is verified at the knob values of `trials`. `padded_to` is
     the number of tokens to which the model itself pads every row. `skipped` are the layers, from 1,
-    that the checkpoint has and the model leaves out.
+    that the checkpoint has and the model leaves out. `precision` is what a quantized checkpoint
+    computes in; the graph then holds its integers.
     """
 
     format: str
@@ -51,6 +52,7 @@ class Description:
     trials: tuple[Mapping[str, Any], ...] = ()
     padded_to: int | None = None
     skipped: tuple[int, ...] = ()
+    precision: Precision = "fp32"
 
 
 class ExitModel(nn.Module):

@@ -184,6 +184,10 @@ STAND_INS: dict[str, Callable[[Path], object]] = {
     "./my-layerdrop": plain(12),
     "./my-bert": plain(12),
     "./my-dynabert": plain(4),
+    "./my-masked-bert": built("systems.quantized_checkpoint", "write_masked"),
+    "./my-qdqbert": built("systems.quantized_checkpoint", "write_qdqbert"),
+    "./my-dynamic": built("systems.quantized_checkpoint", "write_dynamic"),
+    "./my-modelopt": built("systems.quantized_checkpoint", "write_modelopt"),
     "./output/retrained.hdf5": lambda path: built(
         "systems.power_checkpoint", "write_power", layers=12, logged=None
     )(path.parent),

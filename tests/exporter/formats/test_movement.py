@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -14,35 +13,12 @@ from effbert.exporter.checkpoints.leftovers import settle
 from effbert.exporter.formats import movement
 from effbert.exporter.models.load_options import LoadOptions
 from effbert.runtime.errors import CheckpointError, InputError
-from systems.compressed_checkpoint import write_pruned
 from systems.compressed_reference import Encoder, torch_difference
 from systems.edits import Tensors, claims, rewrite
+from systems.quantized_checkpoint import is_linear, write_masked
 from vocabularies import random_rows
 
 ROWS = list(random_rows("bert", 10))
-LINEARS = ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense")
-
-
-def is_linear(name: str) -> bool:
-    return "encoder.layer" in name and any(name.endswith(f"{each}.weight") for each in LINEARS)
-
-
-def with_scores(tensors: Tensors) -> Tensors:
-    scores = {
-        name.replace("weight", "mask_scores"): torch.randn(tensor.shape)
-        for name, tensor in tensors.items()
-        if is_linear(name)
-    }
-    return tensors | scores
-
-
-def write_masked(folder: Path, method: str | None, scored: bool = True) -> Path:
-    torch.manual_seed(0)
-    folder = write_pruned(folder, heads=(4, 4), neurons=(64, 64), noise=False)
-    config: dict[str, Any] = {"architectures": ["MaskedBertForSequenceClassification"]}
-    if method is not None:
-        config["pruning_method"] = method
-    return rewrite(folder, with_scores if scored else dict, model_type="masked_bert", **config)
 
 
 def masked_by_hand(method: str, weight: torch.Tensor, scores: torch.Tensor, threshold: float):
@@ -99,7 +75,7 @@ def test_masks_are_those_of_the_authors_rule(
             reference.tensors.get(name.replace("weight", "mask_scores"), tensor),
             threshold or 0.0,
         )
-        if is_linear(name)
+        if is_linear(name, tensor)
         else tensor
         for name, tensor in reference.tensors.items()
     }
@@ -119,7 +95,7 @@ def test_without_a_threshold_the_message_says_what_it_means(
 
 
 def zeroed(tensors: Tensors) -> Tensors:
-    return {k: t * (t.abs() > 0.1) if is_linear(k) else t for k, t in tensors.items()}
+    return {k: t * (t.abs() > 0.1) if is_linear(k, t) else t for k, t in tensors.items()}
 
 
 @pytest.mark.parametrize("method", ["topK", "magnitude"])
