@@ -63,7 +63,10 @@ def _of_examples(examples: OnExamples) -> Iterator[Plot]:
         )
         yield Plot("exits", alt, lambda theme: _histogram(examples, theme))
     if all(each.calibration for each in examples.exits):
-        alt = "Share of right answers against confidence, without and with a temperature."
+        alt = (
+            "Share of right answers against confidence at each exit, before and after a "
+            "temperature; larger marks are more texts."
+        )
         yield Plot("reliability", alt, lambda theme: _reliability(examples.exits, theme))
     if examples.oracle is not None and len(examples.exits) > 1:
         alt = (
@@ -85,6 +88,7 @@ def render(plot: Plot, theme: Theme, kind: str) -> bytes:
         "text.color": theme.ink,
         "axes.labelcolor": theme.ink,
         "axes.edgecolor": theme.grid,
+        "axes.facecolor": "none",
         "axes.prop_cycle": cycler(color=theme.series),
         "axes.grid": True,
         "axes.axisbelow": True,
@@ -144,9 +148,9 @@ def _histogram(examples: OnExamples, theme: Theme) -> Any:
 
 def _reliability(exits: list[Exit], theme: Theme) -> Any:
     columns = min(3, len(exits))
-    rows = math.ceil(len(exits) / columns)
-    figure = new_figure(7, 0.6 + 2.2 * rows)
-    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
+    lines = math.ceil(len(exits) / columns)
+    figure = new_figure(7, 0.6 + 2.2 * lines)
+    grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat
     for axes, each in zip(grid, exits, strict=False):
         assert each.calibration is not None
         axes.plot([0, 1], [0, 1], color=theme.grid)
@@ -154,13 +158,12 @@ def _reliability(exits: list[Exit], theme: Theme) -> Any:
             ("before", each.calibration.before, "o-"),
             ("after", each.calibration.after, "s--"),
         ):
-            axes.plot(
-                [part.confidence for part in found.bins],
-                [part.right for part in found.bins],
-                style,
-                markersize=3,
-                label=name,
-            )
+            where = [part.confidence for part in found.bins]
+            right = [part.right for part in found.bins]
+            rows = sum(part.rows for part in found.bins)
+            sizes = [4 + 80 * part.rows / rows for part in found.bins]
+            [line] = axes.plot(where, right, style[1:], linewidth=0.8, label=name)
+            axes.scatter(where, right, sizes, marker=style[0], color=line.get_color())
         axes.set_title(f"layer {each.layer}", fontsize=9)
     for axes in [*grid][len(exits) :]:
         axes.set_visible(False)

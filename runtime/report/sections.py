@@ -14,11 +14,15 @@ LINES = 30  # of examples that are named in a table
 
 @dataclass(frozen=True)
 class Table:
-    """A table: caption, names of its columns, and rows of cells; the first cell names the row."""
+    """A table: caption, names of its columns, and rows of cells; the first cell names the row.
+
+    Long ones are `folded`: a reader opens them.
+    """
 
     caption: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
+    folded: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,10 @@ def _points(findings: Findings) -> Section:
             text += f"Not replayed here: {left}."
         ways = [examples.full, *([examples.oracle] if examples.oracle else []), *examples.points]
         tables.append(_ways(examples, ways))
+        curve = [(f"{ms:.3f}", _quality(examples, value)) for ms, value in examples.front]
+        if curve:
+            caption = "The curve: one threshold for all exits, from late to early"
+            tables.append(Table(caption, ("ms a text", examples.metric), curve, folded=True))
     return Section(title, text.strip(), ["front"], tables)
 
 
@@ -152,11 +160,16 @@ def _lines(way: Way) -> str:
 
 
 def _confidence(examples: OnExamples) -> Iterator[Section]:
-    rows = []
+    rows, bins = [], []
     for each in examples.exits:
         found = each.calibration
         if found is None:
             return
+        bins += [
+            (f"layer {each.layer}", name, percent(part.confidence), percent(part.right), part.rows)
+            for name, how in (("before", found.before), ("after", found.after))
+            for part in how.bins
+        ]
         rows.append(
             (
                 *(f"layer {each.layer}", f"{found.temperature:.3f}"),
@@ -175,7 +188,15 @@ def _confidence(examples: OnExamples) -> Iterator[Section]:
         "Confidence",
         text,
         ["reliability"],
-        [Table("Calibration of each exit", ("exit", "temperature", *errors), rows)],
+        [
+            Table("Calibration of each exit", ("exit", "temperature", *errors), rows),
+            Table(
+                "Bins of confidence at each exit, before and after the temperature",
+                ("exit", "temperature", "confidence", "right", "texts"),
+                [(*others, f"{count:,}") for *others, count in bins],
+                folded=True,
+            ),
+        ],
     )
 
 

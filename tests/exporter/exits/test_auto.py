@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 
 from checkpoints import write_deebert, write_pabee
-from effbert.exporter import export
-from effbert.runtime import Session
+from effbert.exporter import ExportOptions, export
+from effbert.exporter.exits import auto
+from effbert.runtime import Placement, Session
 from effbert.runtime.errors import InputError
 from export_command import run_command
 from systems.gpfee_checkpoint import write_gpfee
@@ -31,6 +33,35 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_the_model_is_tried_with_all_exits_and_with_the_last_alone(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: dict[str, ExportOptions] = {}
+    placement = Placement((2, 5), (), "accuracy", 0.9, 3.0, 0.1, 150)
+
+    def try_out(folder: Path, options: ExportOptions) -> tuple[int, ...]:
+        assert folder.parent.is_dir()
+        tried[str(folder)] = options
+        return (1, 2, 5)
+
+    def choose(every: Path, last: Path, found: Path, max_loss: float) -> Placement:
+        assert [*tried] == [str(every), str(last)]
+        assert (found, max_loss) == (data, 2.0)
+        return placement
+
+    monkeypatch.setattr(auto, "choose_exits", choose)
+    asked = ExportOptions(exits="auto", data=data, max_loss=2.0, policy="entropy", force=True)
+    options, found = auto.with_chosen_exits(asked, try_out, lambda phrase: None)
+    assert found is placement
+    assert options == replace(asked, exits=(2, 5), data=None)
+    every, last = tried.values()
+    assert (every.exits, last.exits) == ("all", [5])
+    assert {each.policy for each in tried.values()} == {"entropy"}
+    assert not any(each.verify for each in tried.values())
+    assert not any(Path(folder).parent.exists() for folder in tried)
+
+
+@pytest.mark.slow
 def test_the_cheapest_of_the_exits_that_were_tried_are_kept(data: Path, tmp_path: Path) -> None:
     checkpoint = write_deebert(tmp_path / "in", layers=LAYERS, tokenizer="fast")
     report = export(checkpoint, tmp_path / "out", exits="auto", data=data, max_loss=5)
