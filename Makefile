@@ -44,6 +44,24 @@ test-lowest: $(LOWEST)/.installed  ## some tests with the lowest versions, on Py
 	    tests/runtime/bundle tests/runtime/chain tests/runtime/commands tests/runtime/texts \
 	    tests/runtime/engines tests/runtime/points tests/runtime/report tests/exporter/test_options.py tests/exporter/test_pipeline.py
 
+# With the header that .ci/onnxruntime_header.sh fetches, our declarations are compared with it.
+ORT_HEADER := $(wildcard build/onnxruntime-header/usr/include/onnxruntime)
+ABI := $(if $(ORT_HEADER),-DEFFBERT_CHECK_ABI=ON -DONNXRUNTIME_INCLUDE_DIR=$(CURDIR)/$(ORT_HEADER))
+comma := ,
+define sanitized
+	cmake -S runtime/native -B build/native-$(1) -DEFFBERT_SANITIZE=$(2) -DEFFBERT_STATIC=OFF
+	cmake --build build/native-$(1) --parallel 2
+	ctest --test-dir build/native-$(1) --output-on-failure
+endef
+
+native: venv  ## build the C and C++ runtime, also with sanitizers, and test it: 4 minutes
+	cmake -S runtime/native -B build/native $(ABI)
+	cmake --build build/native --parallel 2
+	ctest --test-dir build/native --output-on-failure
+	$(call sanitized,address,address$(comma)undefined)
+	$(call sanitized,thread,thread)
+	$(PYTEST) --dist worksteal -m 'not slow' tests/runtime/native
+
 lint: venv  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
