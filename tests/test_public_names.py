@@ -11,11 +11,11 @@ OFFERED = {
     "effbert.runtime": """
         ENGINES AgreementError Answer Bundle BundleError Cancel CancelledError CheckpointError
         Classification CompileError EffbertError EffbertWarning EncodedText Encoder EngineError
-        Entity Exit ExportError InputError IntegrityError Labelled ManifestError
-        MissingDependencyError NumericalError OutputExistsError ParityError PathError PlanError
-        Prediction ResourceError Result RunError Session Text TextEncoder TokenLabels TraceError
-        UnsafeContentError VersionError by_length open_bundle read_labelled read_texts
-        record_segments
+        Entity Exit ExportError InputError IntegrityError Kept Labelled ManifestError
+        MissingDependencyError NumericalError OutputExistsError ParityError PathError Placement
+        PlanError PointStats Prediction ResourceError Result RunError Session Stats Text TextEncoder
+        TokenLabels TraceError UnsafeContentError VersionError by_length choose_exits
+        fit_temperature open_bundle read_labelled read_texts record_segments
     """,
 }
 

@@ -70,6 +70,7 @@ def _rich(manifest: Any) -> Any:
         "name": "fast", "knobs": {"lengths": [9, 8, 7.0], "gate": 4}, "data": "made up",
         "quality": {"accuracy": 0.5}, "cost": {"flops": 1e9, "x-note": 1},
         "guarantee": {"risk": 0.01, "confidence": 0.95},
+        "exits": {"layers": {"1": 300, "3": 212}, "signal": [0.25, 0.125]},
     })  # fmt: skip
     rich["activation"], rich["precision"] = "softmax", "int8"
     rich["limits"] |= {"min_length": 2, "pad_id": 0}

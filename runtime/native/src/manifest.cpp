@@ -119,6 +119,26 @@ Guarantee guarantee_of(const Field &field) {
   return guarantee;
 }
 
+std::string layer_name_of(const Field &field) {
+  const std::string name = text_of(field);
+  const bool digits = name.find_first_not_of("0123456789") == std::string::npos;
+  if (name.empty() || name.size() > 3 || name[0] == '0' || !digits)
+    refuse(field.path, "expected layers from 1 to 999, got " + quoted(name));
+  return name;
+}
+
+// Where examples left is nothing that a host needs; only its form is checked.
+void check_exits(const Field &field) {
+  Record record(field);
+  table_of(record["layers"], layer_name_of,
+           [](const Field &count) { return integer_of(count, 0, std::int64_t{1} << 53); });
+  if (const auto signal = record.optional("signal"); signal && !is_null(*signal)) {
+    const auto values = list_of(*signal, float_of, 2, 2);
+    if (!(values[1] >= 0)) refuse(signal->path, "expected a deviation of 0 or more");
+  }
+  record.finish();
+}
+
 OperatingPoint point_of(const Field &field) {
   Record record(field);
   OperatingPoint point;
@@ -130,6 +150,7 @@ OperatingPoint point_of(const Field &field) {
   if (const auto cost = record.optional("cost")) point.cost = table_of(*cost, text_of, number_of);
   if (const auto guarantee = record.optional("guarantee"); guarantee && !is_null(*guarantee))
     point.guarantee = guarantee_of(*guarantee);
+  if (const auto exits = record.optional("exits"); exits && !is_null(*exits)) check_exits(*exits);
   record.finish();
   return point;
 }
