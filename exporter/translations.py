@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import onnx_ir as ir
@@ -17,6 +18,11 @@ import torch
 from onnxscript import opset18 as op  # the oldest that an export may have
 from torch._ops import HigherOrderOperator, OpOverload
 from torch.export import ExportedProgram
+from torch.fx import Node
+from torch.onnx._internal.fx.passes.type_promotion import (
+    _TypePromotionInterpreter,
+    get_type_promotion_rule,
+)
 
 from effbert.exporter.encoders.rounding_operators import BYTE
 
@@ -108,17 +114,29 @@ TRANSLATIONS: Mapping[Callable[..., Any], Callable[..., Any]] = {
 
 @contextmanager
 def only_needed_decompositions() -> Iterator[None]:
-    """Let a program as it is where none of its operators would be decomposed."""
-    decompose = ExportedProgram.run_decompositions
+    """Let a program as it is where none of its operators would be decomposed.
+
+    After that torch looks for operands whose types must be made alike. It runs the whole program
+    for that, although the trace has noted every value, and notes those that change.
+    """
+    decompose, promote = ExportedProgram.run_decompositions, _TypePromotionInterpreter.run_node
 
     def run(program: ExportedProgram, table: Any = None) -> ExportedProgram:
         return program if table and _is_final(program, table) else decompose(program, table)
 
-    ExportedProgram.run_decompositions = run  # type: ignore[method-assign]
-    try:
+    def run_node(self: _TypePromotionInterpreter, node: Node) -> Any:
+        if node.op != "call_function" or "val" not in node.meta:
+            return promote(self, node)
+        with self._set_current_node(node):
+            if rule := get_type_promotion_rule(node, self.type_promotion_table):
+                self._maybe_promote_node(node, rule)
+        return node.meta["val"]
+
+    with (
+        patch.object(ExportedProgram, "run_decompositions", run),
+        patch.object(_TypePromotionInterpreter, "run_node", run_node),
+    ):
         yield
-    finally:
-        ExportedProgram.run_decompositions = decompose  # type: ignore[method-assign]
 
 
 def _is_final(program: ExportedProgram, table: Mapping[OpOverload, object]) -> bool:
