@@ -15,6 +15,7 @@ import numpy as np
 from effbert.runtime.bundle.manifest import Segment
 from effbert.runtime.chain.stopping import Deadline
 
+RESERVE = 1.1  # times the expected seconds must be left
 KEPT = 0.95  # of the weight of a call after each later one
 FARTHEST = 4.0  # times the expected seconds: what a single call may claim
 QUICK = 0.2  # how far the pace of the machine follows a call, as a power
@@ -50,7 +51,7 @@ class SegmentTimes:
             return 1
         count = 0
         for each in range(first, len(self._flops)):
-            seconds -= self._predicted(each, rows, length)
+            seconds -= RESERVE * self._predicted(each, rows, length)
             if seconds < 0:
                 break
             count += 1

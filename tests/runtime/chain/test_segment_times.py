@@ -8,7 +8,7 @@ import pytest
 
 from effbert.runtime import Session, open_bundle
 from effbert.runtime.bundle.manifest import Segment
-from effbert.runtime.chain.segment_times import SegmentTimes
+from effbert.runtime.chain.segment_times import RESERVE, SegmentTimes
 from tiny_bundle import MAX_LENGTH
 
 SEGMENTS = 4
@@ -24,14 +24,15 @@ def segments() -> list[Segment]:
 
 
 def seconds(rows: int, length: int, slower: float = 1.0) -> float:
-    return slower * (FIXED + RATE * rows * (10_000 * length + 10 * length**2))
+    """What must be left for one segment: its time, and the reserve."""
+    return slower * RESERVE * (FIXED + RATE * rows * (10_000 * length + 10 * length**2))
 
 
 def taught(segments: list[Segment], shapes: list[tuple[int, int]]) -> SegmentTimes:
     times = SegmentTimes(segments)
     for rows, length in shapes:
         for index in range(SEGMENTS):
-            times.learn(index, index, rows, length, seconds(rows, length))
+            times.learn(index, index, rows, length, seconds(rows, length) / RESERVE)
     return times
 
 
@@ -56,7 +57,7 @@ def test_as_many_segments_run_as_fit(
 def test_times_of_several_segments_are_learned_together(segments: list[Segment]) -> None:
     times = SegmentTimes(segments)
     for shape in [(1, 8), (32, 128)] * 20:
-        times.learn(0, SEGMENTS - 1, *shape, SEGMENTS * seconds(*shape))
+        times.learn(0, SEGMENTS - 1, *shape, SEGMENTS * seconds(*shape) / RESERVE)
     assert times.fitting(2, 8, 32, 1.1 * seconds(8, 32)) == 1
     assert times.fitting(2, 8, 32, 0.9 * seconds(8, 32)) == 0
 
@@ -67,7 +68,8 @@ def test_a_segment_that_is_slower_than_its_flops_say_is_known_to_be(
     times = SegmentTimes(segments)
     for shape in [(1, 8), (32, 128)] * 60:
         for index in range(SEGMENTS):
-            times.learn(index, index, *shape, (2 if index == 3 else 1) * seconds(*shape))
+            slower = 2 if index == 3 else 1
+            times.learn(index, index, *shape, slower * seconds(*shape) / RESERVE)
     one = seconds(8, 32)
     assert times.fitting(2, 8, 32, 1.15 * one) == 1
     assert times.fitting(3, 8, 32, 1.8 * one) == 0
@@ -77,7 +79,7 @@ def test_a_segment_that_is_slower_than_its_flops_say_is_known_to_be(
 def test_a_machine_that_slows_down_is_followed(segments: list[Segment]) -> None:
     times = taught(segments, [(8, 32)] * 10)
     for _ in range(15):
-        times.learn(0, SEGMENTS - 1, 8, 32, SEGMENTS * seconds(8, 32, slower=3))
+        times.learn(0, SEGMENTS - 1, 8, 32, SEGMENTS * seconds(8, 32, slower=3) / RESERVE)
     assert times.fitting(0, 8, 32, 2.9 * seconds(8, 32)) == 0
     assert times.fitting(0, 8, 32, 3.5 * seconds(8, 32)) == 1
 
