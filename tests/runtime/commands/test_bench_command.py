@@ -18,8 +18,8 @@ from effbert.runtime.bundle.folder import open_bundle
 from effbert.runtime.bundle.manifest import Limits
 from effbert.runtime.commands import effbert
 from effbert.runtime.engines import table
-from effbert.runtime.engines.row_independence import DIFFERENCES
 from effbert.runtime.engines.native import native_library
+from effbert.runtime.engines.row_independence import DIFFERENCES
 from effbert.runtime.engines.table import ENGINES, Entry, installed_engines
 
 POINTS = [
