@@ -18,6 +18,7 @@ from effbert.runtime.bundle.folder import open_bundle
 from effbert.runtime.bundle.manifest import Limits
 from effbert.runtime.commands import effbert
 from effbert.runtime.engines import table
+from effbert.runtime.engines.native import native_library
 from effbert.runtime.engines.row_independence import DIFFERENCES
 from effbert.runtime.engines.table import ENGINES, Entry, installed_engines
 
@@ -33,6 +34,13 @@ ON_REQUEST = [name for name, entry in ENGINES.items() if entry.on_request]
 @pytest.fixture(autouse=True)
 def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_measure, "TURN", 1e-4)
+
+
+@pytest.fixture(autouse=True)
+def without_the_native_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it is built here or not: the tests count engines."""
+    native_library.load_library.cache_clear()
+    monkeypatch.setenv(native_library.VARIABLE, "/nothing/libeffbert.so")
 
 
 @pytest.fixture(scope="module")
