@@ -10,7 +10,7 @@
 
 #include "run_errors.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 #if defined(__APPLE__)
@@ -74,7 +74,9 @@ Environment::Environment(const Library &library, int threads)
       raw, ort.ReleaseThreadingOptions);
   library.check(ort.SetGlobalIntraOpNumThreads(raw, threads), "onnxruntime could not start");
   library.check(ort.SetGlobalInterOpNumThreads(raw, 1), "onnxruntime could not start");
-  library.check(ort.SetGlobalSpinControl(raw, 0), "onnxruntime could not start");
+  // Threads look for work while a segment runs; session options stop that at its end. Without it,
+  // every operator would wake them: 0.74 of the processor time, 1.7 times as long.
+  library.check(ort.SetGlobalSpinControl(raw, 1), "onnxruntime could not start");
   report_nothing();
   library.check(ort.CreateEnvWithGlobalThreadPools(ort_fatal, "effbert", raw, &env_),
                 "onnxruntime could not start");
@@ -134,4 +136,4 @@ void Library::check(OrtStatus *status, const std::string &what) const {
   throw EngineError(what + ": " + one_line(text));
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail
