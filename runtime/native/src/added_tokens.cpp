@@ -4,7 +4,7 @@
 
 #include "unicode.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 Characters part_of(const Characters &text, std::size_t begin, std::size_t end) {
@@ -109,4 +109,4 @@ void AddedTokens::Group::split(const Characters &text, std::vector<Piece> &to) c
   if (done < text.size()) to.push_back({part_of(text, done, text.size()), -1});
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -8,7 +8,7 @@
 #include "normalizer.hpp"
 #include "token_model.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 
 class AddedTokens {
  public:
@@ -46,4 +46,4 @@ class AddedTokens {
   std::unordered_map<std::int32_t, std::string> spellings_;
 };
 
-}  // namespace effbert
+}  // namespace effbert::detail

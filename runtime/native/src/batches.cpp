@@ -4,7 +4,7 @@
 #include <map>
 #include <numeric>
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 void split(std::vector<Part> &parts, const std::vector<std::int64_t> &rows, std::int64_t length,
@@ -84,4 +84,4 @@ std::vector<std::vector<std::size_t>> by_length(const std::vector<std::size_t> &
   return groups;
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -5,7 +5,7 @@
 
 #include "inputs.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 
 // Rows of a batch that run together, and how many of their columns.
 struct Part {
@@ -29,4 +29,4 @@ Batch rows_of(const Batch &batch, const Part &part);
 std::vector<std::vector<std::size_t>> by_length(const std::vector<std::size_t> &lengths,
                                                 std::size_t rows);
 
-}  // namespace effbert
+}  // namespace effbert::detail

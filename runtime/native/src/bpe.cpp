@@ -3,7 +3,7 @@
 
 #include "token_model.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 struct Merge {
@@ -159,4 +159,4 @@ class Bpe : public TokenModel {
 
 std::unique_ptr<const TokenModel> make_bpe(Part &part) { return std::make_unique<Bpe>(part); }
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -9,7 +9,7 @@
 #include "run_errors.hpp"
 #include "sha256.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 void compare_size(const std::string &name, std::uint64_t found, std::int64_t expected) {
@@ -64,4 +64,4 @@ Bytes Bundle::read(const std::string &name) const {
   return data;
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

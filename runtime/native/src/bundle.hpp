@@ -6,7 +6,7 @@
 
 #include "manifest.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 
 using Bytes = std::vector<unsigned char>;
 
@@ -24,4 +24,4 @@ struct Bundle {
 // Reads the manifest and compares the size of every file. Throws BundleError.
 Bundle open_bundle(const std::string &folder);
 
-}  // namespace effbert
+}  // namespace effbert::detail

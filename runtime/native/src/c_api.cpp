@@ -12,15 +12,15 @@
 
 namespace {
 
-using effbert::Cancel;
-using effbert::InputError;
-using effbert::Result;
-using effbert::Session;
+using effbert::detail::Cancel;
+using effbert::detail::InputError;
+using effbert::detail::Result;
+using effbert::detail::Session;
 
 // Never destroyed: a host may still call while its process ends.
-auto &sessions = *new effbert::Handles<effbert_session, Session>(1, "session");
-auto &results = *new effbert::Handles<effbert_result, Result>(2, "result");
-auto &cancels = *new effbert::Handles<effbert_cancel, Cancel>(3, "cancel");
+auto &sessions = *new effbert::detail::Handles<effbert_session, Session>(1, "session");
+auto &results = *new effbert::detail::Handles<effbert_result, Result>(2, "result");
+auto &cancels = *new effbert::detail::Handles<effbert_cancel, Cancel>(3, "cancel");
 
 std::string &last_error() {
   thread_local std::string text;
@@ -43,21 +43,21 @@ effbert_status guarded(Function function) noexcept {
     last_error().clear();
     function();
     return EFFBERT_OK;
-  } catch (const effbert::BundleError &error) {
+  } catch (const effbert::detail::BundleError &error) {
     return failed(EFFBERT_BUNDLE, error.what());
   } catch (const InputError &error) {
     return failed(EFFBERT_INPUT, error.what());
-  } catch (const effbert::NumericalError &error) {
+  } catch (const effbert::detail::NumericalError &error) {
     return failed(EFFBERT_NUMERICAL, error.what());
-  } catch (const effbert::CancelledError &error) {
+  } catch (const effbert::detail::CancelledError &error) {
     return failed(EFFBERT_CANCELLED, error.what());
-  } catch (const effbert::ResourceError &error) {
+  } catch (const effbert::detail::ResourceError &error) {
     return failed(EFFBERT_RESOURCE, error.what());
-  } catch (const effbert::EngineError &error) {
+  } catch (const effbert::detail::EngineError &error) {
     return failed(EFFBERT_ENGINE, error.what());
-  } catch (const effbert::MissingLibraryError &error) {
+  } catch (const effbert::detail::MissingLibraryError &error) {
     return failed(EFFBERT_MISSING_LIBRARY, error.what());
-  } catch (const effbert::BadHandleError &error) {
+  } catch (const effbert::detail::BadHandleError &error) {
     return failed(EFFBERT_BAD_HANDLE, error.what());
   } catch (const std::bad_alloc &) {
     return failed(EFFBERT_RESOURCE, "Memory ran out; send fewer rows in one call.");
@@ -76,8 +76,8 @@ T &required(T *pointer, const char *name) {
 
 std::string text_or_empty(const char *text) { return text ? text : ""; }
 
-effbert::SessionOptions session_options(const effbert_options &given) {
-  effbert::SessionOptions options;
+effbert::detail::SessionOptions session_options(const effbert_options &given) {
+  effbert::detail::SessionOptions options;
   options.onnxruntime = text_or_empty(given.onnxruntime);
   options.operating_point = text_or_empty(given.operating_point);
   options.max_batch_tokens = given.max_batch_tokens;
@@ -85,19 +85,19 @@ effbert::SessionOptions session_options(const effbert_options &given) {
   if (given.threads < 0 || given.threads > 4096) {
     throw InputError("threads: got " + std::to_string(given.threads) + ", expected 0 to 4096.");
   }
-  options.engine.threads = given.threads ? given.threads : effbert::usual_threads();
+  options.engine.threads = given.threads ? given.threads : effbert::detail::usual_threads();
   if (given.pool < EFFBERT_POOL_SHARED || given.pool > EFFBERT_POOL_NONE) {
     throw InputError("pool: got " + std::to_string(given.pool) + ", expected an effbert_pool.");
   }
-  options.engine.pool = static_cast<effbert::Pool>(given.pool);
-  options.engine.gpu = effbert::gpu_index(text_or_empty(given.device));
+  options.engine.pool = static_cast<effbert::detail::Pool>(given.pool);
+  options.engine.gpu = effbert::detail::gpu_index(text_or_empty(given.device));
   return options;
 }
 
-effbert::CallOptions call_options(const effbert_call *given) {
+effbert::detail::CallOptions call_options(const effbert_call *given) {
   effbert_call call;
-  effbert::read_struct(given, call, &effbert_call_init);
-  effbert::CallOptions options;
+  effbert::detail::read_struct(given, call, &effbert_call_init);
+  effbert::detail::CallOptions options;
   options.deadline_ms = call.deadline_ms;
   options.every_exit = call.every_exit != 0;
   if (call.operating_point != nullptr) options.operating_point = call.operating_point;
@@ -117,8 +117,8 @@ std::string_view text_view(const char *text, std::size_t bytes) {
   return bytes == EFFBERT_ENDS_WITH_NUL ? std::string_view(text) : std::string_view(text, bytes);
 }
 
-effbert::GivenText given_text(const effbert_text &text) {
-  effbert::GivenText given{text_view(&required(text.text, "text"), text.bytes), std::nullopt};
+effbert::detail::GivenText given_text(const effbert_text &text) {
+  effbert::detail::GivenText given{text_view(&required(text.text, "text"), text.bytes), std::nullopt};
   if (text.second != nullptr) given.second = text_view(text.second, text.second_bytes);
   return given;
 }
@@ -136,7 +136,7 @@ effbert_status effbert_options_init(effbert_options *options, size_t size) {
     effbert_options defaults{};
     defaults.max_batch_tokens = 16384;
     defaults.special_tokens_in_text = 1;
-    effbert::write_struct(defaults, &required(options, "options"), size);
+    effbert::detail::write_struct(defaults, &required(options, "options"), size);
   });
 }
 
@@ -144,7 +144,7 @@ effbert_status effbert_call_init(effbert_call *call, size_t size) {
   return guarded([&] {
     effbert_call defaults{};
     defaults.deadline_ms = -1;
-    effbert::write_struct(defaults, &required(call, "call"), size);
+    effbert::detail::write_struct(defaults, &required(call, "call"), size);
   });
 }
 
@@ -154,7 +154,7 @@ effbert_status effbert_open(const char *bundle, const effbert_options *options,
   return guarded([&] {
     required(session, "session");
     effbert_options given;
-    effbert::read_struct(options, given, &effbert_options_init);
+    effbert::detail::read_struct(options, given, &effbert_options_init);
     *session = sessions.add(
         std::make_shared<Session>(&required(bundle, "bundle"), session_options(given)));
   });
@@ -167,7 +167,7 @@ effbert_status effbert_close(effbert_session *session) {
 effbert_status effbert_info(effbert_session *session, effbert_session_info *info) {
   return guarded([&] {
     const auto opened = sessions.get(session);
-    effbert::write_struct(effbert::session_info(*opened), info, required(info, "info").size);
+    effbert::detail::write_struct(effbert::detail::session_info(*opened), info, required(info, "info").size);
   });
 }
 
@@ -175,14 +175,14 @@ effbert_status effbert_label(effbert_session *session, int64_t index, const char
   if (label != nullptr) *label = nullptr;
   return guarded([&] {
     const auto opened = sessions.get(session);
-    required(label, "label") = effbert::label_name(opened->manifest(), index).c_str();
+    required(label, "label") = effbert::detail::label_name(opened->manifest(), index).c_str();
   });
 }
 
 effbert_status effbert_knob(effbert_session *session, int64_t index, effbert_knob_info *info) {
   return guarded([&] {
     const auto opened = sessions.get(session);
-    effbert::write_struct(effbert::knob_info(opened->manifest(), index), info,
+    effbert::detail::write_struct(effbert::detail::knob_info(opened->manifest(), index), info,
                           required(info, "info").size);
   });
 }
@@ -190,7 +190,7 @@ effbert_status effbert_knob(effbert_session *session, int64_t index, effbert_kno
 effbert_status effbert_output(effbert_session *session, int64_t index, effbert_output_info *info) {
   return guarded([&] {
     const auto opened = sessions.get(session);
-    effbert::write_struct(effbert::output_info(opened->manifest(), index), info,
+    effbert::detail::write_struct(effbert::detail::output_info(opened->manifest(), index), info,
                           required(info, "info").size);
   });
 }
@@ -202,8 +202,8 @@ effbert_status effbert_run_ids(effbert_session *session, const effbert_ids *ids,
     const auto opened = sessions.get(session);
     required(result, "result");
     effbert_ids given{};
-    effbert::read_struct(&required(ids, "ids"), given);
-    *result = results.add(opened->run(effbert::GivenInputs{given.rows, given.length, given.input_ids,
+    effbert::detail::read_struct(&required(ids, "ids"), given);
+    *result = results.add(opened->run(effbert::detail::GivenInputs{given.rows, given.length, given.input_ids,
                                                            given.attention_mask,
                                                            given.token_type_ids, given.word_map},
                                       call_options(call)));
@@ -216,7 +216,7 @@ effbert_status effbert_run_texts(effbert_session *session, const effbert_text *t
   return guarded([&] {
     const auto opened = sessions.get(session);
     required(result, "result");
-    std::vector<effbert::GivenText> given;
+    std::vector<effbert::detail::GivenText> given;
     for (std::size_t i = 0; i < count; ++i) {
       given.push_back(given_text((&required(texts, "texts"))[i]));
     }
@@ -228,8 +228,8 @@ effbert_status effbert_tokens(effbert_session *session, const effbert_text *text
                               effbert_token_list *tokens) {
   return guarded([&] {
     const auto opened = sessions.get(session);
-    const effbert::Encoding encoding = opened->tokens(given_text(required(text, "text")));
-    effbert::write_tokens(encoding, required(tokens, "tokens"));
+    const effbert::detail::Encoding encoding = opened->tokens(given_text(required(text, "text")));
+    effbert::detail::write_tokens(encoding, required(tokens, "tokens"));
   });
 }
 
@@ -244,7 +244,7 @@ effbert_status effbert_result_output(effbert_result *result, const char *name, c
   return guarded([&] {
     const auto found = results.get(result);
     const std::string wanted = &required(name, "name");
-    for (const effbert::Output &output : found->outputs) {
+    for (const effbert::detail::Output &output : found->outputs) {
       if (output.name != wanted) continue;
       required(values, "values") = output.values.data();
       if (shape != nullptr) *shape = output.shape.data();
@@ -283,7 +283,7 @@ effbert_status effbert_result_label(effbert_result *result, int64_t row, const c
                                     double *score) {
   if (label != nullptr) *label = nullptr;
   return guarded([&] {
-    const effbert::Label found = effbert::best_label(*results.get(result), row);
+    const effbert::detail::Label found = effbert::detail::best_label(*results.get(result), row);
     required(label, "label") = found.name;
     if (score != nullptr) *score = found.score;
   });

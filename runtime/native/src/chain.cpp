@@ -7,7 +7,7 @@
 #include "effbert.h"
 #include "run_errors.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 std::vector<std::int64_t> all_of(std::int64_t rows) {
@@ -280,4 +280,4 @@ void Chain::check_finite(const Step &step, const std::vector<Value> &out, const 
   }
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

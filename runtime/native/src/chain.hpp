@@ -12,7 +12,7 @@
 #include "step.hpp"
 #include "stopping.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 
 // What one call asks of a chain.
 struct Asked {
@@ -61,4 +61,4 @@ class Chain {
   bool trim_first_ = false;
 };
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -9,7 +9,7 @@
 
 #include "utf8.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 
 struct Character {
   char32_t code;
@@ -66,4 +66,4 @@ inline void prepend(Characters &text, char32_t code) {
   text.insert(text.begin(), {code, text[0].from, text[0].to});
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

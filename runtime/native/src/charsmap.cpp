@@ -6,7 +6,7 @@
 #include "normalizer.hpp"
 #include "unicode.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 constexpr std::size_t longest_cluster = 5;  // bytes
@@ -174,4 +174,4 @@ std::unique_ptr<const Normalizer> make_charsmap(Part &part) {
   return std::make_unique<Charsmap>(part);
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

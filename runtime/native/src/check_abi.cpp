@@ -38,12 +38,12 @@ struct Signature<R (*)(A...) noexcept> {
 EFFBERT_ORT_CALLS(EFFBERT_CHECK)
 
 static_assert(sizeof(OrtLoggingLevel) == sizeof(int));
-static_assert(ORT_LOGGING_LEVEL_FATAL == effbert::ort_fatal);
-static_assert(ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT == effbert::ort_float32);
-static_assert(ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64 == effbert::ort_int64);
-static_assert(ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL == effbert::ort_bool);
-static_assert(OrtArenaAllocator == effbert::ort_arena_allocator);
-static_assert(OrtMemTypeDefault == effbert::ort_memory_default);
+static_assert(ORT_LOGGING_LEVEL_FATAL == effbert::detail::ort_fatal);
+static_assert(ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT == effbert::detail::ort_float32);
+static_assert(ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64 == effbert::detail::ort_int64);
+static_assert(ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL == effbert::detail::ort_bool);
+static_assert(OrtArenaAllocator == effbert::detail::ort_arena_allocator);
+static_assert(OrtMemTypeDefault == effbert::detail::ort_memory_default);
 static_assert(offsetof(OrtApiBase, GetApi) == 0);
 static_assert(offsetof(OrtApiBase, GetVersionString) == sizeof(void *));
 

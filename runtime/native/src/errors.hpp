@@ -4,7 +4,7 @@
 #include <stdexcept>
 #include <string>
 
-namespace effbert {
+namespace effbert::detail {
 
 // The user's bundle cannot be used: one sentence that says what is wrong, where, and what to do.
 struct BundleError : std::runtime_error {
@@ -41,4 +41,4 @@ struct InputError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -5,7 +5,7 @@
 
 #include "manifest.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 using View = std::string_view;
@@ -161,4 +161,4 @@ void require_no_other_files(const std::string &name, const Bytes &model) {
   }
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

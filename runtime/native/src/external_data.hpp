@@ -5,7 +5,7 @@
 
 #include "bundle.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 
 // Refuses a segment with numbers in a file other than weights.bin: onnxruntime 1.23 follows such
 // references out of the folder that it is given.
@@ -13,4 +13,4 @@ namespace effbert {
 // Throws BundleError, also for bytes that are no ONNX file.
 void require_no_other_files(const std::string &name, const Bytes &model);
 
-}  // namespace effbert
+}  // namespace effbert::detail

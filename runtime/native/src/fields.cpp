@@ -6,7 +6,7 @@
 
 #include "utf8.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 constexpr std::size_t longest_text = 4096;  // characters
@@ -198,4 +198,4 @@ bool operator==(const Axis &a, const Axis &b) {
   return a.kind == b.kind && (a.kind != Axis::Kind::fixed || a.size == b.size);
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

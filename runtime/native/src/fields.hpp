@@ -12,7 +12,7 @@
 #include "json.hpp"
 #include "manifest.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 
 struct Field {
   const Json &json;
@@ -80,4 +80,4 @@ auto table_of(const Field &field, ReadKey read_key, Read read, std::size_t most 
   return values;
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -3,7 +3,7 @@
 #include "external_data.hpp"
 #include "run_errors.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 // External data is looked up in memory first and then in this folder: only weights.bin as it was
@@ -155,4 +155,4 @@ void Engine::compute_on_gpu(OrtSessionOptions *options) const {
   library_.check(ort.SessionOptionsAppendExecutionProvider_CUDA_V2(options, raw), what);
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

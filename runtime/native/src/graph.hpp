@@ -9,7 +9,7 @@
 #include "library.hpp"
 #include "value.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 
 enum class Pool { shared, own, none };
 
@@ -78,4 +78,4 @@ class Engine {
   RunOptions quiet_;
 };
 
-}  // namespace effbert
+}  // namespace effbert::detail

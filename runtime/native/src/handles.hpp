@@ -9,7 +9,7 @@
 
 #include "run_errors.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 
 // The things of one kind that callers hold. `Handle` is the opaque type of the C header.
 template <typename Handle, typename T>
@@ -56,4 +56,4 @@ class Handles {
   const char *kind_;
 };
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 using Column = std::vector<std::int64_t>;
@@ -114,4 +114,4 @@ void InputCheck::check_range(const std::string &name, const Column &values, std:
   }
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

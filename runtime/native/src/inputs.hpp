@@ -7,7 +7,7 @@
 
 #include "manifest.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 
 constexpr const char *ids_name = "input_ids";
 constexpr const char *mask_name = "attention_mask";
@@ -49,4 +49,4 @@ class InputCheck {
   std::size_t mask_ = 0;
 };
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -9,7 +9,7 @@
 
 #include "utf8.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 // Comments may nest deeper than what is kept; this is what the stack is asked for.
@@ -269,4 +269,4 @@ Json read_json(std::string_view data, const JsonLimits &limits) {
   return value;
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-namespace effbert {
+namespace effbert::detail {
 
 struct JsonError : std::runtime_error {
   using std::runtime_error::runtime_error;
@@ -46,4 +46,4 @@ struct JsonLimits {
 // number that is not finite, an integer of more than 20 characters, or half of a surrogate pair.
 Json read_json(std::string_view data, const JsonLimits &limits = JsonLimits());
 
-}  // namespace effbert
+}  // namespace effbert::detail

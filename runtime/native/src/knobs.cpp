@@ -6,7 +6,7 @@
 
 #include "value.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 std::string spell(double value) {
@@ -190,4 +190,4 @@ double Knobs::chosen(const KnobValues &values, std::size_t knob) const {
   return value;
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

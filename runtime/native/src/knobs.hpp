@@ -7,7 +7,7 @@
 
 #include "manifest.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 
 // What a caller gives for a knob.
 struct AskedKnob {
@@ -52,4 +52,4 @@ class Knobs {
   KnobValues defaults_, never_;
 };
 
-}  // namespace effbert
+}  // namespace effbert::detail

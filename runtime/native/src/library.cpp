@@ -10,7 +10,7 @@
 
 #include "run_errors.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 #if defined(__APPLE__)
@@ -74,6 +74,8 @@ Environment::Environment(const Library &library, int threads)
       raw, ort.ReleaseThreadingOptions);
   library.check(ort.SetGlobalIntraOpNumThreads(raw, threads), "onnxruntime could not start");
   library.check(ort.SetGlobalInterOpNumThreads(raw, 1), "onnxruntime could not start");
+  // Awake threads would be quicker over many small segments, but this pool, unlike those of sessions,
+  // goes on spinning after a call: some 33 ms of a processor each time.
   library.check(ort.SetGlobalSpinControl(raw, 0), "onnxruntime could not start");
   report_nothing();
   library.check(ort.CreateEnvWithGlobalThreadPools(ort_fatal, "effbert", raw, &env_),
@@ -134,4 +136,4 @@ void Library::check(OrtStatus *status, const std::string &what) const {
   throw EngineError(what + ": " + one_line(text));
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

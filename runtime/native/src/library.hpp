@@ -7,7 +7,7 @@
 
 #include "ort_calls.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 
 class Library;
 
@@ -62,4 +62,4 @@ class Library {
   std::weak_ptr<Environment> environment_;
 };
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 // The first look: this many characters for each token that is read, but so many at least.
@@ -82,4 +82,4 @@ std::size_t TextCutter::count(std::string_view text) const {
   return pipeline_.tokenize(text).size();
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

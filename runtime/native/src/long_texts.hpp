@@ -7,7 +7,7 @@
 
 #include "pipeline.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 
 class TextCutter {
  public:
@@ -37,4 +37,4 @@ class TextCutter {
   bool left_;
 };
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -3,7 +3,7 @@
 #include "fields.hpp"
 #include "rules.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 constexpr std::int64_t version[] = {1, 1};
@@ -331,4 +331,4 @@ Manifest read_manifest(std::string_view data) {
   return manifest;
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -13,7 +13,7 @@
 #include "errors.hpp"
 #include "json.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 
 constexpr std::size_t most_manifest_bytes = std::size_t{1} << 20;
 constexpr const char *manifest_name = "effbert.json";
@@ -177,4 +177,4 @@ struct Manifest {
 // field, a limit exceeded, or records that contradict each other.
 Manifest read_manifest(std::string_view data);
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -4,7 +4,7 @@
 
 #include "unicode.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 template <typename Keep>
@@ -206,4 +206,4 @@ std::unique_ptr<const Normalizer> make_normalizer(Part part) {
   return normalizer;
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -6,7 +6,7 @@
 #include "characters.hpp"
 #include "part.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 
 class Normalizer {
  public:
@@ -23,4 +23,4 @@ std::unique_ptr<const Normalizer> make_replace(Part &part);
 // Sentencepiece's table of replacements, which is applied to clusters; see charsmap.cpp.
 std::unique_ptr<const Normalizer> make_charsmap(Part &part);
 
-}  // namespace effbert
+}  // namespace effbert::detail

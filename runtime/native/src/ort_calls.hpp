@@ -20,7 +20,7 @@ struct OrtMemoryInfo;
 struct OrtAllocator;
 struct OrtCUDAProviderOptionsV2;
 
-namespace effbert {
+namespace effbert::detail {
 
 constexpr std::uint32_t ort_interface = 21;  // the oldest that has all of these
 constexpr int oldest_minor = 23;             // of version 1 that is tested
@@ -103,4 +103,4 @@ struct OrtCalls {
   }
 };
 
-}  // namespace effbert
+}  // namespace effbert::detail

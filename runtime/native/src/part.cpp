@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <limits>
 
-namespace effbert {
+namespace effbert::detail {
 
 Part::Part(const Json &json, const std::string &path) : json_(json), path_(path) {
   if (!json.is(Json::Kind::object)) refuse("is no object");
@@ -78,4 +78,4 @@ void Part::finish() const {
       refuse("has '" + member.first.substr(0, 40) + "'");
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -7,7 +7,7 @@
 #include "errors.hpp"
 #include "json.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 
 class Part {
  public:
@@ -36,4 +36,4 @@ class Part {
   std::vector<std::string> known_;
 };
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -13,7 +13,7 @@
 
 #include "errors.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 constexpr int most_links = 40;
@@ -203,4 +203,4 @@ File open_file(const std::string &folder, std::string_view name) {
   return file;
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

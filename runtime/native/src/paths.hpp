@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-namespace effbert {
+namespace effbert::detail {
 
 // Says why a name cannot be that of a file in a bundle ("is the name of a device on Windows"), or
 // gives an empty string: one component of ASCII letters, digits, '.', '_' and '-'.
@@ -37,4 +37,4 @@ class File {
 // IntegrityError if there is no such file; BundleError if the system refuses to open it.
 File open_file(const std::string &folder, std::string_view name);
 
-}  // namespace effbert
+}  // namespace effbert::detail

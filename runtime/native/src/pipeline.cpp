@@ -4,7 +4,7 @@
 
 #include "unicode.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 constexpr JsonLimits limits = {std::size_t{1} << 28, 64, false};
@@ -98,4 +98,4 @@ const std::string *Pipeline::spelling(std::int32_t id) const {
   return added != nullptr ? added : model_->vocabulary().spelling(id);
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

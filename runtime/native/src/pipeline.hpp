@@ -7,7 +7,7 @@
 #include "pre_tokenizer.hpp"
 #include "token_model.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 
 // A token of one text, before special tokens are added.
 struct Found {
@@ -34,4 +34,4 @@ class Pipeline {
   PostProcessor post_processor_;
 };
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <limits>
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 using Kind = Slot::Kind;
@@ -106,4 +106,4 @@ PostProcessor make_post_processor(Part part) {
   return processor;
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -5,7 +5,7 @@
 
 #include "part.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 
 // What a row consists of, in order.
 struct Slot {
@@ -27,4 +27,4 @@ struct PostProcessor {
 // Throws TokenizerError for one that is not known exactly.
 PostProcessor make_post_processor(Part part);
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -5,7 +5,7 @@
 
 #include "unicode.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 using Place = std::size_t;
@@ -190,4 +190,4 @@ std::unique_ptr<const PreTokenizer> make_pre_tokenizer(Part part) {
   return pre_tokenizer;
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -7,7 +7,7 @@
 #include "characters.hpp"
 #include "part.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 
 class PreTokenizer {
  public:
@@ -19,4 +19,4 @@ class PreTokenizer {
 // Throws TokenizerError for one that is not known exactly.
 std::unique_ptr<const PreTokenizer> make_pre_tokenizer(Part part);
 
-}  // namespace effbert
+}  // namespace effbert::detail

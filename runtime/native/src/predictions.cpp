@@ -4,7 +4,7 @@
 #include <cmath>
 #include <numeric>
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 Activation usual_activation(const std::optional<Problem> &problem) {
@@ -62,4 +62,4 @@ Label best_label(const Result &result, std::int64_t row) {
   return {label_name(manifest, best - values.begin()).c_str(), *best};
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

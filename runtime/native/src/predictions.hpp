@@ -5,7 +5,7 @@
 
 #include "result.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 
 struct Label {
   const char *name;  // lives as long as the result
@@ -19,4 +19,4 @@ Label best_label(const Result &result, std::int64_t row);
 // The name of a label: the bundle's, or LABEL_n. Throws InputError if there is none of this index.
 const std::string &label_name(const Manifest &manifest, std::int64_t index);
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -8,7 +8,7 @@
 #include "paths.hpp"
 #include "rules.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 constexpr std::int64_t most_bundle_bytes = std::int64_t{1} << 36;
@@ -180,4 +180,4 @@ void check_records(const Manifest &manifest) {
   check_parity(manifest);
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

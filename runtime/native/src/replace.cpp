@@ -4,7 +4,7 @@
 #include "normalizer.hpp"
 #include "unicode.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 bool is_space(const Character &c) { return Unicode::tables().is(c.code, space); }
@@ -100,4 +100,4 @@ std::unique_ptr<const Normalizer> make_replace(Part &part) {
   return std::make_unique<Replace>(part);
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -4,7 +4,7 @@
 
 #include "run_errors.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 
 bool tokens_exit(const Manifest &manifest) {
   for (const Segment &segment : manifest.segments) {
@@ -46,4 +46,4 @@ Result::Result(std::shared_ptr<const Bundle> opened, std::int64_t row_count, std
   flags.resize(count);
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

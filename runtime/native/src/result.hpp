@@ -8,7 +8,7 @@
 #include "bundle.hpp"
 #include "value.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 
 // One answer of the model: float32 [rows, ...]; columns that are padding may be zeros.
 struct Output {
@@ -45,4 +45,4 @@ void copy_row(const Value &value, std::size_t from, std::vector<T> &target, cons
   std::copy(source, source + std::min(have, room), target.begin() + static_cast<std::ptrdiff_t>(to * room));
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -6,7 +6,7 @@
 
 #include "manifest.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 
 // One size of the model: the manifest's own, or that of a variant, which selectors have chosen.
 struct Size {
@@ -22,4 +22,4 @@ void check_records(const Manifest &manifest);   // files, names, limits, knobs, 
 void check_segments(const Size &size);          // axes, chain, outputs, golden rows
 void check_variants(const Manifest &manifest);  // and the knobs that select them
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-namespace effbert {
+namespace effbert::detail {
 
 // Answers of some rows are not finite.
 class NumericalError : public std::runtime_error {
@@ -48,4 +48,4 @@ struct BadHandleError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-}  // namespace effbert
+}  // namespace effbert::detail

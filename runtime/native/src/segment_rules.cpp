@@ -5,7 +5,7 @@
 #include "fields.hpp"
 #include "rules.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 using Kind = std::pair<DType, std::vector<Axis>>;
@@ -237,4 +237,4 @@ class Rules {
 
 void check_segments(const Size &size) { Rules(size).check(); }
 
-}  // namespace effbert
+}  // namespace effbert::detail

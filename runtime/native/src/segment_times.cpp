@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 constexpr double kept = 0.95;      // of the weight of a call after each later one
@@ -73,4 +73,4 @@ double SegmentTimes::predicted(std::size_t segment, double work) const {
   return pace_ * factors_[segment] * (a + b * work);
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

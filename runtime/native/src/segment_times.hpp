@@ -11,7 +11,7 @@
 
 #include "manifest.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 
 // Predicts and learns seconds; any number of threads may use it together.
 class SegmentTimes {
@@ -35,4 +35,4 @@ class SegmentTimes {
   std::optional<std::array<double, 2>> line_;
 };
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -8,7 +8,7 @@
 #include "effbert.h"
 #include "run_errors.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 constexpr std::size_t rows_of_text = 32;  // texts are run in batches of at most this many rows
@@ -263,4 +263,4 @@ const Chain &Session::chosen(const KnobValues &values) {
   return *chain;
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

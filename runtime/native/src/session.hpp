@@ -13,7 +13,7 @@
 #include "chain.hpp"
 #include "tokenizer.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 
 struct SessionOptions {
   std::string onnxruntime, operating_point;
@@ -103,4 +103,4 @@ class Session {
   bool closed_ = false;
 };
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 constexpr std::uint32_t constants[64] = {
@@ -87,4 +87,4 @@ std::string sha256(const void *data, std::size_t size) {
   return hash.hex();
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <string>
 
-namespace effbert {
+namespace effbert::detail {
 
 class Sha256 {
  public:
@@ -25,4 +25,4 @@ class Sha256 {
 
 std::string sha256(const void *data, std::size_t size);
 
-}  // namespace effbert
+}  // namespace effbert::detail

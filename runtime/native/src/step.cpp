@@ -4,7 +4,7 @@
 
 #include "run_errors.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 std::size_t sequence_axis(const Tensor &tensor) {
@@ -117,4 +117,4 @@ void find_what_is_read_later(std::vector<Step> &steps, const Slots &slots) {
   }
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

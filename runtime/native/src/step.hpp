@@ -7,7 +7,7 @@
 #include "graph.hpp"
 #include "inputs.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 
 constexpr std::size_t nothing = static_cast<std::size_t>(-1);
 
@@ -58,4 +58,4 @@ struct Step {
 // Fills `later` of all steps of a chain.
 void find_what_is_read_later(std::vector<Step> &steps, const Slots &slots);
 
-}  // namespace effbert
+}  // namespace effbert::detail

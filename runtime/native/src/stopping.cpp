@@ -5,7 +5,7 @@
 
 #include "run_errors.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 
 void Cancel::cancel() {
   const std::lock_guard<std::mutex> lock(mutex_);
@@ -48,4 +48,4 @@ double Deadline::left() const {
   return std::chrono::duration<double>(*moment_ - std::chrono::steady_clock::now()).count();
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

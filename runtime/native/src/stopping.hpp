@@ -8,7 +8,7 @@
 
 #include "graph.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 
 // Stops every call that holds it; once used it stays cancelled.
 class Cancel {
@@ -54,4 +54,4 @@ class Deadline {
   std::optional<std::chrono::steady_clock::time_point> moment_;
 };
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -1,6 +1,6 @@
 #include "structs.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 const char *task_name(Task task) {
@@ -126,4 +126,4 @@ int gpu_index(const std::string &device) {
   throw InputError("device: got '" + device + "', expected 'cpu', 'cuda' or 'cuda:N'.");
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -8,7 +8,7 @@
 #include "effbert.h"
 #include "session.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 
 template <typename T>
 void check_size(std::size_t size) {
@@ -46,4 +46,4 @@ void write_tokens(const Encoding &encoding, effbert_token_list &tokens);
 // The index of a device such as "cuda:1"; -1 for the CPU. Throws InputError for other names.
 int gpu_index(const std::string &device);
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -15,7 +15,7 @@
 #include <sched.h>
 #endif
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 std::string first_line(const std::string &file) {
@@ -95,4 +95,4 @@ int usual_threads() {
   return std::max(threads, 1);
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <limits>
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 constexpr std::size_t longest_word_token = 1 << 10;  // bytes; a sign of a damaged file
@@ -64,4 +64,4 @@ std::unique_ptr<const TokenModel> make_model(Part part) {
   return model;
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -11,7 +11,7 @@
 #include "characters.hpp"
 #include "part.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 
 // A token, and the characters of its word that it covers.
 struct Token {
@@ -57,4 +57,4 @@ std::unique_ptr<const TokenModel> make_unigram(Part &part);
 // Throws TokenizerError for one that is not known exactly.
 std::unique_ptr<const TokenModel> make_model(Part part);
 
-}  // namespace effbert
+}  // namespace effbert::detail

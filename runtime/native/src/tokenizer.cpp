@@ -7,7 +7,7 @@
 #include "long_texts.hpp"
 #include "pipeline.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 std::string named(std::size_t index) { return "Text " + std::to_string(index) + ": "; }
@@ -153,4 +153,4 @@ std::vector<std::int64_t> Encoding::word_map() const {
   return found;
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

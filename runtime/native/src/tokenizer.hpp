@@ -11,7 +11,7 @@
 
 #include "errors.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 
 // Everything about one text or pair, special tokens included; all vectors are equally long.
 struct Encoding {
@@ -59,4 +59,4 @@ class Tokenizer {
   std::unique_ptr<const Parts> parts_;
 };
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -4,7 +4,7 @@
 #include <map>
 #include <string>
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 // Base64 of what tools/native_tables.py describes.
@@ -183,4 +183,4 @@ char32_t Unicode::compose(char32_t first, char32_t second) const {
   return found == compositions_.end() ? 0 : found->second;
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -6,7 +6,7 @@
 #include <unordered_map>
 #include <vector>
 
-namespace effbert {
+namespace effbert::detail {
 
 // Flags of a character, in the order of tools/native_tables.py.
 enum Trait : std::uint32_t {
@@ -61,4 +61,4 @@ class Unicode {
   std::unordered_map<std::uint64_t, char32_t> compositions_;
 };
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -5,7 +5,7 @@
 
 #include "token_model.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 constexpr double unknown_penalty = 10;  // below the worst score
@@ -220,4 +220,4 @@ std::unique_ptr<const TokenModel> make_unigram(Part &part) {
   return std::make_unique<Unigram>(part);
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

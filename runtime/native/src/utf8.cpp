@@ -1,6 +1,6 @@
 #include "utf8.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 
 bool next_character(std::string_view text, std::size_t &at, char32_t &character) {
   if (at >= text.size()) return false;
@@ -56,4 +56,4 @@ std::size_t count_characters(std::string_view text) {
   return count;
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

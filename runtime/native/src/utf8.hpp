@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-namespace effbert {
+namespace effbert::detail {
 
 // Reads the character that starts at `at` and moves `at` behind it; false if what stands there is
 // not valid: overlong, half of a surrogate pair, above U+10FFFF, or cut off.
@@ -19,4 +19,4 @@ std::size_t first_invalid(std::string_view text);
 // Number of characters of valid UTF-8.
 std::size_t count_characters(std::string_view text);
 
-}  // namespace effbert
+}  // namespace effbert::detail

@@ -4,7 +4,7 @@
 
 #include "run_errors.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 constexpr const char *no_tensor = "onnxruntime could not make a tensor";
@@ -117,4 +117,4 @@ Value packed(const Library &library, const Value &value, const std::vector<std::
   return made;
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

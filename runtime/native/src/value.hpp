@@ -8,7 +8,7 @@
 #include "library.hpp"
 #include "manifest.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 
 using Shape = std::vector<std::int64_t>;
 
@@ -57,4 +57,4 @@ class Value {
 Value packed(const Library &library, const Value &value, const std::vector<std::int64_t> &rows,
              std::size_t axis, std::int64_t columns);
 
-}  // namespace effbert
+}  // namespace effbert::detail

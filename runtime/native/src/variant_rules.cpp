@@ -5,7 +5,7 @@
 #include "fields.hpp"
 #include "rules.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 using Values = std::map<std::string, Number>;  // of the selectors
@@ -124,4 +124,4 @@ void check_variants(const Manifest &manifest) {
   }
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

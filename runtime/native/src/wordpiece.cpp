@@ -3,7 +3,7 @@
 
 #include "token_model.hpp"
 
-namespace effbert {
+namespace effbert::detail {
 namespace {
 
 class WordPiece : public TokenModel {
@@ -60,4 +60,4 @@ std::unique_ptr<const TokenModel> make_wordpiece(Part &part) {
   return std::make_unique<WordPiece>(part);
 }
 
-}  // namespace effbert
+}  // namespace effbert::detail

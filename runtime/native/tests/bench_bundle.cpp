@@ -52,20 +52,20 @@ std::function<void()> opened_bundle(char **arguments, int count, const std::vect
 }
 
 std::function<void()> opened_graph(char **arguments, const std::vector<std::int64_t> &ids) {
-  effbert::Library &library = effbert::Library::load(arguments[3]);
-  effbert::EngineSettings settings;
+  effbert::detail::Library &library = effbert::detail::Library::load(arguments[3]);
+  effbert::detail::EngineSettings settings;
   settings.threads = std::atoi(arguments[4]);
-  settings.pool = effbert::Pool::own;
-  const auto engine = std::make_shared<effbert::Engine>(library, settings);
+  settings.pool = effbert::detail::Pool::own;
+  const auto engine = std::make_shared<effbert::detail::Engine>(library, settings);
   std::ifstream stream(arguments[2], std::ios::binary);
-  const effbert::Bytes model((std::istreambuf_iterator<char>(stream)), std::istreambuf_iterator<char>());
-  const auto graph = std::make_shared<effbert::Graph>(engine->load("graph", model, nullptr));
+  const effbert::detail::Bytes model((std::istreambuf_iterator<char>(stream)), std::istreambuf_iterator<char>());
+  const auto graph = std::make_shared<effbert::detail::Graph>(engine->load("graph", model, nullptr));
   const auto length = static_cast<std::int64_t>(ids.size());
-  effbert::Value mask(library, effbert::DType::int64, {1, length});
-  effbert::Value types(library, effbert::DType::int64, {1, length});
+  effbert::detail::Value mask(library, effbert::detail::DType::int64, {1, length});
+  effbert::detail::Value types(library, effbert::detail::DType::int64, {1, length});
   std::fill_n(mask.writable<std::int64_t>(), length, 1);
   std::fill_n(types.writable<std::int64_t>(), length, 0);
-  const effbert::Value tokens(library, engine->memory(), effbert::DType::int64, {1, length}, ids.data());
+  const effbert::detail::Value tokens(library, engine->memory(), effbert::detail::DType::int64, {1, length}, ids.data());
   return [=] {
     graph->run({"input_ids", "attention_mask", "token_type_ids"}, {tokens, mask, types}, {"logits"},
                engine->quiet());

@@ -33,11 +33,11 @@ void write_answer(const std::string &answer) {
   std::fflush(stdout);
 }
 
-std::optional<effbert::Tokenizer> tokenizer;
+std::optional<effbert::detail::Tokenizer> tokenizer;
 
 // Two sizes and five flags, then tokenizer.json.
 void configure(std::string_view given) {
-  effbert::TokenizerSettings settings;
+  effbert::detail::TokenizerSettings settings;
   settings.max_length = read_size(given);
   settings.min_length = read_size(given.substr(4));
   const auto flag = [&](std::size_t index) { return given[8 + index] != 0; };
@@ -54,7 +54,7 @@ void append(std::string &text, std::int64_t number) {
 }
 
 // Truncated or not, then seven numbers for each token.
-std::string spelled(const effbert::Encoding &row) {
+std::string spelled(const effbert::detail::Encoding &row) {
   std::string text = row.truncated ? "+1" : "+0";
   const auto words = row.word_map();
   for (std::size_t k = 0; k < row.ids.size(); ++k)
@@ -67,7 +67,7 @@ std::string spelled(const effbert::Encoding &row) {
 }
 
 std::string answer(char what, std::string_view given) {
-  using namespace effbert;
+  using namespace effbert::detail;
   switch (what) {
     case 'm': return "+" + std::to_string(read_manifest(given).segments.size());
     case 'h': return "+" + sha256(given.data(), given.size());

@@ -98,8 +98,8 @@ OrtStatus *run(OrtSession *session, const OrtRunOptions *options, const char *co
   const auto *mask = static_cast<const std::int64_t *>(inputs.at("attention_mask")->data);
   const auto *seen = static_cast<const float *>(inputs.at("seen")->data);
   const float threshold = *static_cast<const float *>(inputs.at("threshold")->data);
-  OrtValue *exits = tensor(effbert::ort_bool, {rows}), *signal = tensor(effbert::ort_float32, {rows});
-  OrtValue *logits = tensor(effbert::ort_float32, {rows, 2}), *more = tensor(effbert::ort_float32, shape);
+  OrtValue *exits = tensor(effbert::detail::ort_bool, {rows}), *signal = tensor(effbert::detail::ort_float32, {rows});
+  OrtValue *logits = tensor(effbert::detail::ort_float32, {rows, 2}), *more = tensor(effbert::detail::ort_float32, shape);
   for (std::int64_t row = 0; row < rows; ++row) {
     float sum = 0;
     for (std::int64_t i = row * length; i < (row + 1) * length; ++i) {
@@ -194,7 +194,7 @@ OrtStatus *shape_of(const OrtTensorTypeAndShapeInfo *info, std::int64_t *out, st
 }
 
 const void *table() {
-  using effbert::OrtCalls;
+  using effbert::detail::OrtCalls;
   static void *places[300];
   static OrtCalls calls(places);  // all null
   calls.GetErrorMessage = message;

@@ -35,13 +35,13 @@ class HostSession {
     void *handle = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
     REQUIRE(handle != nullptr);
     const void *functions =
-        reinterpret_cast<const Base *(*)()>(dlsym(handle, "OrtGetApiBase"))()->GetApi(effbert::ort_interface);
+        reinterpret_cast<const Base *(*)()>(dlsym(handle, "OrtGetApiBase"))()->GetApi(effbert::detail::ort_interface);
     create_env = reinterpret_cast<decltype(create_env)>(static_cast<void *const *>(functions)[3]);
     return functions;
   }
 
   OrtStatus *(*create_env)(int, const char *, OrtEnv **) = nullptr;
-  effbert::OrtCalls calls_;
+  effbert::detail::OrtCalls calls_;
   OrtEnv *env_ = nullptr;
   OrtSession *session_ = nullptr;
 };

@@ -9,25 +9,25 @@ namespace {
 
 // Rows that a tensor does not have are read.
 int read_past_the_end() {
-  const effbert::Library &library = effbert::Library::load(FAKE_ONNXRUNTIME);
-  const effbert::Value value(library, effbert::DType::int64, {2, 8});
+  const effbert::detail::Library &library = effbert::detail::Library::load(FAKE_ONNXRUNTIME);
+  const effbert::detail::Value value(library, effbert::detail::DType::int64, {2, 8});
   return static_cast<int>(packed(library, value, {40}, 0, 8).shape()[0]);
 }
 
 // Where a row begins does not fit into an int64.
 int overflow() {
   const std::int64_t huge = std::int64_t{1} << 40;
-  const effbert::Batch batch{1, huge, {{1}}};
+  const effbert::detail::Batch batch{1, huge, {{1}}};
   return static_cast<int>(rows_of(batch, {{huge}, 1}).rows);
 }
 
 // Two threads write a result at the same time.
 int race() {
-  const effbert::Library &library = effbert::Library::load(FAKE_ONNXRUNTIME);
-  const effbert::Value value(library, effbert::DType::float32, {64, 64});
+  const effbert::detail::Library &library = effbert::detail::Library::load(FAKE_ONNXRUNTIME);
+  const effbert::detail::Value value(library, effbert::detail::DType::float32, {64, 64});
   std::vector<float> target(64 * 64);
   const auto write = [&] {
-    for (std::size_t row = 0; row < 64; ++row) effbert::copy_row(value, row, target, {64, 64}, row);
+    for (std::size_t row = 0; row < 64; ++row) effbert::detail::copy_row(value, row, target, {64, 64}, row);
   };
   std::thread other(write);
   write();

@@ -33,7 +33,7 @@ inline std::string write_fake_bundle(const std::string &name) {
     const std::string file = "segment-0" + std::to_string(k) + ".onnx", text = "fake " + std::to_string(k);
     std::ofstream(folder / file) << text;
     files += std::string(k ? ", " : "") + "\"" + file + "\": {\"size\": " + std::to_string(text.size()) +
-             ", \"sha256\": \"" + effbert::sha256(text.data(), text.size()) + "\"}";
+             ", \"sha256\": \"" + effbert::detail::sha256(text.data(), text.size()) + "\"}";
     segments += std::string(k ? ", " : "") + "{\"file\": \"" + file + "\", \"layer\": " +
                 std::to_string(k + 1) + ", \"inputs\": [" + inputs + ", {\"name\": \"seen\", " + seen +
                 R"(}, {"name": "threshold", "dtype": "float32", "axes": []}], "outputs": [
