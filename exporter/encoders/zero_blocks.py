@@ -35,6 +35,8 @@ def drop_zero_blocks(model: ExitModel) -> tuple[str, ...]:
         return ()
     task_model: Any = model.model
     encoder = task_model.base_model.encoder
+    if not hasattr(encoder.layer[0].attention.self, "all_head_size"):
+        return ()  # attention of a format's own
     size = encoder.layer[0].attention.self.attention_head_size
     plans = [(_rows_of(_heads(layer, size), size), _neurons(layer)) for layer in encoder.layer]
     gone = [

@@ -53,7 +53,7 @@ def test_commands_read_a_bundle_from_the_hub(hub: Hub, run: Run) -> None:
     assert json.loads(run("inspect", "org/tiny", "--json").out)["hub"] == f"org/tiny@{sha}"
     assert f"org/tiny@{sha}" in run("inspect", "org/tiny").out
     assert json.loads(run("validate", "org/tiny", "--json").out)["valid"]
-    assert "hf download org/tiny" in sentence(run("search", "org/tiny", "--data", "x.csv"))
+    assert "hf download org/tiny" in sentence(run("tune", "org/tiny", "--data", "x.csv"))
 
 
 @pytest.mark.slow
