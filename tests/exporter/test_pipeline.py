@@ -40,6 +40,7 @@ def test_an_export_says_its_steps_before_it_takes_them(tmp_path: Path) -> None:
     assert said[5].startswith("running torch on ")
 
 
+@pytest.mark.slow
 def test_the_tensors_of_the_checkpoint_are_gone_when_the_segments_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

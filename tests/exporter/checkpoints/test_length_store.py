@@ -55,6 +55,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_front_becomes_operating_points(
     checkpoint: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):

@@ -97,6 +97,7 @@ def test_no_place_on_this_machine_is_in_the_bundle(target: Path, pristine_deeber
         assert not [name for name in names if name.encode() in data], path.name
 
 
+@pytest.mark.slow
 def test_a_replacement_prints_the_tables_and_nothing_else(
     capfd: pytest.CaptureFixture[str], pristine_plain: Path, target: Path
 ) -> None:

@@ -16,6 +16,8 @@ from effbert.runtime import Session
 pytest.importorskip("optimum.commands.optimum_cli")
 from effbert.exporter.commands.optimum import ExportEffbert
 
+pytestmark = pytest.mark.slow  # optimum alone takes seconds to import
+
 WALLED = """
 import sys
 from importlib.abc import MetaPathFinder
@@ -27,6 +29,7 @@ class Wall(MetaPathFinder):
 
 sys.meta_path.insert(0, Wall())
 from {module} import main
+
 sys.exit(main())
 """
 

@@ -120,7 +120,13 @@ def test_a_bundle_runs_the_layers_that_stay(exported: Callable, name: str):
     assert [exit_.layer for exit_ in session.exits] == [len(kept)]
 
 
-@pytest.mark.parametrize("name, dropped", [("bert", (".layer.2.", ".layer.4.")), ("albert", ())])
+@pytest.mark.parametrize(
+    "name, dropped",
+    [
+        ("bert", (".layer.2.", ".layer.4.")),
+        pytest.param("albert", (), marks=pytest.mark.slow),
+    ],
+)
 def test_what_runs_is_stored_once_and_nothing_else(
     exported: Callable, name: str, dropped: tuple[str, ...]
 ):

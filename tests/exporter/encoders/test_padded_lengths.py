@@ -25,6 +25,8 @@ from matrices import slow_but
 from systems.exported import inspect
 from systems.padded_lengths_reference import Padded, PaddedReference
 
+pytestmark = pytest.mark.slow  # every test exports models of its own
+
 LAYERS, LENGTH = 3, 40
 CONFIGURATIONS: list[Sequence[float]] = [[32, 20, 5], [0.9, 0.5, 0.2], [30, 3, 2]]
 DEPTH = {"bert": "num_hidden_layers", "distilbert": "n_layers"}

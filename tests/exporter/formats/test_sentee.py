@@ -71,7 +71,7 @@ def sentence_quantile(model: SimpleNamespace, q: float) -> float:
     return float(np.quantile(signals, q))
 
 
-@pytest.mark.parametrize("kind", slow_but(KINDS, "sentence", "frozen"))
+@pytest.mark.parametrize("kind", slow_but(KINDS, "sentence"))
 def test_every_exit_labels_every_token_like_the_reference(exported, kind: str):
     model = exported(kind)
     for part in batches(ROWS, (1, 5, 16)):
@@ -149,7 +149,7 @@ def test_words_do_not_depend_on_other_rows_or_padding(exported, kind: str):
         )
 
 
-@pytest.mark.parametrize("kind", slow_but(KINDS, "sentence", "frozen"))
+@pytest.mark.parametrize("kind", slow_but(KINDS, "sentence"))
 def test_the_minimal_host_agrees(exported, kind: str):
     session, inputs = exported(kind).session, batch(ROWS[:40])
     inputs["word_map"][inputs["attention_mask"] == 0] = -1

@@ -63,6 +63,7 @@ def test_labels_and_temperatures_are_those_of_training(model: ExportedCase):
     assert manifest.parity.decisions > 0
 
 
+@pytest.mark.slow
 def test_two_paths_are_enough_for_the_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     checkpoint = write_sledgehammer(tmp_path / "checkpoint", exits=(0, 1), noise=True)
     outcome = run_command(capfd, checkpoint, tmp_path / "bundle")

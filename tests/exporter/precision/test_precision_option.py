@@ -77,7 +77,7 @@ def in_integers(bundle: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("precision", slow_but(LOWER, "int8", "fp16"))
+@pytest.mark.parametrize("precision", slow_but(LOWER, "int8"))
 def test_a_bundle_of_lower_precision(exported: Callable, precision: str):
     session = Session(exported(precision), threads=1)
     manifest = session.bundle.manifest

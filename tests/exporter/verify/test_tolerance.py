@@ -108,6 +108,7 @@ def strict(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(findings, "Allowed", lambda atol, _: Allowed(atol, 1e-12))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("strict")
 def test_float64_tells_rounding_from_an_error(
     plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -204,6 +204,7 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(effbert, ["compile", *map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_the_command_builds_adopts_and_says_what_is_where(tiny: Bundle, tmp_path: Path):
     plans = tmp_path / "plans"
     traffic = tmp_path / "calls.csv"

@@ -39,7 +39,7 @@ EVERY_LIMIT = {**EVERY, **REGRESSION, "knobs": patience(*range(7), limit=0.3)}
 pabee = partial(case_of, PABEE)
 PABEES = [
     pabee("pabee-bert", layers=4, labels=3, tokenizer="fast"),
-    pabee("pabee-bert-regression", **REGRESSION, layers=4, layout="bin", noise=True),
+    pabee("pabee-bert-regression", **REGRESSION, layers=4, layout="bin", noise=True, slow=True),
     pabee("pabee-albert-two-groups", backbone="albert", groups=2, labels=3, layers=4, slow=True),
     pabee(
         "pabee-albert",
