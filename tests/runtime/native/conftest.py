@@ -1,16 +1,21 @@
-import shutil
 from collections.abc import Iterator
 
 import pytest
 
-from native_driver import SANITIZERS, Driver, build_driver
+from native_driver import COMPILER, ROOT, SANITIZERS, Driver, build_driver
+
+
+def _require_native() -> None:
+    if COMPILER is None:
+        pytest.skip("there is no g++")
+    if not (ROOT / "build" / "native").exists():
+        pytest.skip("the native library is not built (`make native` builds it)")
 
 
 @pytest.fixture
 def driver() -> Iterator[Driver]:
     """The native library, ready to answer."""
-    if shutil.which("g++") is None:
-        pytest.skip("there is no g++")
+    _require_native()
     with Driver(build_driver()) as running:
         yield running
 
@@ -18,7 +23,6 @@ def driver() -> Iterator[Driver]:
 @pytest.fixture
 def sanitized() -> Iterator[Driver]:
     """The same; a wrong access or undefined behaviour ends it."""
-    if shutil.which("g++") is None:
-        pytest.skip("there is no g++")
+    _require_native()
     with Driver(build_driver(*SANITIZERS)) as running:
         yield running
