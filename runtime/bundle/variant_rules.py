@@ -15,8 +15,9 @@ def find_variant_problems(manifest: Manifest) -> Iterator[str]:
         if knob.choices is not None:
             for problem in _choice_problems(knob):
                 yield f"$.knobs[{k}].{problem}"
-    yield from _combination_problems(manifest)
-    yield from _point_problems(manifest)
+    if not any(isinstance(knob.default, list) for knob in selectors(manifest)):
+        yield from _combination_problems(manifest)
+        yield from _point_problems(manifest)
     expected = _answers(manifest, manifest.segments)
     for k, variant in enumerate(manifest.variants):
         path = f"$.variants[{k}].segments"

@@ -38,6 +38,7 @@ CONTRADICTIONS: dict[str, tuple[Edit, str]] = {
     "choices beyond the range": (at("knobs.1.choices", [0.25, 1]), "minimum and maximum"),
     "a choice that is nan": (at("knobs.1.choices", ["nan", 1]), r"\$\.knobs\[1\]\.choices"),
     "no choices": (at("knobs.1.choices", []), "choices"),
+    "several by default": (at("knobs.1.default", [0.5, 1.0]), r"knobs\[1\]\.default.*largest"),
     "small by default": (at("knobs.1.default", 0.5), r"knobs\[1\]\.default.*largest"),
     "small if never": (at("knobs.1.never", 0.5), r"knobs\[1\]\.never"),
     "one an exit": (at("knobs.1.per_exit", True), "selected by one number"),
