@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from effbert.exporter.models.task_model import Kind
 
 
+NAMED_ROBERTA = (
+    "config.json says that this is a bert, but its tensors are named as those of a roberta, and so "
+    "it is exported as one: positions are counted from the padding id."
+)
+
+
 def detect(shapes: Shapes, config: Config) -> bool:
     """Recognise a model type, and nothing more specific: this is the last row of the table."""
     del shapes
@@ -31,7 +37,14 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         ExportError: The family cannot be exported, or the task or the exits do not exist.
         InputError: The layers asked for do not exist.
     """
-    return build(checkpoint, options)
+    config = checkpoint.config
+    roberta = any(key.startswith("roberta.encoder.") for key in checkpoint.shapes)
+    bert = any(key.startswith("bert.") for key in checkpoint.shapes)
+    if config.get("model_type") != "bert" or not roberta or bert:
+        return build(checkpoint, options)
+    return build(
+        checkpoint, options, config={**config, "model_type": "roberta"}, notes=(NAMED_ROBERTA,)
+    )
 
 
 def build(

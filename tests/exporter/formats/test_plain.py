@@ -124,6 +124,19 @@ def test_positions_before_the_first_of_a_roberta_are_not_promised(tmp_path: Path
     assert dry_run(tmp_path / "c").description.limits.max_length == 64
 
 
+def test_a_roberta_under_the_config_of_a_bert_is_a_roberta(tmp_path: Path):
+    model = write_family(tmp_path, "roberta", "text-classification")
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_type": "bert"}))
+    found = plain.load(open_checkpoint(tmp_path), LoadOptions())
+    assert found.description.architecture == "roberta"
+    assert "positions are counted from the padding id" in found.description.notes[0]
+    ids = torch.tensor([[0, 7, 9, 2]])
+    with torch.inference_mode():
+        [(_, outputs)] = found(ids, torch.ones_like(ids))
+        torch.testing.assert_close(outputs["logits"], model(ids).logits, atol=1e-5, rtol=0)
+
+
 def test_sparse_bigbird_is_limited_to_where_transformers_attends_fully(tmp_path: Path):
     write_family(tmp_path / "c", "big_bird sparse", "text-classification", block_size=8)
     assert dry_run(tmp_path / "c").description.limits.max_length == (5 + 2 * 2) * 8
