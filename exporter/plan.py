@@ -9,7 +9,7 @@ from typing import cast
 from effbert.exporter.checkpoints.activation import named_activation
 from effbert.exporter.checkpoints.checkpoint import Checkpoint
 from effbert.exporter.checkpoints.leftovers import settle
-from effbert.exporter.checkpoints.length_store import HINT, has_store, stored_points
+from effbert.exporter.checkpoints.length_store import HINT, find_store, stored_points
 from effbert.exporter.checkpoints.tokenizer import FoundTokenizer, find_tokenizer
 from effbert.exporter.encoders.labels import label_notes
 from effbert.exporter.encoders.length_adaptive import LengthOptions, make_length_adaptive
@@ -188,12 +188,13 @@ def _stored(
     """Read the search that a Length-Adaptive Transformer's training left beside the weights."""
     # That search knew neither PoWER-BERT's rule nor a model without some of its layers.
     other = described.skipped or (lengths is not None and lengths.retention is not None)
-    if other or not has_store(opened.folder):
+    store = None if other else find_store(opened.folder)
+    if store is None:
         return (), ()
     if lengths is None:
-        return (), (HINT,)
+        return (), (HINT.format(file=store.name),)
     [knob] = (knob for knob in described.knobs if knob.name == "lengths")
-    points, note = stored_points(opened.folder, knob)
+    points, note = stored_points(store, knob)
     return points, (note,)
 
 

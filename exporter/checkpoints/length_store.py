@@ -1,8 +1,9 @@
 """The search that a Length-Adaptive Transformer's training leaves beside the weights.
 
-`store.tsv` holds a line for each configuration evaluated: tokens left after each layer, as a tuple,
-multiply-adds, score, and more that is not read, with tabs between. The Pareto front of score
-against multiply-adds becomes operating points.
+`store.tsv`, or the last `store-iterN.tsv` of the folder or of its folder `search`, holds a line for
+each configuration evaluated: tokens left after each layer, as a tuple, multiply-adds, score, and
+more that is not read, with tabs between. The Pareto front of score against multiply-adds becomes
+operating points.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from effbert.runtime.bundle.knob_values import layer_values
 from effbert.runtime.bundle.manifest import Knob, OperatingPoint
 from effbert.runtime.errors import CheckpointError, InputError
 
-NAME = "store.tsv"
+NAME, SEARCHED = "store.tsv", "search"
+ROUND = re.compile(r"store-iter(\d{1,6})\.tsv")
 MAX_BYTES = 1 << 22
 MOST = 100  # operating points
 LINE = re.compile(
@@ -25,7 +27,7 @@ LINE = re.compile(
     r"(?P<score>-?\d{1,20}(\.\d{1,20})?(e-?\d{1,2})?)(\t.*)?"
 )
 HINT = (
-    f"{NAME} looks like the search of a Length-Adaptive Transformer; --length-adaptive exports it "
+    "{file} looks like the search of a Length-Adaptive Transformer; --length-adaptive exports it "
     "as one, with what the search found as operating points."
 )
 
@@ -38,26 +40,35 @@ class Configuration(NamedTuple):
     score: float
 
 
-def has_store(folder: Path) -> bool:
-    """Tell whether a checkpoint brings the search of its training along."""
-    return (folder / NAME).is_file()
+def find_store(folder: Path) -> Path | None:
+    """Find the search that a checkpoint brings along: in one file, or the last of its rounds."""
+    if (folder / NAME).is_file():
+        return folder / NAME
+    rounds = {
+        int(match[1]): path
+        for place in (folder, folder / SEARCHED)
+        for path in place.glob("store-iter*.tsv")
+        if (match := ROUND.fullmatch(path.name)) and path.is_file()
+    }
+    return rounds[max(rounds)] if rounds else None
 
 
-def stored_points(folder: Path, knob: Knob) -> tuple[tuple[OperatingPoint, ...], str]:
+def stored_points(path: Path, knob: Knob) -> tuple[tuple[OperatingPoint, ...], str]:
     """Read the front of a checkpoint's own search as operating points, and say so in a sentence.
 
     Args:
-        folder: The checkpoint's.
+        path: What `find_store` found.
         knob: The knob `lengths` of its model.
 
     Raises:
         CheckpointError: The file is too large or a line is not what the search writes.
     """
-    found = read_store(folder / NAME, knob)
-    points = _points(best_configurations(found))
+    found = read_store(path, knob)
+    points = _points(best_configurations(found), path.name)
     note = (
-        f"{len(points)} of the {len(found)} length configurations in {NAME} are operating points, "
-        f"{points[0].name} the cheapest; their scores are the checkpoint's own, on padded rows."
+        f"{len(points)} of the {len(found)} length configurations in {path.name} are operating "
+        f"points, {points[0].name} the cheapest; their scores are the checkpoint's own, on padded "
+        "rows."
     )
     return tuple(points), note
 
@@ -101,12 +112,12 @@ def best_configurations(found: list[Configuration]) -> list[Configuration]:
     return [best[index] for index in np.linspace(0, len(best) - 1, MOST).round().astype(int)]
 
 
-def _points(configurations: list[Configuration]) -> list[OperatingPoint]:
+def _points(configurations: list[Configuration], file: str) -> list[OperatingPoint]:
     return [
         OperatingPoint(
             name=f"store-{index}",
             knobs={"lengths": [*each.lengths]},
-            data=f"{NAME} of the checkpoint",
+            data=f"{file} of the checkpoint",
             quality={"score": each.score},
             cost={"multiply-adds": each.cost},
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,18 @@ def test_the_search_is_left_out_where_it_does_not_apply(
     report = export(checkpoint, tmp_path / "bundle", dry_run=True, **options)
     assert not report.plan.operating_points
     assert any("--length-adaptive exports it" in note for note in report.notes) == noted
+
+
+def test_the_last_round_of_a_search_that_was_kept_by_rounds_is_read(
+    checkpoint: Path, tmp_path: Path
+):
+    folder = shutil.copytree(checkpoint, tmp_path / "rounds")
+    (folder / "search").mkdir()
+    stored = (folder / "store.tsv").rename(folder / "search" / "store-iter10.tsv")
+    (folder / "search" / "store-iter9.tsv").write_text("(9, 5)\t100\tof a round before\n")
+    report = export(folder, tmp_path / "bundle", dry_run=True, length_adaptive=True)
+    assert [point.knobs["lengths"] for point in report.plan.operating_points] == FRONT
+    assert any(stored.name in note for note in report.notes)
 
 
 def test_a_search_of_all_layers_says_nothing_of_fewer(tmp_path: Path):
