@@ -6,20 +6,25 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from effbert.graph_passes.prepare import Prepared, prepare
-from effbert.runtime import Bundle
+from effbert.runtime import Bundle, Session
 from effbert.runtime.bundle.manifest import Manifest
 from effbert.runtime.engines.plans.chain import PlanChain
 from effbert.runtime.engines.plans.executable import Extent, Profile, Range, Signature
 from effbert.runtime.engines.plans.fitting import shape_limits
+from effbert.runtime.engines.plans.lanes import Lane
 from effbert.runtime.engines.protocol import UNLIMITED, EngineSettings
 from effbert.runtime.engines.row_independence import DIFFERENCES
 from effbert.runtime.engines.table import ENGINES, Entry
 from numpy_device import NumpyDevice, NumpyPlan
 from prepared_host import requests
+from tiny_bundle import VOCABULARY
 
+DEEP = 6  # exits of the bundle that tests of the chain run
+Inputs = dict[str, np.ndarray]
 LARGEST = {"batch": 64, "sequence": 64, "tokens": 64}
 
 
@@ -115,3 +120,28 @@ def register(patch: pytest.MonkeyPatch) -> None:
     """Let sessions open the engine `NAME`, whose rows are independent."""
     patch.setitem(ENGINES, NAME, ENTRY)
     patch.setitem(DIFFERENCES, (NAME, "fp32"), 0.0)
+
+
+def rows(count: int, length: int = 20, seed: int = 0) -> Inputs:
+    generator = np.random.default_rng(seed)
+    lengths = generator.integers(2, length + 1, (count, 1))
+    return {
+        "input_ids": generator.integers(5, len(VOCABULARY), (count, length)),
+        "attention_mask": (np.arange(length) < lengths).astype(np.int64),
+    }
+
+
+def device_of(session: Session) -> NumpyDevice:
+    return session._engine.device
+
+
+def lanes_of(session: Session) -> list[Lane]:
+    """The lanes that no call has."""
+    return session._chains.default._segments._lanes._idle
+
+
+def same(found: Any, expected: Any) -> bool:
+    return all(
+        np.array_equal(getattr(found, name), getattr(expected, name))
+        for name in ("exit_index", "logits", "signal")
+    )
