@@ -123,15 +123,24 @@ def _safetensors_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         return {k: tuple(file.get_slice(k).get_shape()) for k in file.keys()}  # noqa: SIM118
 
 
+def read_restricted(path: Path) -> Any:
+    """Read a torch file with the restricted unpickler, without running any code.
+
+    It raises exceptions of many kinds, which all mean that the file is damaged, compressed, or
+    holds more than plain values.
+    """
+    zipped = _is_stored_zip(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # other pickle protocols: they load, or raise
+        return torch.load(  # noqa: TID251  # the one place, and restricted
+            path, map_location="cpu", weights_only=True, mmap=zipped
+        )
+
+
 def _load_pickle(path: Path, account: Account) -> dict[str, torch.Tensor]:
     """Read a torch file with the restricted unpickler; anything but tensors is refused."""
     try:
-        zipped = _is_stored_zip(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # other pickle protocols: they load, or raise
-            state = torch.load(  # noqa: TID251  # the one place, and restricted
-                path, map_location="cpu", weights_only=True, mmap=zipped
-            )
+        state = read_restricted(path)
     except Exception as error:  # the unpickler raises many kinds, all meaning the same to a user
         raise CheckpointError(
             f"{path} could not be read as plain tensors: it is damaged, or a pickle with code in "

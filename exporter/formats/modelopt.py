@@ -43,32 +43,38 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         CheckpointError: A quantizer is of a kind that is not int8, or tensors do not fit.
         ExportError: The family cannot be exported, or the task or the exits do not exist.
     """
+    from effbert.exporter.encoders.calibrated import quantizers_by_module, without_quantizers
     from effbert.exporter.formats.plain import build
 
     tensors = checkpoint.load_tensors()
-    plain = tensors.renamed(lambda name: None if "_quantizer._" in name else name)
     model = build(
-        checkpoint, options, name="modelopt", paper=PAPER, tensors=plain, precision="int8"
-    )
+        checkpoint, options, name="modelopt", paper=PAPER, tensors=without_quantizers(tensors),
+        precision="int8",
+    )  # fmt: skip
     states = _states(checkpoint)
     for name in states:
         if not _is_on(name, states):
             checkpoint.account.leave_out(re.escape(name) + r"\..+", "quantizers that are off")
-    for path in sorted({key.rsplit(".", 2)[0] for key in tensors if "_quantizer._" in key}):
+    for path, quantizers in quantizers_by_module(tensors).items():
+        if unknown := sorted(quantizers - {INPUT, WEIGHT}):
+            raise CheckpointError(
+                f"{checkpoint.name} holds {path}.{unknown[0]}, but effbert knows quantizers of "
+                "inputs and weights only; quantize again with a configuration that leaves it off, "
+                "such as INT8_DEFAULT_CFG."
+            )
         _quantize(checkpoint, model.model, path, tensors, states)
     return model
 
 
 def _states(checkpoint: Checkpoint) -> dict[str, Properties]:
     """Read the properties of every quantizer by its name; none if the file is missing."""
-    import torch
+    from effbert.exporter.checkpoints.checkpoint import read_restricted
 
     path = checkpoint.folder / STATE
     if not path.is_file():
         return {}
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251  # restricted
-        modes = state["modelopt_state_dict"]
+        modes = read_restricted(path)["modelopt_state_dict"]
         found = {k: v for _, mode in modes for k, v in _quantizers(mode).items()}
     except Exception as error:  # the unpickler raises many kinds, all meaning the same to a user
         raise CheckpointError(
@@ -92,6 +98,7 @@ def _quantize(
     """Put the quantizers of one module into it."""
     from torch import nn
 
+    from effbert.exporter.encoders.calibrated import calibrated_module
     from effbert.exporter.encoders.quantizers import (
         QuantizedLinear,
         RoundedInput,
@@ -99,20 +106,7 @@ def _quantize(
         replace_module,
     )
 
-    own = (key for key in tensors if "_quantizer._" in key and key.rsplit(".", 2)[0] == path)
-    names = {key.split(".")[-2] for key in own}
-    if unknown := sorted(names - {INPUT, WEIGHT}):
-        raise CheckpointError(
-            f"{checkpoint.name} holds {path}.{unknown[0]}, but effbert knows quantizers of inputs "
-            "and weights only; quantize again with a configuration that leaves it off, such as "
-            "INT8_DEFAULT_CFG."
-        )
-    try:
-        module = model.get_submodule(path)
-    except AttributeError as error:
-        raise CheckpointError(
-            f"{checkpoint.name} holds quantizers of {path}, a module that the model has not."
-        ) from error
+    module = calibrated_module(checkpoint, model, path)
     inputs = _rounding(tensors, f"{path}.{INPUT}", states)
     scale = tensors.get(f"{path}.{INPUT}._pre_quant_scale")
     weight = f"{path}.{WEIGHT}"
@@ -133,26 +127,21 @@ def _quantize(
 
 def _rounding(tensors: Tensors, name: str, states: Mapping[str, Properties]) -> Any:
     """Read a quantizer of activations; None where it is off."""
+    from effbert.exporter.encoders.calibrated import largest_value
     from effbert.exporter.encoders.quantizers import Quantizer
 
-    largest = tensors.get(f"{name}._amax")
-    if not _is_on(name, states) or largest is None:
-        if states.get(name, {}).get("_dynamic") and _is_on(name, states):
+    largest = largest_value(tensors, f"{name}._amax") if _is_on(name, states) else None
+    state = states.get(name, {})
+    if largest is None:
+        if state.get("_dynamic") and not state.get("_disabled"):
             raise CheckpointError(
                 f"{name} takes its scale from each batch, so rows would depend on each other; "
                 "calibrate it: quantize again with INT8_DEFAULT_CFG."
             )
         return None
-    if largest.numel() != 1:
-        raise CheckpointError(
-            f"{name}._amax is {list(largest.shape)}, expected one number: activations with a scale "
-            "for each channel cannot be multiplied as integers; calibrate them per tensor."
-        )
-    if states.get(name, {}).get("_unsigned"):
-        return Quantizer.positive(float(largest))
-    return Quantizer.symmetric(
-        float(largest), narrow=bool(states.get(name, {}).get("_narrow_range"))
-    )
+    if state.get("_unsigned"):
+        return Quantizer.positive(largest)
+    return Quantizer.symmetric(largest, narrow=bool(state.get("_narrow_range")))
 
 
 def _is_on(name: str, states: Mapping[str, Properties]) -> bool:

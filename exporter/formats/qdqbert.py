@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from effbert.exporter.formats.format import Config, Format, Shapes
 from effbert.exporter.models.load_options import LoadOptions
-from effbert.runtime.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,6 +38,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         CheckpointError: Tensors are missing, unknown or of the wrong shape.
         ExportError: The task or the exits do not exist.
     """
+    from effbert.exporter.encoders.calibrated import quantizers_by_module, without_quantizers
     from effbert.exporter.formats.plain import build
 
     kind = checkpoint.config.get("architectures") or []
@@ -48,18 +48,18 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
         "architectures": [str(name).replace("QDQBert", "Bert") for name in kind],
     }
     tensors = checkpoint.load_tensors()
-    plain = tensors.renamed(lambda name: None if "_quantizer._" in name else name)
     model = build(
-        checkpoint, options, name="qdqbert", paper=PAPER, config=config, tensors=plain,
-        precision="int8",
+        checkpoint, options, name="qdqbert", paper=PAPER, config=config,
+        tensors=without_quantizers(tensors), precision="int8",
     )  # fmt: skip
-    for path in sorted({key.rsplit(".", 2)[0] for key in tensors if "_quantizer._" in key}):
+    for path in quantizers_by_module(tensors):
         _quantize(checkpoint, model.model, path, tensors)
     return model
 
 
 def _quantize(checkpoint: Checkpoint, model: Any, path: str, tensors: Tensors) -> None:
     """Put the quantizers of one module into it."""
+    from effbert.exporter.encoders.calibrated import calibrated_module
     from effbert.exporter.encoders.quantizers import (
         QuantizedLinear,
         RoundedAttention,
@@ -69,12 +69,7 @@ def _quantize(checkpoint: Checkpoint, model: Any, path: str, tensors: Tensors) -
         replace_module,
     )
 
-    try:
-        module = model.get_submodule(path)
-    except AttributeError as error:
-        raise CheckpointError(
-            f"{checkpoint.name} holds quantizers of {path}, which a BERT has not."
-        ) from error
+    module: Any = calibrated_module(checkpoint, model, path)
     replaced: nn.Module
     if hasattr(module, "query"):
         found = {
@@ -106,18 +101,13 @@ def _rounding(tensors: Tensors, name: str, keep: bool = False) -> Any:
     """
     from torch import nn
 
+    from effbert.exporter.encoders.calibrated import largest_value
     from effbert.exporter.encoders.quantizers import Quantizer
 
-    largest = tensors.get(f"{name}{AMAX}")
+    largest = largest_value(tensors, f"{name}{AMAX}")
     if largest is None:
         return nn.Identity() if keep else None
-    if largest.numel() != 1:
-        raise CheckpointError(
-            f"{name}{AMAX} is {list(largest.shape)}, expected one number: activations with a scale "
-            "for each channel cannot be multiplied as integers; calibrate them per tensor."
-        )
-    value = float(largest)
-    return Quantizer.symmetric(value if value > TINY else 0.0)
+    return Quantizer.symmetric(largest if largest > TINY else 0.0)
 
 
 FORMAT = Format(

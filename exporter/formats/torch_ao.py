@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from effbert.exporter.models.exit_model import ExitModel
 
 PAPER = "torch.ao.quantization, https://docs.pytorch.org/docs/stable/quantization.html"
-STEPS = ".weight_steps"
 BY_ROW = (
     "torch.ao chooses the scales of activations for a whole batch, the bundle for each row as if "
     "it were alone, so a row's answer does not depend on its batch."
@@ -29,6 +28,8 @@ BY_ROW = (
 
 def detect(shapes: Shapes, config: Config) -> bool:
     """Packed weights, by the names that `packed` gives their parts."""
+    from effbert.exporter.checkpoints.packed import STEPS
+
     del config
     return any(key.endswith(STEPS) for key in shapes)
 
@@ -42,6 +43,7 @@ def load(checkpoint: Checkpoint, options: LoadOptions) -> ExitModel:
     """
     import torch
 
+    from effbert.exporter.checkpoints.packed import STEPS
     from effbert.exporter.encoders.dynamic_rounding import DynamicLinear
     from effbert.exporter.encoders.quantizers import replace_module
     from effbert.exporter.formats.plain import build

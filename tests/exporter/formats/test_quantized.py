@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
@@ -184,6 +185,18 @@ def test_quantizers_of_another_kind_are_named(
 def test_a_state_that_is_code_is_refused(tmp_path: Path) -> None:
     checkpoint = write_modelopt(tmp_path / "c")
     torch.save({"modelopt_state_dict": open_checkpoint}, checkpoint / "modelopt_state.pth")
+    with pytest.raises(CheckpointError, match="could not be read as plain values"):
+        modelopt.load(open_checkpoint(checkpoint), LoadOptions())
+
+
+def test_a_state_that_is_compressed_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    checkpoint = write_modelopt(tmp_path / "c", states=OFF)
+    path = checkpoint / "modelopt_state.pth"
+    with zipfile.ZipFile(path) as stored:
+        content = {name: stored.read(name) for name in stored.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as compressed:
+        for name, data in content.items():
+            compressed.writestr(name, data)
     with pytest.raises(CheckpointError, match="could not be read as plain values"):
         modelopt.load(open_checkpoint(checkpoint), LoadOptions())
 
